@@ -1,0 +1,72 @@
+"""One call of the operator, after the door: every backend receives this and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LOG2E = math.log2(math.e)
+
+# An additive mask at or below this hides its key: float32 no longer resolves a logit beside such a number (one unit in
+# the last place is 2), so `finfo.min` and -inf mean the same thing and a row that holds nothing else has no maps.
+HIDDEN = -(2.0**24)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Shapes are checked, ranges are resolved, weights are float32. B' rows have maps, G' and R' tokens lie on the canvases."""
+
+    query: Tensor  # [B, H, G, D]
+    key: Tensor  # [B, H, R, D]
+    value: Tensor  # [B, H, R, Dv]
+    mask: Tensor | None  # bool or additive, four dimensions, each the call's own size or 1
+    scale: float
+    r2g: Tensor | None  # [B', H, G']
+    g2r: Tensor | None  # [B', H, n, R']
+    token_maps: Tensor | None  # [B', H, n, G']
+    generated_weight: Tensor | None  # [B', n, G']
+    reference_weight: Tensor | None  # [B', R']
+    token_weight: Tensor | None  # [B', R', n]
+    rows: tuple[int, int]
+    generated: tuple[int, int]
+    reference: tuple[int, int]
+
+    @property
+    def canvas(self) -> tuple[int, int, int, int]:
+        """B', H, G', R'."""
+        return (self.rows[1] - self.rows[0], self.query.shape[1], self.generated[1] - self.generated[0],
+                self.reference[1] - self.reference[0])
+
+    def g2r_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[B', n, G']: the weights of the generated rows, the default 1/G' written out without memory."""
+        if self.generated_weight is not None:
+            return self.generated_weight.to(dtype)
+        batch, _, generated, _ = self.canvas
+        return self.query.new_full((), 1.0 / generated, dtype=dtype).expand(batch, 1, generated)
+
+    def r2g_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[B', R']: the weights of the reference columns, the default 1/R' written out without memory."""
+        if self.reference_weight is not None:
+            return self.reference_weight.to(dtype)
+        batch, _, _, reference = self.canvas
+        return self.query.new_full((), 1.0 / reference, dtype=dtype).expand(batch, reference)
+
+    def empty_output(self) -> Tensor:
+        """[B, H, G, Dv] in memory order [B, G, H, Dv], so that merging the heads afterwards costs nothing."""
+        batch, heads, generated, _ = self.query.shape
+        return self.query.new_empty(batch, generated, heads, self.value.shape[-1]).transpose(1, 2)
+
+
+def clip(mask: Tensor, *ranges: slice) -> Tensor:
+    """The part of a broadcast mask that belongs to these ranges of [B, H, G, R]; a dimension of size 1 serves any range."""
+    return mask[tuple(part if size > 1 else slice(None) for part, size in zip(ranges, mask.shape))]
+
+
+def additive(mask: Tensor, dtype: torch.dtype, factor: float = 1.0) -> Tensor:
+    """The mask as numbers to add to scores that carry the same factor; hidden keys are -inf."""
+    if mask.dtype == torch.bool:
+        return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -math.inf)
+    return (mask.to(dtype) * factor).masked_fill_(mask <= HIDDEN, -math.inf)

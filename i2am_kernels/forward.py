@@ -1,0 +1,71 @@
+"""A library's attention that also returns the row log-sum-exp: output and L in one call of somebody else's kernel."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from i2am_kernels.call import LOG2E, Call, additive, clip
+
+CHUNK_BYTES = 8 << 20
+
+
+def forward(call: Call) -> tuple[Tensor, Tensor]:
+    """Output [B, H, G, Dv] and L [B', H, G'] float32 in log2 units; +inf where every key of the row is hidden."""
+    (b0, b1), (g0, g1) = call.rows, call.generated
+    if not has_library_forward(call):
+        return plain(call), chunked_lse(call)
+    out, lse = library_forward(call)
+    lse = (lse[b0:b1, :, g0:g1] * LOG2E).contiguous()
+    # Libraries disagree about a row without keys (0, -inf, NaN); any finite L gives P = 2^(-inf - L) = 0 there.
+    return out, lse if call.mask is None else torch.where(lse.isfinite(), lse, torch.inf)
+
+
+def has_library_forward(call: Call) -> bool:
+    """Whether this device has a fused attention here that returns L, for this dtype, head size and mask."""
+    query, value = call.query, call.value
+    if value.shape[-1] != query.shape[-1] or any(t.stride(-1) != 1 for t in (query, call.key, value)):
+        return False
+    if query.device.type == "cpu":
+        return query.dtype in (torch.float32, torch.float16, torch.bfloat16)
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and torch.version.hip is None and half and call.mask is None and query.shape[-1] % 8 == 0
+
+
+def library_forward(call: Call) -> tuple[Tensor, Tensor]:
+    """Output and L in nats, all rows: FlashAttention on NVIDIA, torch's own flash kernel on a CPU."""
+    query, key, value = call.query, call.key, call.value
+    if query.device.type == "cpu":
+        size = (*query.shape[:3], key.shape[2])
+        bias = None if call.mask is None else additive(call.mask, query.dtype).expand(size)
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=bias, scale=call.scale)
+    return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, scale=call.scale)[:2]
+
+
+def plain(call: Call, rows: slice = slice(None)) -> Tensor:
+    """The output alone, by scaled_dot_product_attention."""
+    query, key, value = call.query[rows], call.key[rows], call.value[rows]
+    mask = None if call.mask is None else clip(call.mask, rows)
+    mask = mask if mask is None or mask.dtype == torch.bool else mask.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
+
+
+def chunked_lse(call: Call) -> Tensor:
+    """L of the canvas rows where no library gives it: a few queries at a time against all keys."""
+    (b0, b1), (g0, g1) = call.rows, call.generated
+    keys = call.key[b0:b1].float().transpose(-1, -2) * (call.scale * LOG2E)  # [B', H, D, R]
+    batch, heads, generated, _ = call.canvas
+    lse = call.query.new_empty(batch, heads, generated, dtype=torch.float32)
+    step = max(1, CHUNK_BYTES // (4 * batch * heads * call.key.shape[2]))
+    for start in range(0, generated, step):
+        stop = min(start + step, generated)
+        scores = call.query[b0:b1, :, g0 + start : g0 + stop].float() @ keys
+        if call.mask is not None:
+            part = clip(call.mask, slice(b0, b1), slice(None), slice(g0 + start, g0 + stop))
+            scores = scores + additive(part, torch.float32, LOG2E)
+        top = scores.amax(-1, keepdim=True)
+        top = torch.where(top.isfinite(), top, 0.0)
+        total = torch.exp2(scores - top).sum(-1)
+        lse[:, :, start:stop] = torch.where(total > 0, top[..., 0] + torch.log2(total), torch.inf)
+    return lse

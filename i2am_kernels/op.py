@@ -1,0 +1,145 @@
+"""The public function: check at the door, choose a backend, hand one custom op to whoever is watching (torch.compile)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from i2am_kernels.call import Call
+from i2am_kernels.check import Range, check_aliases, checked, refuse
+from i2am_kernels.forward import plain
+from i2am_kernels.reference import reference as run_reference
+from i2am_kernels.streaming import streaming
+from i2am_kernels.triton_backend import launch, missing
+
+BACKENDS = {"triton": launch, "streaming": streaming, "reference": run_reference}
+
+
+def bi_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    r2g: Tensor | None = None,
+    g2r: Tensor | None = None,
+    token_maps: Tensor | None = None,
+    generated_weight: Tensor | None = None,
+    reference_weight: Tensor | None = None,
+    token_weight: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+    rows: Range | None = None,
+    generated: Range | None = None,
+    reference: Range | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Attention that also adds its maps into `r2g`, `g2r` and `token_maps`, without storing the G x R matrix.
+
+    In plain PyTorch, with b, g, r the slices `rows`, `generated`, `reference` (default: everything):
+
+        S = scale * query @ key.mT + attn_mask                                  # [B, H, G, R], never stored here
+        P, C = S.softmax(-1)[b, :, g, r], S[b, :, g, r].softmax(-2)
+        g2r += generated_weight[:, None] @ P                                    # default weight 1/G'
+        r2g += C @ reference_weight[:, None, :, None]                           # default weight 1/R'
+        token_maps += (P @ token_weight[:, None]).mT
+        return S.softmax(-1) @ value
+
+    query [B, H, G, D], key [B, H, R, D], value [B, H, R, Dv]: float32, float16 or bfloat16, any strides. Buffers are float32:
+    r2g [B', H, G'], g2r [B', H, R'] or [B', H, n, R'], token_maps [B', H, n, G']; they may be views into larger tensors.
+    Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'], token_weight [B', R', n].
+    attn_mask is scaled_dot_product_attention's; values at or below -2^24 hide a key like -inf. A row with every key hidden
+    has no maps. The output is differentiable, the maps are not. With no buffer this is scaled_dot_product_attention.
+
+    backend: "triton", "streaming", "reference" or "auto"; an explicit choice is never replaced by another.
+    """
+    if backend not in ("auto", *BACKENDS):
+        refuse("backend", 'one of "auto", ' + ", ".join(f'"{name}"' for name in BACKENDS), repr(backend), "See the docstring.")
+    if isinstance(query, Tensor) and torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    call = checked(query, key, value, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
+                   attn_mask, scale, rows, generated, reference)  # fmt: skip
+    if r2g is None and g2r is None and token_maps is None:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, scale=scale)
+    chosen = choose(backend, call)
+    if not torch.compiler.is_compiling():
+        inputs = {"query": query, "key": key, "value": value, "generated_weight": call.generated_weight,
+                  "reference_weight": call.reference_weight, "token_weight": call.token_weight, "attn_mask": attn_mask}  # fmt: skip
+        check_aliases({"r2g": r2g, "g2r": g2r, "token_maps": token_maps}, inputs)
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
+        run(call, chosen)
+        return plain(call)
+    return run(call, chosen)
+
+
+def bi_attention_reference(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    r2g: Tensor | None = None,
+    g2r: Tensor | None = None,
+    token_maps: Tensor | None = None,
+    generated_weight: Tensor | None = None,
+    reference_weight: Tensor | None = None,
+    token_weight: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+    rows: Range | None = None,
+    generated: Range | None = None,
+    reference: Range | None = None,
+) -> Tensor:
+    """The definition of `bi_attention`: eager, storing S, in the precision of the inputs; float64 inputs and buffers give the truth."""
+    call = checked(query, key, value, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
+                   attn_mask, scale, rows, generated, reference, double=True)  # fmt: skip
+    return run_reference(call)
+
+
+def choose(backend: str, call: Call) -> str:
+    """The backend that takes the call."""
+    reason = missing(call)
+    if backend == "triton" and reason:
+        refuse("backend", '"triton" only where Triton can take the call', f"a call it cannot take, because {reason}", 'backend="auto" chooses for you.')
+    if backend != "auto":
+        return backend
+    nvidia = call.query.is_cuda and torch.version.hip is None
+    return "triton" if nvidia and reason is None else "streaming"
+
+
+def run(call: Call, backend: str) -> Tensor:
+    """The call as one node of a graph."""
+    return torch.ops.i2am_kernels.bi_attention(
+        call.query.detach(), call.key.detach(), call.value.detach(), call.mask, call.r2g, call.g2r, call.token_maps,
+        call.generated_weight, call.reference_weight, call.token_weight, call.scale,
+        [*call.rows, *call.generated, *call.reference], backend,
+    )  # fmt: skip
+
+
+@torch.library.custom_op("i2am_kernels::bi_attention", mutates_args=("r2g", "g2r", "token_maps"))
+def bi_attention_op(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    r2g: Tensor | None,
+    g2r: Tensor | None,
+    token_maps: Tensor | None,
+    generated_weight: Tensor | None,
+    reference_weight: Tensor | None,
+    token_weight: Tensor | None,
+    scale: float,
+    ranges: Sequence[int],
+    backend: str,
+) -> Tensor:
+    call = Call(query, key, value, mask, scale, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
+                rows=(ranges[0], ranges[1]), generated=(ranges[2], ranges[3]), reference=(ranges[4], ranges[5]))  # fmt: skip
+    out = BACKENDS[backend](call)
+    made = call.empty_output()
+    return out if out.stride() == made.stride() else made.copy_(out)
+
+
+@bi_attention_op.register_fake
+def _(query, key, value, mask, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight, scale, ranges, backend):
+    batch, heads, generated, _ = query.shape
+    return query.new_empty(batch, generated, heads, value.shape[-1]).transpose(1, 2)

@@ -1,0 +1,191 @@
+"""The streaming backend: exact maps in O(G + R) memory with torch alone; the default on a CPU.
+
+With the row log-sum-exp L known, a block of keys that sees all of its queries completes its columns in one visit:
+
+    E  = 2^(Q K^T - L)              one product and one exponential give P on the block [G', c]
+    LS = sum_i 2^(L_i - top) E_ij   so that C_ij = 2^(L_i - top) E_ij / LS_j
+
+and thin products read every map off E. L comes from a library attention that returns it. Where one tile holds all keys
+of a few heads, E is made from the scores' own row maximum instead and the output is read off it too: one sweep for all.
+Where L spans so many binary orders that LS has lost digits, the block's columns are done again with their own maximum.
+
+exp2 rather than exp throughout: torch's exp goes through a library that is 9 times slower on some processors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from i2am_kernels.call import LOG2E, Call, additive, clip
+from i2am_kernels.forward import forward, plain
+
+BLOCK_R = 256  # keys in a block
+SCRATCH_BYTES = 8 << 20  # the block E, fitted to the last-level cache
+TILE_BYTES = 9 << 19  # one head's [G, R] up to here goes in one sweep; beyond, the library forward is faster
+UNDERFLOW = 2.0**-80  # a column sum under this has lost digits
+
+
+def streaming(call: Call) -> Tensor:
+    """Add the maps of one call into its buffers and return the output."""
+    on_cpu = call.query.device.type == "cpu"
+    if on_cpu and 4 * call.query.shape[2] * call.key.shape[2] <= TILE_BYTES:
+        return one_tile(call)
+    out, lse = forward(call)  # lse [B', H, G']
+    (g0, g1), (r0, r1) = call.generated, call.reference
+    block = min(BLOCK_R, r1 - r0)
+    for part, scratch in parts(call, (g1 - g0) * block):
+        log_norm = lse[part].flatten(0, 1)  # [m, G']
+        query, key = operands(call, part, slice(g0, g1), slice(r0, r1))
+        shifted = torch.cat([query, -log_norm[..., None]], -1)  # [m, G', D + 1]
+        key_one = torch.cat([key, key.new_ones(len(key), 1, r1 - r0)], 1)  # [m, D + 1, R']
+        maps = Maps(call, part, log_norm)
+        for start in range(0, r1 - r0, block):
+            columns = slice(start, min(start + block, r1 - r0))
+            bias = bias_of(call, part, slice(g0, g1), slice(r0 + columns.start, r0 + columns.stop))
+            tile = scores(shifted, key_one[..., columns], bias, part, scratch).exp2_()  # P
+            if maps.add(tile, columns, bias):
+                maps.add_exact(scores(query, key[..., columns], bias, part), columns)
+        maps.close()
+    return out
+
+
+def one_tile(call: Call) -> Tensor:
+    """All keys at once: row softmax, output, column statistics and maps from the same visit to the scores."""
+    canvas, columns = slice(*call.generated), slice(*call.reference)
+    (b0, b1), every = call.rows, slice(None)
+    out = call.empty_output()
+    for rows in (slice(0, b0), slice(b1, len(out))):  # rows without maps
+        if rows.start < rows.stop:
+            out[rows] = plain(call, rows)
+    for part, scratch in parts(call, call.query.shape[2] * call.key.shape[2]):
+        query, key = operands(call, part, every, every)
+        bias = bias_of(call, part, every, every)
+        tile = scores(query, key, bias, part, scratch)  # [m, G, R]
+        high = tile.amax(-1, keepdim=True)
+        high = high.masked_fill_(high.isneginf(), 0.0)
+        norm = tile.sub_(high).exp2_().sum(-1, keepdim=True).reciprocal_()
+        norm = norm.masked_fill_(norm.isinf(), 0.0)
+        value = call.value[b0:b1][part].flatten(0, 1).float()
+        out[b0:b1][part] = torch.bmm(tile, value).mul_(norm).unflatten(0, part.shape)
+        maps = Maps(call, part, high[:, canvas, 0], norm[:, canvas, 0])
+        bias = bias_of(call, part, canvas, columns)
+        if maps.add(tile[:, canvas, columns], every, bias):
+            maps.add_exact(scores(query[:, canvas], key[..., columns], bias, part), every)
+        maps.close()
+    return out
+
+
+class Part(NamedTuple):
+    """Some of the rows that have maps and some of the heads; m = their product."""
+
+    rows: slice
+    heads: slice
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.stop - self.rows.start, self.heads.stop - self.heads.start
+
+
+def parts(call: Call, elements: int) -> Iterator[tuple[Part, Tensor]]:
+    """Cut rows x heads so that a part's tiles of so many elements fit the scratch; never one alone, which runs on one core."""
+    batch, heads, _, _ = call.canvas
+    fit = max(2, SCRATCH_BYTES // (4 * elements))
+    rows, some = (max(1, fit // heads), heads) if fit >= heads or heads == 1 else (1, fit)
+    scratch = call.query.new_empty(min(rows, batch) * some * elements, dtype=torch.float32)
+    for b in range(0, batch, rows):
+        for h in range(0, heads, some):
+            yield Part(slice(b, min(b + rows, batch)), slice(h, min(h + some, heads))), scratch
+
+
+def operands(call: Call, part: Part, generated: slice, reference: slice) -> tuple[Tensor, Tensor]:
+    """Queries [m, G', D] and keys [m, D, R'] of one part in float32, the keys scaled to log2 units."""
+    rows = slice(*call.rows)
+    query = call.query[rows][part][:, :, generated].flatten(0, 1).float()
+    key = call.key[rows][part][:, :, reference].flatten(0, 1).transpose(1, 2)
+    return query, torch.mul(key.float(), call.scale * LOG2E, out=query.new_empty(key.shape))
+
+
+def bias_of(call: Call, part: Part, generated: slice, reference: slice) -> Tensor | None:
+    """The additive mask of one block in log2 units, [b or 1, h or 1, G' or 1, c or 1]."""
+    if call.mask is None:
+        return None
+    mask = clip(call.mask, slice(*call.rows))
+    return additive(clip(mask, part.rows, part.heads, generated, reference), torch.float32, LOG2E)
+
+
+def scores(query: Tensor, key: Tensor, bias: Tensor | None, part: Part, scratch: Tensor | None = None) -> Tensor:
+    """Q K^T + bias as [m, G', c], in the scratch where one is given."""
+    shape = (len(query), query.shape[1], key.shape[2])
+    scratch = query.new_empty(math.prod(shape)) if scratch is None else scratch
+    tile = torch.bmm(query, key, out=scratch[: math.prod(shape)].view(shape))
+    if bias is not None:
+        tile.unflatten(0, part.shape).add_(bias)
+    return tile
+
+
+class Maps:
+    """The maps of one part while its blocks come by; a block is E with P = norm * E, and E = 2^(S - log_norm)."""
+
+    def __init__(self, call: Call, part: Part, log_norm: Tensor, norm: Tensor | None = None):
+        self.call, self.part = call, part
+        self.careful = log_norm.device.type != "cpu"  # looking at the column sums would wait for the device
+        rows, heads = part
+        high = log_norm.masked_fill(log_norm.isposinf(), -math.inf).amax(-1, keepdim=True)
+        high = high.masked_fill_(high.isneginf(), 0.0)
+        self.weight = torch.exp2(log_norm - high).masked_fill_(log_norm.isposinf(), 0.0)[:, None]  # [m, 1, G']
+        self.norm = torch.ones_like(self.weight) if norm is None else norm[:, None]  # [m, 1, G']
+        thin = [] if call.g2r is None else [self.of_heads(call.g2r_weight()[rows]) * self.norm]
+        self.thin = torch.cat([*thin, self.weight] if call.r2g is not None else thin or [self.weight[:, :0]], 1)
+        self.seen = 0 if call.g2r is None else call.g2r.shape[2]
+        wanted = (call.r2g is not None) + (0 if call.token_maps is None else call.token_maps.shape[2])
+        self.sums = self.weight.new_zeros(len(log_norm), wanted, log_norm.shape[1])  # r2g, token maps: [m, 1 + n, G']
+
+    def of_heads(self, weight: Tensor) -> Tensor:
+        """[b, n, tokens] -> [m, n, tokens]: the same weights for every head."""
+        return weight[:, None].expand(-1, self.part.shape[1], -1, -1).flatten(0, 1)
+
+    def add(self, tile: Tensor, columns: slice, bias: Tensor | None) -> bool:
+        """Add one block; true, and R2G left out, where its column sums have lost digits or may have."""
+        call, (rows, heads) = self.call, self.part
+        totals = torch.bmm(self.thin, tile)  # [m, n + 1, c]
+        if call.g2r is not None:
+            call.g2r[rows, heads][..., columns] += totals[:, : self.seen].unflatten(0, self.part.shape)
+        spread, lost = [], False
+        if call.r2g is not None:
+            total = totals[:, self.seen :]  # LS [m, 1, c]
+            lost = self.careful or self.lost(total, bias)
+            weight = self.of_heads(call.r2g_weight()[rows, None, columns])
+            spread.append(torch.zeros_like(total) if lost else (weight / total).masked_fill_(total == 0, 0.0))
+        if call.token_maps is not None and call.token_weight is not None:
+            spread.append(self.of_heads(call.token_weight[rows, columns].transpose(1, 2)))
+        if spread:
+            self.sums.baddbmm_(torch.cat(spread, 1), tile.transpose(1, 2))
+        return lost
+
+    def lost(self, total: Tensor, bias: Tensor | None) -> bool:
+        """Whether a column sum has underflowed that is not zero for want of keys."""
+        low = (total < UNDERFLOW).unflatten(0, self.part.shape)
+        return bool((low if bias is None else low & bias.isfinite().any(-2, keepdim=True)).any())
+
+    def add_exact(self, tile: Tensor, columns: slice) -> None:
+        """R2G of one block from its scores [m, G', c], each column by its own maximum."""
+        rows, heads = self.part
+        high = tile.amax(1, keepdim=True)
+        tile.sub_(high.masked_fill_(high.isneginf(), 0.0)).exp2_()
+        total = tile.sum(1, keepdim=True)
+        weight = (self.of_heads(self.call.r2g_weight()[rows, None, columns]) / total).masked_fill_(total == 0, 0.0)
+        self.call.r2g[rows, heads] += torch.bmm(weight, tile.transpose(1, 2))[:, 0].unflatten(0, self.part.shape)
+
+    def close(self) -> None:
+        """Add what was summed over the blocks."""
+        call, (rows, heads) = self.call, self.part
+        columnwise = call.r2g is not None
+        if columnwise:
+            call.r2g[rows, heads] += (self.sums[:, 0] * self.weight[:, 0]).unflatten(0, self.part.shape)
+        if call.token_maps is not None:
+            call.token_maps[rows, heads] += (self.sums[:, columnwise:] * self.norm).unflatten(0, self.part.shape)

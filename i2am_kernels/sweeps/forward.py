@@ -1,0 +1,70 @@
+"""Query-major sweep over all keys: the output and the row log-sum-exp.
+
+    out_i = sum_j P_ij V_j,   L_i = log2 sum_j 2^S_ij      (S in log2 units; L = +inf where every key is hidden)
+"""
+
+import triton
+import triton.language as tl
+
+from i2am_kernels.sweeps.pieces import biased, inverse, load_part, load_tokens, log2_or, place, products
+
+
+@triton.jit
+def forward_sweep(
+    query, key, value, out, lse, mask,
+    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, v_b, v_h, v_r, v_d, o_b, o_h, o_g, o_d, m_b, m_h, m_g, m_r,
+    heads, generated, reference, scale,
+    D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
+    BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr,
+    KIND: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
+    first = (block * BLOCK_G).to(tl.int64)
+    count = generated - block * BLOCK_G
+    rows = tl.arange(0, BLOCK_G)
+    columns = tl.arange(0, BLOCK_R)
+    q0, q1 = load_tokens(query + b * q_b + h * q_h + first * q_g, count, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UPCAST)
+    key += b * k_b + h * k_h
+    value += b * v_b + h * v_h
+    mask += b * m_b + h * m_h + first * m_g
+    high = tl.full([BLOCK_G], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_G], tl.float32)
+    out0 = tl.zeros([BLOCK_G, V0], tl.float32)
+    out1 = tl.zeros([BLOCK_G, V1 if V1 > 0 else 1], tl.float32)
+    for start in range(0, reference, BLOCK_R):
+        here = tl.cast(start, tl.int64)
+        left = reference - start
+        k0, k1 = load_tokens(key + here * k_r, left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UPCAST)
+        tile = products(q0, q1, k0, k1, scale, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
+        tile = biased(tile, mask + here * m_r, rows, columns, count, left, m_g, m_r, KIND)
+        if not EVEN_R:
+            tile = tl.where(columns[None, :] < left, tile, float("-inf"))
+        new = tl.maximum(high, tl.max(tile, 1))
+        base = new
+        if KIND > 0:
+            base = tl.where(new == float("-inf"), 0.0, new)
+        shrink = tl.exp2(high - base)
+        tile = tl.exp2(tile - base[:, None])
+        total = total * shrink + tl.sum(tile, 1)
+        v0 = load_part(value + here * v_r, left, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UPCAST)
+        weights = tile.to(v0.dtype)
+        out0 = tl.dot(weights, v0, out0 * shrink[:, None], input_precision=PRECISION)
+        if V1 > 0:
+            v1 = load_part(value + here * v_r, left, v_r, v_d, BLOCK_R, V0, V1, V, EVEN_R, UPCAST)
+            out1 = tl.dot(weights, v1, out1 * shrink[:, None], input_precision=PRECISION)
+        high = new
+    tl.store(lse + row_head.to(tl.int64) * generated + first + rows, log2_or(total, high, float("inf")), mask=rows < count)
+    norm = inverse(total)
+    store_output(out0, out1, norm, out + b * o_b + h * o_h + first * o_g, count, o_g, o_d, BLOCK_G, V, V0, V1)
+
+
+@triton.jit
+def store_output(out0, out1, norm, base, count, row_stride, column_stride,
+                 BLOCK_G: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr):  # fmt: skip
+    rows = tl.arange(0, BLOCK_G)[:, None]
+    left = tl.arange(0, V0)[None, :]
+    pointers = base + rows * row_stride
+    tl.store(pointers + left * column_stride, (out0 * norm[:, None]).to(base.dtype.element_ty), mask=(rows < count) & (left < V))
+    if V1 > 0:
+        right = V0 + tl.arange(0, V1)[None, :]
+        tl.store(pointers + right * column_stride, (out1 * norm[:, None]).to(base.dtype.element_ty), mask=(rows < count) & (right < V))

@@ -1,0 +1,150 @@
+"""Key-major sweep over the queries of the canvas: G2R and the column log-sum-exp in one visit, from L.
+
+    P_ij = 2^(S_ij - L_i)      G2R_j = sum_i w_i P_ij      Lc_j = top + log2 sum_i 2^(L_i - top) P_ij,   top = max_i L_i
+
+The weight 2^(L_i - top) turns P back into 2^(S - top): one exponential per score serves both sums. If L spans so many
+binary orders that a column's sum lies under 2^-80, the program visits its queries again with an online maximum.
+With few blocks of keys the queries are split over programs; `finish` adds the splits up in a fixed order.
+"""
+
+import triton
+import triton.language as tl
+
+from i2am_kernels.sweeps.pieces import NOTHING, UNDERFLOW, biased, load_tokens, log2_or, place, products
+
+
+@triton.jit
+def keys_sweep(
+    query, key, lse, mask, weight, g2r, columns_lse,
+    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_b, w_n, w_g, g_s, g_b, g_h, g_n, g_r, c_s,
+    heads, generated, reference, splits, count, scale, even_weight,
+    D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+    BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_N: tl.constexpr,
+    KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * splits, heads)
+    block, split = program // splits, program % splits
+    first = (block * BLOCK_R).to(tl.int64)
+    left = reference - block * BLOCK_R
+    keys = tl.arange(0, BLOCK_R)
+    queries = tl.arange(0, BLOCK_G)
+    k0, k1 = load_tokens(key + b * k_b + h * k_h + first * k_r, left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UPCAST)
+    query += b * q_b + h * q_h
+    lse += b * l_b + h * l_h
+    mask += b * m_b + h * m_h + first * m_r
+    weight += b * w_b
+    share = tl.cdiv(tl.cdiv(generated, BLOCK_G), splits) * BLOCK_G
+    begin = split * share
+    end = tl.minimum(begin + share, generated)
+
+    top = tl.full([BLOCK_G], NOTHING, tl.float32)
+    if COLUMNS:
+        for start in range(begin, end, BLOCK_G):
+            norm = tl.load(lse + start + queries, mask=queries < end - start, other=float("inf"))
+            top = tl.maximum(top, tl.where(norm < float("inf"), norm, NOTHING))
+    highest = tl.max(top, 0)
+    names = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    sums = tl.zeros([BLOCK_R], tl.float32)
+    several = tl.zeros([BLOCK_R, BLOCK_N], tl.float32)
+    total = tl.zeros([BLOCK_R], tl.float32)
+    seen = tl.zeros([BLOCK_R], tl.int32)
+    for start in range(begin, end, BLOCK_G):
+        here = tl.cast(start, tl.int64)
+        there = generated - start
+        q0, q1 = load_tokens(query + here * q_g, there, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UPCAST)
+        tile = products(k0, k1, q0, q1, scale, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
+        tile = biased(tile, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
+        norm = tl.load(lse + here + queries, mask=queries < there, other=float("inf"))
+        if KIND > 0 and COLUMNS:
+            seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
+        tile = tl.exp2(tile - norm[None, :])  # P
+        if COLUMNS:
+            total += tl.sum(tile * tl.exp2(norm_or_nothing(norm) - highest)[None, :], 1)
+        if G2R and BLOCK_N == 1:
+            if WEIGHTED:
+                tile = tile * tl.load(weight + here * w_g + queries * w_g, mask=queries < there, other=0.0)[None, :]
+            sums += tl.sum(tile, 1)
+        if G2R and BLOCK_N > 1:
+            spread = tl.load(weight + here * w_g + queries[:, None] * w_g + names[None, :] * w_n,
+                             mask=(queries[:, None] < there) & (names[None, :] < count), other=0.0)  # fmt: skip
+            several = tl.dot(tile, spread, several, input_precision=PRECISION)
+
+    if COLUMNS and tl.program_id(1) == 0:
+        low = (total < UNDERFLOW) & (keys < left)
+        if KIND > 0:
+            low = low & (seen > 0)
+        sum_lse = log2_or(total, highest, float("-inf"))
+        if tl.max(low.to(tl.int32), 0) > 0:
+            sum_lse = exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, scale,
+                                    D, D0, D1, BLOCK_G, BLOCK_R, KIND, PRECISION, UPCAST)  # fmt: skip
+        if not SPLIT:
+            sum_lse = tl.where(sum_lse == float("-inf"), float("inf"), sum_lse)
+        tl.store(columns_lse + split * c_s + row_head.to(tl.int64) * reference + first + keys, sum_lse, mask=keys < left)
+    if G2R:
+        g2r += split * g_s + b * g_b + h * g_h + first * g_r
+        if BLOCK_N == 1:
+            add_to(g2r + keys * g_r, sums if WEIGHTED else sums * even_weight, keys < left, SPLIT)
+        else:
+            add_to(g2r + keys[:, None] * g_r + names[None, :] * g_n, several, (keys[:, None] < left) & (names[None, :] < count), SPLIT)
+
+
+@triton.jit
+def norm_or_nothing(norm):
+    """L with -inf in place of +inf, so that a row without keys weighs nothing."""
+    return tl.where(norm < float("inf"), norm, float("-inf"))
+
+
+@triton.jit
+def add_to(pointers, values, inside, FRESH: tl.constexpr):
+    """+= into a buffer that this program alone writes, or = into fresh scratch."""
+    if not FRESH:
+        values += tl.load(pointers, mask=inside, other=0.0)
+    tl.store(pointers, values, mask=inside)
+
+
+@triton.jit
+def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, scale,
+                  D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr,
+                  KIND: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+    """The column log-sum-exp of a block of `left` keys over the queries begin..end by an online maximum; -inf where none is seen."""
+    keys = tl.arange(0, BLOCK_R)
+    queries = tl.arange(0, BLOCK_G)
+    high = tl.full([BLOCK_R], NOTHING, tl.float32)
+    total = tl.zeros([BLOCK_R], tl.float32)
+    for start in range(begin, end, BLOCK_G):
+        here = tl.cast(start, tl.int64)
+        there = end - start
+        q0, q1 = load_tokens(query + here * q_g, there, q_g, q_d, BLOCK_G, D, D0, D1, False, UPCAST)
+        tile = products(k0, k1, q0, q1, scale, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
+        tile = biased(tile, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
+        tile = tl.where(queries[None, :] < there, tile, float("-inf"))
+        new = tl.maximum(high, tl.max(tile, 1))
+        total = total * tl.exp2(high - new) + tl.sum(tl.exp2(tile - new[:, None]), 1)
+        high = new
+    return log2_or(total, high, float("-inf"))
+
+
+@triton.jit
+def finish(g2r_parts, columns_parts, g2r, columns_lse, g_b, g_h, g_n, g_r, heads, reference, count, splits, size,
+           BLOCK: tl.constexpr, G2R: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Add the splits up: G2R into its buffer, the column log-sum-exps into one; +inf where a column sees no query."""
+    block, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK), heads)
+    name = tl.program_id(1)
+    keys = block * BLOCK + tl.arange(0, BLOCK)
+    inside = keys < reference
+    if G2R:
+        sums = tl.zeros([BLOCK], tl.float32)
+        source = g2r_parts + (row_head.to(tl.int64) * count + name) * reference + keys
+        for split in range(splits):
+            sums += tl.load(source + tl.cast(split, tl.int64) * size * count, mask=inside, other=0.0)
+        add_to(g2r + b * g_b + h * g_h + name * g_n + keys * g_r, sums, inside, False)
+    if COLUMNS and name == 0:
+        source = columns_parts + row_head.to(tl.int64) * reference + keys
+        high = tl.full([BLOCK], NOTHING, tl.float32)
+        for split in range(splits):
+            high = tl.maximum(high, tl.load(source + tl.cast(split, tl.int64) * size, mask=inside, other=NOTHING))
+        total = tl.zeros([BLOCK], tl.float32)
+        for split in range(splits):
+            total += tl.exp2(tl.load(source + tl.cast(split, tl.int64) * size, mask=inside, other=NOTHING) - high)
+        tl.store(columns_lse + row_head.to(tl.int64) * reference + keys, log2_or(total, high, float("inf")), mask=inside)

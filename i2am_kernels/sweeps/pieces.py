@@ -1,0 +1,89 @@
+"""What the sweeps share: a tile of tokens, a tile of scores, and where a program stands.
+
+Base pointers are moved in 64 bits, offsets inside a tile stay in 32. A head size that is no power of two is cut in two
+(40 = 32 + 16, 80 = 64 + 16, 160 = 128 + 32), because tile sides are; D1 = 0 where one part is enough.
+"""
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+HIDDEN = tl.constexpr(-16777216.0)  # i2am_kernels.call.HIDDEN
+UNDERFLOW = tl.constexpr(8.271806125530277e-25)  # 2^-80: a column sum under this has lost digits
+NOTHING = tl.constexpr(-1.0e30)  # a running maximum that has seen nothing, finite so that differences stay numbers
+
+
+@triton.jit
+def log2_or(total, high, otherwise):
+    """high + log2 total, or `otherwise` where nothing was summed."""
+    something = total > 0
+    return tl.where(something, high + tl.log2(tl.where(something, total, 1.0)), otherwise)
+
+
+@triton.jit
+def inverse(total):
+    """1 / total, or 0 where nothing was summed."""
+    return tl.where(total > 0, 1.0 / tl.where(total > 0, total, 1.0), 0.0)
+
+
+@triton.jit
+def place(program, blocks, heads):
+    """(block, row and head, row, head) of a program; the last two in 64 bits for offsets."""
+    row_head = program // blocks
+    return program % blocks, row_head, (row_head // heads).to(tl.int64), (row_head % heads).to(tl.int64)
+
+
+@triton.jit
+def load_part(base, count, row_stride, column_stride,
+              BLOCK: tl.constexpr, START: tl.constexpr, SIZE: tl.constexpr, D: tl.constexpr,
+              EVEN: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+    """Tokens [BLOCK, SIZE] from `base`, head columns START onwards; zeros behind `count` tokens and D columns."""
+    rows = tl.arange(0, BLOCK)
+    columns = START + tl.arange(0, SIZE)
+    pointers = base + rows[:, None] * row_stride + columns[None, :] * column_stride
+    if EVEN and START + SIZE <= D:
+        tile = tl.load(pointers)
+    elif START + SIZE <= D:
+        tile = tl.load(pointers, mask=rows[:, None] < count, other=0.0)
+    elif EVEN:
+        tile = tl.load(pointers, mask=columns[None, :] < D, other=0.0)
+    else:
+        tile = tl.load(pointers, mask=(rows[:, None] < count) & (columns[None, :] < D), other=0.0)
+    if UPCAST:
+        tile = tile.to(tl.float32)
+    return tile
+
+
+@triton.jit
+def load_tokens(base, count, row_stride, column_stride,
+                BLOCK: tl.constexpr, D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
+                EVEN: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+    """Both parts of a tile of tokens; the second repeats the first where D1 = 0 and is not used."""
+    first = load_part(base, count, row_stride, column_stride, BLOCK, 0, D0, D, EVEN, UPCAST)
+    second = first
+    if D1 > 0:
+        second = load_part(base, count, row_stride, column_stride, BLOCK, D0, D1, D, EVEN, UPCAST)
+    return first, second
+
+
+@triton.jit
+def products(a0, a1, b0, b1, scale, D1: tl.constexpr, PRECISION: tl.constexpr):
+    """scale * A B^T."""
+    tile = tl.dot(a0, tl.trans(b0), input_precision=PRECISION)
+    if D1 > 0:
+        tile = tl.dot(a1, tl.trans(b1), tile, input_precision=PRECISION)
+    return tile * scale
+
+
+@triton.jit
+def biased(tile, mask, rows, columns, row_count, column_count, row_stride, column_stride, KIND: tl.constexpr):
+    """The scores with the mask applied, hidden outside the counts; KIND 0: no mask, 1: true = attend, 2: added."""
+    if KIND > 0:
+        pointers = mask + rows[:, None] * row_stride + columns[None, :] * column_stride
+        inside = (rows[:, None] < row_count) & (columns[None, :] < column_count)
+        if KIND == 1:
+            tile = tl.where(tl.load(pointers, mask=inside, other=0) != 0, tile, float("-inf"))
+        else:
+            bias = tl.load(pointers, mask=inside, other=float("-inf")).to(tl.float32)
+            tile = tl.where(bias > HIDDEN, tile + bias * LOG2E, float("-inf"))
+    return tile

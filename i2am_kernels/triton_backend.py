@@ -1,0 +1,233 @@
+"""The Triton backend: which sweeps a call needs, with which tiles, over which scratch.
+
+    all keys in one tile    one_tile (output, G2R, word maps, column sums) -> finish -> queries (R2G)
+    otherwise               forward (output, L) -> keys (G2R, column sums) [-> finish] -> queries (R2G, word maps)
+
+`forward` is ours or a library's that returns L. Scratch is O(G + R); every buffer element has one writer.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from i2am_kernels import tiles
+from i2am_kernels.call import LOG2E, Call, clip
+from i2am_kernels.forward import forward as library_forward
+from i2am_kernels.forward import has_library_forward
+
+try:
+    import triton
+
+    from i2am_kernels.sweeps.forward import forward_sweep
+    from i2am_kernels.sweeps.keys import finish, keys_sweep
+    from i2am_kernels.sweeps.one_tile import one_tile_sweep
+    from i2am_kernels.sweeps.queries import queries_sweep
+
+    INTERPRETED = not isinstance(forward_sweep, triton.runtime.JITFunction)
+except ImportError:
+    triton = None
+    INTERPRETED = False
+
+PROGRAMS_PER_CORE = 2
+EVERY = slice(None)
+
+
+def missing(call: Call) -> str | None:
+    """Why this backend cannot take the call, with the way out; None where it can."""
+    device = call.query.device
+    if triton is None:
+        return "triton is not installed: pip install triton"
+    if device.type == "cpu" and not INTERPRETED:
+        return "the tensors are on the CPU: move them to a GPU, or set TRITON_INTERPRET=1 before the first import"
+    if device.type not in ("cpu", "cuda"):
+        return f'Triton does not reach {device.type}: use backend="streaming"'
+    if device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+        return 'the GPU is older than sm_80: use backend="streaming"'
+    if max(call.query.shape[-1], call.value.shape[-1]) > 256:
+        return 'head sizes go up to 256: use backend="streaming"'
+    return None
+
+
+def launch(call: Call, own_forward: bool | None = None) -> Tensor:
+    """Add the maps of one call into its buffers and return the output."""
+    with torch.cuda.device(call.query.device) if call.query.is_cuda else nullcontext():
+        if fits_one_tile(call) and own_forward is not False:
+            return launch_one_tile(call)
+        if own_forward is None:
+            own_forward = not has_library_forward(call)
+        if own_forward:
+            out, lse = launch_forward(call)
+        else:
+            out, lse = library_forward(call)
+        columns = launch_keys(call, lse) if call.r2g is not None or call.g2r is not None else lse
+        if call.r2g is not None or call.token_maps is not None:
+            launch_queries(call, lse, columns)
+        return out
+
+
+def fits_one_tile(call: Call) -> bool:
+    one_weighting = call.g2r is None or call.g2r.shape[2] == 1
+    few_names = call.token_maps is None or call.token_maps.shape[2] <= tiles.ONE_TILE_NAMES
+    return call.key.shape[2] <= tiles.ONE_TILE_KEYS and one_weighting and few_names
+
+
+def launch_one_tile(call: Call) -> Tensor:
+    (b0, b1), (g0, g1), (r0, r1) = call.rows, call.generated, call.reference
+    batch, heads, canvas, tokens = call.canvas
+    generated, reference = call.query.shape[2], call.key.shape[2]
+    tile = tiles.tile("one_tile", call.query.shape[3], INTERPRETED)._replace(block_r=max(16, triton.next_power_of_2(reference)))
+    out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
+    splits = split(len(out) * heads, triton.cdiv(generated, tile.block_g), call.query.device)
+    names = 0 if call.token_maps is None else call.token_maps.shape[2]
+    g2r_parts = scratch(call, splits, batch, heads, 1, tokens) if call.g2r is not None else call.query
+    columns_parts = scratch(call, splits, batch, heads, tokens) if call.r2g is not None else call.query
+    weight, token_weight, token_maps = given(call, call.generated_weight), given(call, call.token_weight), given(call, call.token_maps)
+    one_tile_sweep[(splits * len(out) * heads,)](
+        call.query, call.key, call.value, out, mask.values, weight, token_weight, g2r_parts, columns_parts, token_maps,
+        *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides,
+        weight.stride(0), weight.stride(-1), *token_weight.stride()[:3], *token_maps.stride(),
+        heads, generated, reference, b0, b1, g0, g1, r0, r1, splits, names, call.scale * LOG2E, 1.0 / canvas,
+        **head("D", call.query), **head("V", call.value), **blocks_of(call, tile, generated, reference), KIND=mask.kind,
+        BLOCK_N=max(16, triton.next_power_of_2(names)), G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None,
+        COLUMNS=call.r2g is not None, TOKENS=call.token_maps is not None,
+    )  # fmt: skip
+    columns = launch_finish(call, splits, g2r_parts, columns_parts)
+    if call.r2g is not None:
+        launch_queries(call, columns, columns, tokens=False)
+    return out
+
+
+def launch_forward(call: Call) -> tuple[Tensor, Tensor]:
+    """Output and L [B', H, G'], by our own sweep."""
+    (b0, b1), (g0, g1) = call.rows, call.generated
+    batch, heads, generated, _ = call.query.shape
+    reference = call.key.shape[2]
+    tile = tiles.tile("forward", max(call.query.shape[3], call.value.shape[3]), INTERPRETED)
+    out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
+    lse = scratch(call, batch, heads, generated)
+    forward_sweep[(triton.cdiv(generated, tile.block_g) * batch * heads,)](
+        call.query, call.key, call.value, out, lse, mask.values,
+        *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides,
+        heads, generated, reference, call.scale * LOG2E,
+        **head("D", call.query), **head("V", call.value), **blocks_of(call, tile, generated, reference), KIND=mask.kind,
+    )  # fmt: skip
+    return out, lse[b0:b1, :, g0:g1]
+
+
+def launch_keys(call: Call, lse: Tensor) -> Tensor:
+    """Add G2R; returns the column log-sum-exp [B', H, R'] (unwritten where R2G is not wanted)."""
+    batch, heads, generated, reference = call.canvas
+    query, key = on_canvas(call)
+    tile = tiles.tile("keys", call.query.shape[3], INTERPRETED)
+    mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
+    count = 0 if call.g2r is None else call.g2r.shape[2]
+    names = 1 if count < 2 else min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
+    blocks = triton.cdiv(reference, tile.block_r)
+    splits = split(blocks * batch * heads, triton.cdiv(generated, tile.block_g), call.query.device)
+    columns = scratch(call, splits, batch, heads, reference) if call.r2g is not None else lse
+    weight, target = given(call, call.generated_weight), given(call, call.g2r)
+    if call.g2r is not None and splits > 1:
+        target = scratch(call, splits, batch, heads, count, reference)
+    keys_sweep[(blocks * splits * batch * heads, max(1, triton.cdiv(count, names)))](
+        query, key, lse, mask.values, weight, target, columns,
+        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:3],
+        *([0] if splits == 1 else []), *target.stride()[:5 if splits > 1 else 4], batch * heads * reference,
+        heads, generated, reference, splits, count, call.scale * LOG2E, 1.0 / generated,
+        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names, SPLIT=splits > 1,
+        G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
+    )  # fmt: skip
+    return columns[0] if splits == 1 else launch_finish(call, splits, target, columns)
+
+
+def launch_finish(call: Call, splits: int, g2r_parts: Tensor, columns_parts: Tensor) -> Tensor:
+    """Add the splits of G2R into its buffer; returns the column log-sum-exp [B', H, R']."""
+    batch, heads, _, reference = call.canvas
+    count = 1 if call.g2r is None else call.g2r.shape[2]
+    columns = scratch(call, batch, heads, reference) if call.r2g is not None else columns_parts
+    target = given(call, call.g2r)
+    block = min(256, max(16, triton.next_power_of_2(reference)))
+    finish[(triton.cdiv(reference, block) * batch * heads, count)](
+        g2r_parts, columns_parts, target, columns, *target.stride(), heads, reference, count, splits, batch * heads * reference,
+        BLOCK=block, G2R=call.g2r is not None, COLUMNS=call.r2g is not None,
+    )  # fmt: skip
+    return columns
+
+
+def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True) -> None:
+    """Add R2G from the column log-sum-exp and, with `tokens`, the word maps from L."""
+    batch, heads, generated, reference = call.canvas
+    query, key = on_canvas(call)
+    tokens = tokens and call.token_maps is not None
+    tile = tiles.tile("queries", call.query.shape[3], INTERPRETED)
+    mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
+    count = call.token_maps.shape[2] if tokens and call.token_maps is not None else 0
+    names = min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
+    weight, token_weight = given(call, call.reference_weight), given(call, call.token_weight)
+    r2g, token_maps = given(call, call.r2g), given(call, call.token_maps)
+    queries_sweep[(triton.cdiv(generated, tile.block_g) * batch * heads, max(1, triton.cdiv(count, names)))](
+        query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
+        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:2], *token_weight.stride()[:3],
+        *r2g.stride()[:3], *token_maps.stride(),
+        heads, generated, reference, count, call.scale * LOG2E, 1.0 / reference,
+        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names,
+        R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKENS=tokens,
+    )  # fmt: skip
+
+
+class Mask(NamedTuple):
+    values: Tensor
+    strides: tuple[int, ...]  # 0 where one value serves the whole dimension
+    kind: int  # as in sweeps.pieces.biased
+
+
+def mask_of(call: Call, rows: slice, generated: slice, reference: slice) -> Mask:
+    if call.mask is None:
+        return Mask(call.query, (0, 0, 0, 0), 0)
+    values = clip(call.mask, rows, EVERY, generated, reference)
+    strides = tuple(0 if size == 1 else stride for size, stride in zip(values.shape, values.stride()))
+    return Mask(values.view(torch.int8), strides, 1) if values.dtype == torch.bool else Mask(values, strides, 2)
+
+
+def on_canvas(call: Call) -> tuple[Tensor, Tensor]:
+    rows = slice(*call.rows)
+    return call.query[rows, :, slice(*call.generated)], call.key[rows, :, slice(*call.reference)]
+
+
+def given(call: Call, tensor: Tensor | None) -> Tensor:
+    """The tensor, or one that stands in for a pointer the sweep will not follow."""
+    return call.query if tensor is None else tensor
+
+
+def scratch(call: Call, *shape: int) -> Tensor:
+    return call.query.new_empty(shape, dtype=torch.float32)
+
+
+def head(letter: str, tensor: Tensor) -> dict[str, int]:
+    size = tensor.shape[-1]
+    first, second = tiles.head_parts(size)
+    return {letter: size, f"{letter}0": first, f"{letter}1": second}
+
+
+def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> dict[str, Any]:
+    return {
+        "BLOCK_G": tile.block_g, "BLOCK_R": tile.block_r,
+        "EVEN_G": generated % tile.block_g == 0, "EVEN_R": reference % tile.block_r == 0,
+        "PRECISION": "ieee" if torch.version.hip else "tf32x3",
+        "UPCAST": INTERPRETED and call.query.dtype == torch.bfloat16,  # the interpreter's bfloat16 products are wrong
+        "num_warps": tile.warps, "num_stages": tile.stages,
+    }  # fmt: skip
+
+
+def split(programs: int, most: int, device: torch.device) -> int:
+    """Into how many shares to cut the inner loop so that the programs fill the device."""
+    return max(1, min(most, -(-PROGRAMS_PER_CORE * cores(device) // programs)))
+
+
+@lru_cache
+def cores(device: torch.device) -> int:
+    return 2 if device.type == "cpu" else torch.cuda.get_device_properties(device).multi_processor_count
