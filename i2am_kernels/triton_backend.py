@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ except ImportError:
     INTERPRETED = False
 
 PROGRAMS_PER_CORE = 2
+PRECISION = "ieee" if torch.version.hip or INTERPRETED else "tf32x3"  # of float32 products
 EVERY = slice(None)
 
 
@@ -55,6 +58,8 @@ def missing(call: Call) -> str | None:
 
 def launch(call: Call, own_forward: bool | None = None) -> Tensor:
     """Add the maps of one call into its buffers and return the output."""
+    if call.scale <= 0:  # the sweeps take a row's maximum before they scale
+        call = replace(call, query=call.query * math.copysign(call.scale != 0, call.scale), scale=abs(call.scale) or 1.0)
     with torch.cuda.device(call.query.device) if call.query.is_cuda else nullcontext():
         if fits_one_tile(call) and own_forward is not False:
             return launch_one_tile(call)
@@ -71,29 +76,31 @@ def launch(call: Call, own_forward: bool | None = None) -> Tensor:
 
 
 def fits_one_tile(call: Call) -> bool:
+    keys = call.key.shape[2]
+    size = max(call.query.shape[3], call.value.shape[3])
+    elements = triton.next_power_of_2(keys) * triton.next_power_of_2(size)
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
-    few_names = call.token_maps is None or call.token_maps.shape[2] <= tiles.ONE_TILE_NAMES
-    return call.key.shape[2] <= tiles.ONE_TILE_KEYS and one_weighting and few_names
+    return one_weighting and keys <= tiles.ONE_TILE_KEYS and elements <= tiles.ONE_TILE_ELEMENTS
 
 
 def launch_one_tile(call: Call) -> Tensor:
     (b0, b1), (g0, g1), (r0, r1) = call.rows, call.generated, call.reference
     batch, heads, canvas, tokens = call.canvas
     generated, reference = call.query.shape[2], call.key.shape[2]
-    tile = tiles.tile("one_tile", call.query.shape[3], INTERPRETED)._replace(block_r=max(16, triton.next_power_of_2(reference)))
+    tile = tile_of("one_tile", call)._replace(block_r=max(16, triton.next_power_of_2(reference)))
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
-    splits = split(len(out) * heads, triton.cdiv(generated, tile.block_g), call.query.device)
+    splits = triton.cdiv(generated, tile.block_g)
     names = 0 if call.token_maps is None else call.token_maps.shape[2]
     g2r_parts = scratch(call, splits, batch, heads, 1, tokens) if call.g2r is not None else call.query
     columns_parts = scratch(call, splits, batch, heads, tokens) if call.r2g is not None else call.query
-    weight, token_weight, token_maps = given(call, call.generated_weight), given(call, call.token_weight), given(call, call.token_maps)
+    weight, token_weight, token_maps = given(call, call.generated_weight), cut(call, call.token_weight), given(call, call.token_maps)
     one_tile_sweep[(splits * len(out) * heads,)](
         call.query, call.key, call.value, out, mask.values, weight, token_weight, g2r_parts, columns_parts, token_maps,
         *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides,
-        weight.stride(0), weight.stride(-1), *token_weight.stride()[:3], *token_maps.stride(),
-        heads, generated, reference, b0, b1, g0, g1, r0, r1, splits, names, call.scale * LOG2E, 1.0 / canvas,
-        **head("D", call.query), **head("V", call.value), **blocks_of(call, tile, generated, reference), KIND=mask.kind,
-        BLOCK_N=max(16, triton.next_power_of_2(names)), G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None,
+        weight.stride(0), weight.stride(-1), *token_weight.stride(), *token_maps.stride(),
+        heads, generated, reference, b0, b1, g0, g1, r0, r1, names, call.scale * LOG2E, 1.0 / canvas,
+        **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference), KIND=mask.kind,
+        BLOCK_N=32, G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None,
         COLUMNS=call.r2g is not None, TOKENS=call.token_maps is not None,
     )  # fmt: skip
     columns = launch_finish(call, splits, g2r_parts, columns_parts)
@@ -107,7 +114,7 @@ def launch_forward(call: Call) -> tuple[Tensor, Tensor]:
     (b0, b1), (g0, g1) = call.rows, call.generated
     batch, heads, generated, _ = call.query.shape
     reference = call.key.shape[2]
-    tile = tiles.tile("forward", max(call.query.shape[3], call.value.shape[3]), INTERPRETED)
+    tile = tile_of("forward", call)
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     lse = scratch(call, batch, heads, generated)
     forward_sweep[(triton.cdiv(generated, tile.block_g) * batch * heads,)](
@@ -123,19 +130,19 @@ def launch_keys(call: Call, lse: Tensor) -> Tensor:
     """Add G2R; returns the column log-sum-exp [B', H, R'] (unwritten where R2G is not wanted)."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
-    tile = tiles.tile("keys", call.query.shape[3], INTERPRETED)
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = 0 if call.g2r is None else call.g2r.shape[2]
     names = 1 if count < 2 else min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
+    tile = tile_of("keys", call, several=count > 1)
     blocks = triton.cdiv(reference, tile.block_r)
     splits = split(blocks * batch * heads, triton.cdiv(generated, tile.block_g), call.query.device)
     columns = scratch(call, splits, batch, heads, reference) if call.r2g is not None else lse
-    weight, target = given(call, call.generated_weight), given(call, call.g2r)
+    weight, target = cut(call, call.generated_weight, whole=names == 1), given(call, call.g2r)
     if call.g2r is not None and splits > 1:
         target = scratch(call, splits, batch, heads, count, reference)
     keys_sweep[(blocks * splits * batch * heads, max(1, triton.cdiv(count, names)))](
         query, key, lse, mask.values, weight, target, columns,
-        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:3],
+        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride(),
         *([0] if splits == 1 else []), *target.stride()[:5 if splits > 1 else 4], batch * heads * reference,
         heads, generated, reference, splits, count, call.scale * LOG2E, 1.0 / generated,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names, SPLIT=splits > 1,
@@ -163,20 +170,26 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
     tokens = tokens and call.token_maps is not None
-    tile = tiles.tile("queries", call.query.shape[3], INTERPRETED)
+    tile = tile_of("queries", call, several=tokens)
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = call.token_maps.shape[2] if tokens and call.token_maps is not None else 0
     names = min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
-    weight, token_weight = given(call, call.reference_weight), given(call, call.token_weight)
+    weight, token_weight = given(call, call.reference_weight), cut(call, call.token_weight)
     r2g, token_maps = given(call, call.r2g), given(call, call.token_maps)
     queries_sweep[(triton.cdiv(generated, tile.block_g) * batch * heads, max(1, triton.cdiv(count, names)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
-        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:2], *token_weight.stride()[:3],
+        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:2], *token_weight.stride(),
         *r2g.stride()[:3], *token_maps.stride(),
         heads, generated, reference, count, call.scale * LOG2E, 1.0 / reference,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names,
         R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKENS=tokens,
     )  # fmt: skip
+
+
+def tile_of(sweep: str, call: Call, several: bool = False) -> tiles.Tile:
+    size = call.query.shape[3] if sweep in ("keys", "queries") else max(call.query.shape[3], call.value.shape[3])
+    heavy = sweep != "one_tile" and (several or call.mask is not None or call.query.dtype == torch.float32)
+    return tiles.tile(sweep, size, capability(call.query.device), heavy)
 
 
 class Mask(NamedTuple):
@@ -203,6 +216,16 @@ def given(call: Call, tensor: Tensor | None) -> Tensor:
     return call.query if tensor is None else tensor
 
 
+def cut(call: Call, weight: Tensor | None, whole: bool = False) -> Tensor:
+    """Weightings as sweeps.pieces.weighed wants them, [parts, ...]: two bfloat16 numbers each, or whole."""
+    if weight is None:
+        return call.query
+    if whole or PRECISION == "ieee":
+        return weight[None]
+    high = weight.to(torch.bfloat16)
+    return torch.stack([high, (weight - high).to(torch.bfloat16)])
+
+
 def scratch(call: Call, *shape: int) -> Tensor:
     return call.query.new_empty(shape, dtype=torch.float32)
 
@@ -213,11 +236,21 @@ def head(letter: str, tensor: Tensor) -> dict[str, int]:
     return {letter: size, f"{letter}0": first, f"{letter}1": second}
 
 
+def padded_head(letter: str, tensor: Tensor) -> dict[str, int]:
+    size = tensor.shape[-1]
+    return {letter: size, f"{letter}0": max(16, triton.next_power_of_2(size))}
+
+
+def aligned(tensor: Tensor) -> bool:
+    """Whether every token begins at a multiple of 8 elements."""
+    return tensor.stride(3) == 1 and all(stride % 8 == 0 for size, stride in zip(tensor.shape[:3], tensor.stride()) if size > 1)
+
+
 def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> dict[str, Any]:
     return {
         "BLOCK_G": tile.block_g, "BLOCK_R": tile.block_r,
         "EVEN_G": generated % tile.block_g == 0, "EVEN_R": reference % tile.block_r == 0,
-        "PRECISION": "ieee" if torch.version.hip else "tf32x3",
+        "PRECISION": PRECISION, "UNIT": 8 if all(aligned(t) for t in (call.query, call.key, call.value)) else 1,
         "UPCAST": INTERPRETED and call.query.dtype == torch.bfloat16,  # the interpreter's bfloat16 products are wrong
         "num_warps": tile.warps, "num_stages": tile.stages,
     }  # fmt: skip
@@ -226,6 +259,14 @@ def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> d
 def split(programs: int, most: int, device: torch.device) -> int:
     """Into how many shares to cut the inner loop so that the programs fill the device."""
     return max(1, min(most, -(-PROGRAMS_PER_CORE * cores(device) // programs)))
+
+
+@lru_cache
+def capability(device: torch.device) -> tuple[int, int] | None:
+    """The key of the tile table."""
+    if INTERPRETED:
+        return None
+    return (0, 0) if torch.version.hip else torch.cuda.get_device_capability(device)
 
 
 @lru_cache

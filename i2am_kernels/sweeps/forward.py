@@ -6,7 +6,7 @@
 import triton
 import triton.language as tl
 
-from i2am_kernels.sweeps.pieces import biased, inverse, load_part, load_tokens, log2_or, place, products
+from i2am_kernels.sweeps.pieces import NOTHING, biased, inverse, load_part, load_tokens, log2_or, place, products, start_of, token_of
 
 
 @triton.jit
@@ -16,43 +16,48 @@ def forward_sweep(
     heads, generated, reference, scale,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr,
-    KIND: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
     count = generated - block * BLOCK_G
     rows = tl.arange(0, BLOCK_G)
     columns = tl.arange(0, BLOCK_R)
-    q0, q1 = load_tokens(query + b * q_b + h * q_h + first * q_g, count, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UPCAST)
-    key += b * k_b + h * k_h
-    value += b * v_b + h * v_h
+    q0, q1 = load_tokens(start_of(query, b, h, first, q_b, q_h, q_g, UNIT), count, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+    key = start_of(key, b, h, 0, k_b, k_h, k_r, UNIT)
+    value = start_of(value, b, h, 0, v_b, v_h, v_r, UNIT)
     mask += b * m_b + h * m_h + first * m_g
-    high = tl.full([BLOCK_G], float("-inf"), tl.float32)
+    high = tl.full([BLOCK_G], NOTHING, tl.float32)
     total = tl.zeros([BLOCK_G], tl.float32)
     out0 = tl.zeros([BLOCK_G, V0], tl.float32)
     out1 = tl.zeros([BLOCK_G, V1 if V1 > 0 else 1], tl.float32)
     for start in range(0, reference, BLOCK_R):
         here = tl.cast(start, tl.int64)
         left = reference - start
-        k0, k1 = load_tokens(key + here * k_r, left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UPCAST)
-        tile = products(q0, q1, k0, k1, scale, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
-        tile = biased(tile, mask + here * m_r, rows, columns, count, left, m_g, m_r, KIND)
+        k0, k1 = load_tokens(token_of(key, here, k_r, UNIT), left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+        tile = products(q0, q1, k0, k1, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
+        if KIND > 0:
+            tile = biased(tile * scale, mask + here * m_r, rows, columns, count, left, m_g, m_r, KIND)
         if not EVEN_R:
             tile = tl.where(columns[None, :] < left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
-        base = new
         if KIND > 0:
-            base = tl.where(new == float("-inf"), 0.0, new)
-        shrink = tl.exp2(high - base)
-        tile = tl.exp2(tile - base[:, None])
+            new = tl.where(new == float("-inf"), NOTHING, new)
+            tile = tl.exp2(tile - new[:, None])
+            shrink = tl.exp2(high - new)
+        else:  # one multiply-add a score: scale > 0 keeps the order, so the maximum was taken before it
+            tile = tl.exp2(tile * scale - (new * scale)[:, None])
+            shrink = tl.exp2((high - new) * scale)
         total = total * shrink + tl.sum(tile, 1)
-        v0 = load_part(value + here * v_r, left, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UPCAST)
+        v0 = load_part(token_of(value, here, v_r, UNIT), left, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
         weights = tile.to(v0.dtype)
         out0 = tl.dot(weights, v0, out0 * shrink[:, None], input_precision=PRECISION)
         if V1 > 0:
-            v1 = load_part(value + here * v_r, left, v_r, v_d, BLOCK_R, V0, V1, V, EVEN_R, UPCAST)
+            v1 = load_part(token_of(value, here, v_r, UNIT), left, v_r, v_d, BLOCK_R, V0, V1, V, EVEN_R, UNIT, UPCAST)
             out1 = tl.dot(weights, v1, out1 * shrink[:, None], input_precision=PRECISION)
         high = new
+    if KIND == 0:
+        high = high * scale
     tl.store(lse + row_head.to(tl.int64) * generated + first + rows, log2_or(total, high, float("inf")), mask=rows < count)
     norm = inverse(total)
     store_output(out0, out1, norm, out + b * o_b + h * o_h + first * o_g, count, o_g, o_d, BLOCK_G, V, V0, V1)

@@ -10,18 +10,18 @@ With few blocks of keys the queries are split over programs; `finish` adds the s
 import triton
 import triton.language as tl
 
-from i2am_kernels.sweeps.pieces import NOTHING, UNDERFLOW, biased, load_tokens, log2_or, place, products
+from i2am_kernels.sweeps.pieces import NOTHING, UNDERFLOW, biased, load_tokens, load_weights, log2_or, place, products, start_of, token_of, weighed
 
 
 @triton.jit
 def keys_sweep(
     query, key, lse, mask, weight, g2r, columns_lse,
-    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_b, w_n, w_g, g_s, g_b, g_h, g_n, g_r, c_s,
+    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_s, w_b, w_n, w_g, g_s, g_b, g_h, g_n, g_r, c_s,
     heads, generated, reference, splits, count, scale, even_weight,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_N: tl.constexpr,
     KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * splits, heads)
     block, split = program // splits, program % splits
@@ -29,8 +29,8 @@ def keys_sweep(
     left = reference - block * BLOCK_R
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    k0, k1 = load_tokens(key + b * k_b + h * k_h + first * k_r, left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UPCAST)
-    query += b * q_b + h * q_h
+    k0, k1 = load_tokens(start_of(key, b, h, first, k_b, k_h, k_r, UNIT), left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+    query = start_of(query, b, h, 0, q_b, q_h, q_g, UNIT)
     lse += b * l_b + h * l_h
     mask += b * m_b + h * m_h + first * m_r
     weight += b * w_b
@@ -52,9 +52,9 @@ def keys_sweep(
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
         there = generated - start
-        q0, q1 = load_tokens(query + here * q_g, there, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UPCAST)
-        tile = products(k0, k1, q0, q1, scale, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
+        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), there, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+        tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
+        tile = biased(tile * scale, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
         norm = tl.load(lse + here + queries, mask=queries < there, other=float("inf"))
         if KIND > 0 and COLUMNS:
             seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
@@ -66,9 +66,8 @@ def keys_sweep(
                 tile = tile * tl.load(weight + here * w_g + queries * w_g, mask=queries < there, other=0.0)[None, :]
             sums += tl.sum(tile, 1)
         if G2R and BLOCK_N > 1:
-            spread = tl.load(weight + here * w_g + queries[:, None] * w_g + names[None, :] * w_n,
-                             mask=(queries[:, None] < there) & (names[None, :] < count), other=0.0)  # fmt: skip
-            several = tl.dot(tile, spread, several, input_precision=PRECISION)
+            spread, rest = load_weights(weight + here * w_g, queries, names, there, count, w_g, w_n, w_s, PRECISION)
+            several = weighed(tile, spread, rest, several, PRECISION)
 
     if COLUMNS and tl.program_id(1) == 0:
         low = (total < UNDERFLOW) & (keys < left)
@@ -77,7 +76,7 @@ def keys_sweep(
         sum_lse = log2_or(total, highest, float("-inf"))
         if tl.max(low.to(tl.int32), 0) > 0:
             sum_lse = exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, scale,
-                                    D, D0, D1, BLOCK_G, BLOCK_R, KIND, PRECISION, UPCAST)  # fmt: skip
+                                    D, D0, D1, BLOCK_G, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         if not SPLIT:
             sum_lse = tl.where(sum_lse == float("-inf"), float("inf"), sum_lse)
         tl.store(columns_lse + split * c_s + row_head.to(tl.int64) * reference + first + keys, sum_lse, mask=keys < left)
@@ -106,7 +105,7 @@ def add_to(pointers, values, inside, FRESH: tl.constexpr):
 @triton.jit
 def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, scale,
                   D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr,
-                  KIND: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+                  KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """The column log-sum-exp of a block of `left` keys over the queries begin..end by an online maximum; -inf where none is seen."""
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
@@ -115,9 +114,9 @@ def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, sca
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
         there = end - start
-        q0, q1 = load_tokens(query + here * q_g, there, q_g, q_d, BLOCK_G, D, D0, D1, False, UPCAST)
-        tile = products(k0, k1, q0, q1, scale, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
+        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), there, q_g, q_d, BLOCK_G, D, D0, D1, False, UNIT, UPCAST)
+        tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
+        tile = biased(tile * scale, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
         tile = tl.where(queries[None, :] < there, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
         total = total * tl.exp2(high - new) + tl.sum(tl.exp2(tile - new[:, None]), 1)

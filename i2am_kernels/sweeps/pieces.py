@@ -1,7 +1,7 @@
 """What the sweeps share: a tile of tokens, a tile of scores, and where a program stands.
 
 Base pointers are moved in 64 bits, offsets inside a tile stay in 32. A head size that is no power of two is cut in two
-(40 = 32 + 16, 80 = 64 + 16, 160 = 128 + 32), because tile sides are; D1 = 0 where one part is enough.
+(80 = 64 + 16, 160 = 128 + 32), because tile sides are; D1 = 0 where one part is enough.
 """
 
 import triton
@@ -27,6 +27,19 @@ def inverse(total):
 
 
 @triton.jit
+def start_of(pointer, b, h, token, stride_b, stride_h, stride_t, UNIT: tl.constexpr):
+    """Where a token of a row and head begins. UNIT = 8 tells the compiler what the launcher knows: every stride is a
+    multiple of 8, so tokens can be read 16 bytes at a time (the runtime's own check only knows 16: not heads of 40 or 72)."""
+    return token_of(pointer + b * (stride_b // UNIT * UNIT) + h * (stride_h // UNIT * UNIT), token, stride_t, UNIT)
+
+
+@triton.jit
+def token_of(pointer, token, stride, UNIT: tl.constexpr):
+    """Where a token begins, counted from another."""
+    return pointer + token * (stride // UNIT * UNIT)
+
+
+@triton.jit
 def place(program, blocks, heads):
     """(block, row and head, row, head) of a program; the last two in 64 bits for offsets."""
     row_head = program // blocks
@@ -36,11 +49,11 @@ def place(program, blocks, heads):
 @triton.jit
 def load_part(base, count, row_stride, column_stride,
               BLOCK: tl.constexpr, START: tl.constexpr, SIZE: tl.constexpr, D: tl.constexpr,
-              EVEN: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+              EVEN: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """Tokens [BLOCK, SIZE] from `base`, head columns START onwards; zeros behind `count` tokens and D columns."""
     rows = tl.arange(0, BLOCK)
     columns = START + tl.arange(0, SIZE)
-    pointers = base + rows[:, None] * row_stride + columns[None, :] * column_stride
+    pointers = base + rows[:, None] * (row_stride // UNIT * UNIT) + columns[None, :] * column_stride
     if EVEN and START + SIZE <= D:
         tile = tl.load(pointers)
     elif START + SIZE <= D:
@@ -57,22 +70,50 @@ def load_part(base, count, row_stride, column_stride,
 @triton.jit
 def load_tokens(base, count, row_stride, column_stride,
                 BLOCK: tl.constexpr, D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
-                EVEN: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+                EVEN: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """Both parts of a tile of tokens; the second repeats the first where D1 = 0 and is not used."""
-    first = load_part(base, count, row_stride, column_stride, BLOCK, 0, D0, D, EVEN, UPCAST)
+    first = load_part(base, count, row_stride, column_stride, BLOCK, 0, D0, D, EVEN, UNIT, UPCAST)
     second = first
     if D1 > 0:
-        second = load_part(base, count, row_stride, column_stride, BLOCK, D0, D1, D, EVEN, UPCAST)
+        second = load_part(base, count, row_stride, column_stride, BLOCK, D0, D1, D, EVEN, UNIT, UPCAST)
     return first, second
 
 
 @triton.jit
-def products(a0, a1, b0, b1, scale, D1: tl.constexpr, PRECISION: tl.constexpr):
-    """scale * A B^T."""
+def products(a0, a1, b0, b1, D1: tl.constexpr, PRECISION: tl.constexpr):
+    """A B^T."""
     tile = tl.dot(a0, tl.trans(b0), input_precision=PRECISION)
     if D1 > 0:
         tile = tl.dot(a1, tl.trans(b1), tile, input_precision=PRECISION)
-    return tile * scale
+    return tile
+
+
+@triton.jit
+def load_weights(base, rows, columns, row_count, column_count, row_stride, column_stride, part_stride, PRECISION: tl.constexpr):
+    """Both parts of a tile of weightings [rows, columns], as `weighed` wants them; zeros outside."""
+    pointers = base + rows[:, None].to(tl.int64) * row_stride + columns[None, :] * column_stride
+    inside = (rows[:, None] >= 0) & (rows[:, None] < row_count) & (columns[None, :] < column_count)
+    high = tl.load(pointers, mask=inside, other=0.0)
+    low = high
+    if PRECISION != "ieee":
+        low = tl.load(pointers + part_stride, mask=inside, other=0.0)
+    return high, low
+
+
+@triton.jit
+def weighed(tile, high, low, sums, PRECISION: tl.constexpr):
+    """sums + tile (high + low), for float32 probabilities and several weightings at once.
+
+    On NVIDIA a weight is two bfloat16 numbers, a probability too, and the smallest of the four products is left out: 16 bits
+    hold. Elsewhere `high` is the whole weight in float32.
+    """
+    if PRECISION == "ieee":
+        return tl.dot(tile, high, sums, input_precision=PRECISION)
+    tile_high = tile.to(tl.bfloat16)
+    tile_low = (tile - tile_high.to(tl.float32)).to(tl.bfloat16)
+    sums = tl.dot(tile_low, high, sums)
+    sums = tl.dot(tile_high, low, sums)
+    return tl.dot(tile_high, high, sums)
 
 
 @triton.jit

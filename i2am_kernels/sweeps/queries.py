@@ -7,19 +7,19 @@ import triton
 import triton.language as tl
 
 from i2am_kernels.sweeps.keys import add_to
-from i2am_kernels.sweeps.pieces import biased, load_tokens, place, products
+from i2am_kernels.sweeps.pieces import biased, load_tokens, load_weights, place, products, start_of, token_of, weighed
 
 
 @triton.jit
 def queries_sweep(
     query, key, lse, columns_lse, mask, weight, token_weight, r2g, token_maps,
-    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_b, w_r, t_b, t_r, t_n,
+    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_b, w_r, t_s, t_b, t_r, t_n,
     r_b, r_h, r_g, n_b, n_h, n_n, n_g,
     heads, generated, reference, count, scale, even_weight,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_N: tl.constexpr,
     KIND: tl.constexpr, R2G: tl.constexpr, WEIGHTED: tl.constexpr, TOKENS: tl.constexpr,
-    PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
@@ -27,8 +27,8 @@ def queries_sweep(
     queries = tl.arange(0, BLOCK_G)
     keys = tl.arange(0, BLOCK_R)
     names = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    q0, q1 = load_tokens(query + b * q_b + h * q_h + first * q_g, left, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UPCAST)
-    key += b * k_b + h * k_h
+    q0, q1 = load_tokens(start_of(query, b, h, first, q_b, q_h, q_g, UNIT), left, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+    key = start_of(key, b, h, 0, k_b, k_h, k_r, UNIT)
     mask += b * m_b + h * m_h + first * m_g
     weight += b * w_b
     token_weight += b * t_b
@@ -41,9 +41,9 @@ def queries_sweep(
     for start in range(0, reference, BLOCK_R):
         here = tl.cast(start, tl.int64)
         there = reference - start
-        k0, k1 = load_tokens(key + here * k_r, there, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UPCAST)
-        tile = products(q0, q1, k0, k1, scale, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
-        tile = biased(tile, mask + here * m_r, queries, keys, left, there, m_g, m_r, KIND)
+        k0, k1 = load_tokens(token_of(key, here, k_r, UNIT), there, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+        tile = products(q0, q1, k0, k1, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
+        tile = biased(tile * scale, mask + here * m_r, queries, keys, left, there, m_g, m_r, KIND)
         if R2G:
             column = tl.load(columns_lse + here + keys, mask=keys < there, other=float("inf"))
             columnwise = tl.exp2(tile - column[None, :])  # C
@@ -54,9 +54,8 @@ def queries_sweep(
             if not EVEN_R:
                 tile = tl.where(keys[None, :] < there, tile, float("-inf"))
             rowwise = tl.exp2(tile - norm[:, None])  # P
-            spread = tl.load(token_weight + here * t_r + keys[:, None] * t_r + names[None, :] * t_n,
-                             mask=(keys[:, None] < there) & (names[None, :] < count), other=0.0)  # fmt: skip
-            several = tl.dot(rowwise, spread, several, input_precision=PRECISION)
+            spread, rest = load_weights(token_weight + here * t_r, keys, names, there, count, t_r, t_n, t_s, PRECISION)
+            several = weighed(rowwise, spread, rest, several, PRECISION)
     if R2G and tl.program_id(1) == 0:
         sums = sums if WEIGHTED else sums * even_weight
         add_to(r2g + b * r_b + h * r_h + first * r_g + queries * r_g, sums, queries < left, False)
