@@ -64,8 +64,10 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
     )  # fmt: skip
     recorded: list[Launch] = []
     capability = (int(target[3:-1]), int(target[-1])) if target.startswith("sm_") else (0, 0)
-    kernels = {name: Recorder(name, case, recorded) for name in SWEEPS}
-    with mock.patch.multiple(triton_backend, cores=lambda device: 132, capability=lambda device: capability, **kernels):
+    stand_ins: dict[str, Any] = {name: Recorder(name, case, recorded) for name in SWEEPS}
+    stand_ins |= {"cores": lambda device: 132, "capability": lambda device: capability}
+    stand_ins["PRECISION"] = triton_backend.precision(TARGETS[target].backend == "hip")
+    with mock.patch.multiple(triton_backend, **stand_ins):
         triton_backend.launch(call, own_forward=True)
     return recorded
 
@@ -81,7 +83,7 @@ class Recorder:
         return self
 
     def __call__(self, *values: Any, **constants: Any) -> None:
-        options = {key: constants.pop(key) for key in ("num_warps", "num_stages") if key in constants}
+        options: dict[str, int] = {key: constants.pop(key) for key in ("num_warps", "num_stages") if key in constants}
         arguments = dict(zip(self.kernel.arg_names, values), **constants)
         self.recorded.append(Launch(self.name, self.case, self.kernel, arguments, options))
 
@@ -92,8 +94,6 @@ def compiled(launch: Launch, target: GPUTarget) -> Any:
     signature, constants, attributes = {}, {}, {}
     for index, name in enumerate(launch.kernel.arg_names):
         value = launch.arguments[name]
-        if name == "PRECISION" and target.backend == "hip":
-            value = "ieee"
         if parameters[name].is_constexpr or (isinstance(value, int) and value == 1):
             signature[name], constants[(index,)] = "constexpr", value
         elif isinstance(value, torch.Tensor):
@@ -140,12 +140,12 @@ def mnemonic(line: str) -> str:
 def measured(launch: Launch, name: str) -> dict[str, Any]:
     """One row: what this launch compiles to on this target."""
     binary = compiled(launch, TARGETS[name])
-    sizes = {key: launch.arguments[key] for key in ("BLOCK_G", "BLOCK_R") if key in launch.arguments}
-    row = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"), **sizes, **launch.options,
+    sizes: dict[str, int] = {key: launch.arguments[key] for key in ("BLOCK_G", "BLOCK_R") if key in launch.arguments}
+    row: dict[str, Any] = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"), **sizes, **launch.options,
            "dtype": str(launch.arguments.get("query", torch.empty(0)).dtype).removeprefix("torch."),
            "shared_kib": round(binary.metadata.shared / 1024, 1), "triton": triton.__version__}  # fmt: skip
     if TARGETS[name].backend == "hip":
-        return row | {"spill_bytes": int(re.search(r"\.private_segment_fixed_size:\s*(\d+)", binary.asm["amdgcn"]).group(1))}
+        return row | {"spill_bytes": int(re.findall(r"\.private_segment_fixed_size:\s*(\d+)", binary.asm["amdgcn"])[0])}
     resources, code = taken_apart(binary.asm["cubin"])
     row |= {"registers": resources["REG"], "spill_bytes": max(resources["STACK"], resources["LOCAL"])}
     bodies = [body for body in loops(code) if any("MMA" in mnemonic(line) for line in body)]

@@ -37,8 +37,12 @@ class Call:
     @property
     def canvas(self) -> tuple[int, int, int, int]:
         """B', H, G', R'."""
-        return (self.rows[1] - self.rows[0], self.query.shape[1], self.generated[1] - self.generated[0],
-                self.reference[1] - self.reference[0])
+        return (
+            self.rows[1] - self.rows[0],
+            self.query.shape[1],
+            self.generated[1] - self.generated[0],
+            self.reference[1] - self.reference[0],
+        )
 
     def g2r_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[B', n, G']: the weights of the generated rows, the default 1/G' written out without memory."""

@@ -28,23 +28,34 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, dtypes: tuple[torc
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         if not isinstance(tensor, Tensor) or tensor.ndim != 4:
             came = described(tensor) if isinstance(tensor, Tensor) else type(tensor).__name__
-            refuse(name, "a tensor [batch, heads, tokens, head size]", came,
-                   "Split the heads first: x.unflatten(-1, (heads, -1)).transpose(1, 2).")
+            refuse(
+                name,
+                "a tensor [batch, heads, tokens, head size]",
+                came,
+                "Split the heads first: x.unflatten(-1, (heads, -1)).transpose(1, 2).",
+            )
         if tensor.dtype not in dtypes:
             names = ", ".join(str(d).removeprefix("torch.") for d in dtypes)
             refuse(name, f"one of {names}", described(tensor), f"Convert it: {name}.to(torch.float32).")
         if tensor.dtype != query.dtype or tensor.device != query.device:
-            refuse(name, f"of the query's dtype and device ({described(query)})", described(tensor),
-                   f"Convert it: {name}.to(query).")
+            refuse(name, f"of the query's dtype and device ({described(query)})", described(tensor), f"Convert it: {name}.to(query).")
         if min(tensor.shape) == 0:
             refuse(name, "without empty dimensions", described(tensor), "Leave the call out when there is nothing to attend to.")
     batch, heads, _, size = query.shape
     if key.shape[:2] != (batch, heads) or key.shape[3] != size:
-        refuse("key", f"[{batch}, {heads}, R, {size}] to match the query", tuple(key.shape),
-               "Expand shared heads first: key.repeat_interleave(groups, dim=1).")
+        refuse(
+            "key",
+            f"[{batch}, {heads}, R, {size}] to match the query",
+            tuple(key.shape),
+            "Expand shared heads first: key.repeat_interleave(groups, dim=1).",
+        )
     if value.shape[:3] != key.shape[:3]:
-        refuse("value", f"[{', '.join(map(str, key.shape[:3]))}, Dv] to match the key", tuple(value.shape),
-               "Key and value come from the same tokens.")
+        refuse(
+            "value",
+            f"[{', '.join(map(str, key.shape[:3]))}, Dv] to match the key",
+            tuple(value.shape),
+            "Key and value come from the same tokens.",
+        )
 
 
 def check_range(name: str, given: Range | None, size: int, of: str) -> Range:
@@ -55,8 +66,12 @@ def check_range(name: str, given: Range | None, size: int, of: str) -> Range:
     except (TypeError, ValueError):
         refuse(name, "a pair (start, stop)", repr(given), f"Name the first and the one behind the last of the {of}.")
     if not 0 <= start < stop <= size:
-        refuse(name, f"(start, stop) with 0 <= start < stop <= {size} ({of})", (start, stop),
-               "Negative and empty ranges are not read as Python slices.")
+        refuse(
+            name,
+            f"(start, stop) with 0 <= start < stop <= {size} ({of})",
+            (start, stop),
+            "Negative and empty ranges are not read as Python slices.",
+        )
     return start, stop
 
 
@@ -65,20 +80,30 @@ def check_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None
     if mask is None:
         return None
     full = (*query.shape[:3], key.shape[2])
-    if not isinstance(mask, Tensor) or mask.device != query.device or (mask.dtype != torch.bool and not mask.is_floating_point()):
+    kinds = isinstance(mask, Tensor) and (mask.dtype == torch.bool or mask.is_floating_point())
+    if not kinds or mask.device != query.device:
         came = described(mask) if isinstance(mask, Tensor) else type(mask).__name__
-        refuse("attn_mask", f"bool (true = attend) or floating point (added to the scores) on {query.device}", came,
-               "An integer mask is ambiguous: write mask.bool().")
+        refuse(
+            "attn_mask",
+            f"bool (true = attend) or floating point (added to the scores) on {query.device}",
+            came,
+            "An integer mask is ambiguous: write mask.bool().",
+        )
     if mask.ndim > 4 or any(n not in (1, size) for n, size in zip(reversed(mask.shape), reversed(full))):
-        refuse("attn_mask", f"broadcastable to [B, H, G, R] = {full}", tuple(mask.shape), "Add the missing dimensions: mask[:, None, None, :].")
+        refuse(
+            "attn_mask", f"broadcastable to [B, H, G, R] = {full}", tuple(mask.shape), "Add the missing dimensions: mask[:, None, None, :]."
+        )
     mask = mask[(None,) * (4 - mask.ndim)]
     return mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
 
 
-def check_buffer(name: str, buffer: Tensor | None, shape: tuple[int | None, ...], letters: str, query: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+def check_buffer(
+    name: str, buffer: Tensor | None, shape: tuple[int | None, ...], letters: str, query: Tensor, dtypes: tuple[torch.dtype, ...]
+) -> None:
     if buffer is None:
         return
-    wanted = f"{str(dtypes[0]).removeprefix('torch.')} {letters} = ({', '.join('n' if s is None else str(s) for s in shape)}) on {query.device}"
+    sizes = ", ".join("n" if size is None else str(size) for size in shape)
+    wanted = f"{str(dtypes[0]).removeprefix('torch.')} {letters} = ({sizes}) on {query.device}"
     remedy = "It is added to in place: make it once with torch.zeros and pass it to every call."
     if not isinstance(buffer, Tensor):
         refuse(name, wanted, type(buffer).__name__, remedy)
@@ -88,18 +113,27 @@ def check_buffer(name: str, buffer: Tensor | None, shape: tuple[int | None, ...]
     if buffer.requires_grad:
         refuse(name, "a tensor without requires_grad", described(buffer), "The maps carry no gradient; detach the buffer.")
     if any(stride == 0 and n > 1 for stride, n in zip(buffer.stride(), buffer.shape)):
-        refuse(name, "memory of its own for every element", f"strides {buffer.stride()}", "An expanded tensor cannot be added to; clone it.")
+        refuse(
+            name, "memory of its own for every element", f"strides {buffer.stride()}", "An expanded tensor cannot be added to; clone it."
+        )
 
 
-def check_weight(name: str, weight: Tensor | None, shape: tuple[int, ...], letters: str, query: Tensor, serves: str, has_buffer: bool) -> Tensor | None:
+def check_weight(
+    name: str, weight: Tensor | None, shape: tuple[int, ...], letters: str, query: Tensor, serves: str, buffer: Tensor | None
+) -> Tensor | None:
     """The weights in float32."""
     if weight is None:
         return None
-    if not has_buffer:
+    if buffer is None:
         refuse(name, f"left out without {serves}", "a tensor", f"Pass {serves} as well, or drop {name}.")
     if not isinstance(weight, Tensor) or tuple(weight.shape) != shape or weight.device != query.device or weight.is_complex():
         came = described(weight) if isinstance(weight, Tensor) else type(weight).__name__
-        refuse(name, f"{letters} = {shape} on {query.device}", came, "Weights are per batch row: weight.expand(rows, ...) where they are shared.")
+        refuse(
+            name,
+            f"{letters} = {shape} on {query.device}",
+            came,
+            "Weights are per batch row: weight.expand(rows, ...) where they are shared.",
+        )
     return weight.detach().to(torch.float32)
 
 
@@ -115,22 +149,36 @@ def check_aliases(buffers: dict[str, Tensor | None], inputs: dict[str, Tensor | 
 def overlap(one: Tensor, two: Tensor) -> bool:
     """Whether two strided views of one storage share a byte; numpy solves it without touching the data."""
     try:
-        return np.shares_memory(footprint(one), footprint(two), max_work=10_000)
+        return np.shares_memory(footprint(one), footprint(two), max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
 
 def footprint(tensor: Tensor) -> np.ndarray:
     size = tensor.element_size()
-    start = tensor.storage_offset() * size + 64  # any address but null
-    described = {"shape": tuple(tensor.shape), "strides": tuple(s * size for s in tensor.stride()), "typestr": f"|V{size}", "data": (start, True), "version": 3}
-    return np.asarray(type("Footprint", (), {"__array_interface__": described})())
+    interface = {
+        "version": 3, "shape": tuple(tensor.shape), "strides": tuple(stride * size for stride in tensor.stride()),
+        "typestr": f"|V{size}", "data": (tensor.storage_offset() * size + 64, True),  # any address but null
+    }  # fmt: skip
+    return np.asarray(type("Footprint", (), {"__array_interface__": interface})())
 
 
 def checked(
-    query: Tensor, key: Tensor, value: Tensor, r2g: Tensor | None, g2r: Tensor | None, token_maps: Tensor | None,
-    generated_weight: Tensor | None, reference_weight: Tensor | None, token_weight: Tensor | None, attn_mask: Tensor | None,
-    scale: float | None, rows: Range | None, generated: Range | None, reference: Range | None, double: bool = False,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    r2g: Tensor | None,
+    g2r: Tensor | None,
+    token_maps: Tensor | None,
+    generated_weight: Tensor | None,
+    reference_weight: Tensor | None,
+    token_weight: Tensor | None,
+    attn_mask: Tensor | None,
+    scale: float | None,
+    rows: Range | None,
+    generated: Range | None,
+    reference: Range | None,
+    double: bool = False,
 ) -> Call:
     """The call in the one form the backends know; ValueError where it does not make sense. Nothing is written here."""
     check_operands(query, key, value, (torch.float64, *DTYPES) if double else DTYPES)
@@ -141,24 +189,36 @@ def checked(
     canvas, tokens = generated[1] - generated[0], reference[1] - reference[0]
     dtypes = (torch.float32, torch.float64) if double else (torch.float32,)
     check_buffer("r2g", r2g, (batch, heads, canvas), "[B', H, G']", query, dtypes)
-    several = isinstance(g2r, Tensor) and g2r.ndim == 4
-    check_buffer("g2r", g2r, (batch, heads, None, tokens) if several else (batch, heads, tokens), "[B', H, n, R']" if several else "[B', H, R']", query, dtypes)
     check_buffer("token_maps", token_maps, (batch, heads, None, canvas), "[B', H, n, G']", query, dtypes)
-    count = g2r.shape[2] if several and g2r is not None else 1
-    shape, letters = ((batch, count, canvas), "[B', n, G']") if several else ((batch, canvas), "[B', G']")
-    weight = check_weight("generated_weight", generated_weight, shape, letters, query, "g2r", g2r is not None)
-    if several and weight is None and count > 1:
-        refuse("generated_weight", f"[B', n, G'] = {shape} when g2r has {count} maps", None, "Say what each of the maps weighs.")
-    if token_maps is not None and token_weight is None:
-        refuse("token_weight", f"[B', R', n] = {(batch, tokens, token_maps.shape[2])} with token_maps", None,
-               "For one map per token pass torch.eye(R').expand(rows, -1, -1).")
+    if g2r is not None and isinstance(g2r, Tensor) and g2r.ndim == 4:
+        check_buffer("g2r", g2r, (batch, heads, None, tokens), "[B', H, n, R']", query, dtypes)
+        count = g2r.shape[2]
+        weight = check_weight("generated_weight", generated_weight, (batch, count, canvas), "[B', n, G']", query, "g2r", g2r)
+        if weight is None and count > 1:
+            refuse(
+                "generated_weight",
+                f"[B', n, G'] = {(batch, count, canvas)} when g2r has {count} maps",
+                None,
+                "Say what each of the maps weighs.",
+            )
+    else:
+        check_buffer("g2r", g2r, (batch, heads, tokens), "[B', H, R']", query, dtypes)
+        weight = check_weight("generated_weight", generated_weight, (batch, canvas), "[B', G']", query, "g2r", g2r)
+        g2r = None if g2r is None else g2r.unsqueeze(2)
+        weight = None if weight is None else weight.unsqueeze(1)
     names = 0 if token_maps is None else token_maps.shape[2]
+    if token_maps is not None and token_weight is None:
+        refuse(
+            "token_weight",
+            f"[B', R', n] = {(batch, tokens, names)} with token_maps",
+            None,
+            "For one map per token pass torch.eye(R').expand(rows, -1, -1).",
+        )
     return Call(
         query=query, key=key, value=value, mask=check_mask(attn_mask, query, key),
         scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
-        r2g=r2g, g2r=g2r if several or g2r is None else g2r.unsqueeze(2), token_maps=token_maps,
-        generated_weight=weight if several or weight is None else weight.unsqueeze(1),
-        reference_weight=check_weight("reference_weight", reference_weight, (batch, tokens), "[B', R']", query, "r2g", r2g is not None),
-        token_weight=check_weight("token_weight", token_weight, (batch, tokens, names), "[B', R', n]", query, "token_maps", token_maps is not None),
+        r2g=r2g, g2r=g2r, token_maps=token_maps, generated_weight=weight,
+        reference_weight=check_weight("reference_weight", reference_weight, (batch, tokens), "[B', R']", query, "r2g", r2g),
+        token_weight=check_weight("token_weight", token_weight, (batch, tokens, names), "[B', R', n]", query, "token_maps", token_maps),
         rows=rows, generated=generated, reference=reference,
-    )
+    )  # fmt: skip

@@ -38,7 +38,7 @@ def library_forward(call: Call) -> tuple[Tensor, Tensor]:
     query, key, value = call.query, call.key, call.value
     if query.device.type == "cpu":
         size = (*query.shape[:3], key.shape[2])
-        bias = None if call.mask is None else additive(call.mask, query.dtype).expand(size)
+        bias = None if call.mask is None else additive(call.mask, torch.float32).expand(size)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=bias, scale=call.scale)
     return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, scale=call.scale)[:2]
 
@@ -53,7 +53,7 @@ def plain(call: Call, rows: slice = slice(None)) -> Tensor:
 
 def chunked_lse(call: Call) -> Tensor:
     """L of the canvas rows where no library gives it: a few queries at a time against all keys."""
-    (b0, b1), (g0, g1) = call.rows, call.generated
+    (b0, b1), (g0, _) = call.rows, call.generated
     keys = call.key[b0:b1].float().transpose(-1, -2) * (call.scale * LOG2E)  # [B', H, D, R]
     batch, heads, generated, _ = call.canvas
     lse = call.query.new_empty(batch, heads, generated, dtype=torch.float32)

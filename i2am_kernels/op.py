@@ -100,7 +100,8 @@ def choose(backend: str, call: Call) -> str:
     """The backend that takes the call."""
     reason = missing(call)
     if backend == "triton" and reason:
-        refuse("backend", '"triton" only where Triton can take the call', f"a call it cannot take, because {reason}", 'backend="auto" chooses for you.')
+        refuse("backend", '"triton" only where Triton can take the call', f"a call it cannot take: {reason}",
+               'backend="auto" chooses for you.')  # fmt: skip
     if backend != "auto":
         return backend
     nvidia = call.query.is_cuda and torch.version.hip is None
@@ -140,6 +141,6 @@ def bi_attention_op(
 
 
 @bi_attention_op.register_fake
-def _(query, key, value, mask, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight, scale, ranges, backend):
+def _(query: Tensor, key: Tensor, value: Tensor, *others: object) -> Tensor:
     batch, heads, generated, _ = query.shape
     return query.new_empty(batch, generated, heads, value.shape[-1]).transpose(1, 2)

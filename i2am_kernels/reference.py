@@ -1,7 +1,7 @@
 """The definition, eager and obvious: it stores the whole G x R score matrix S = scale * Q K^T + bias.
 
-    P = softmax over the keys       G2R[j] = sum_i generated_weight_i P_ij       token_maps[i] = sum_j P_ij token_weight_j
-    C = softmax over the canvas     R2G[i] = sum_j reference_weight_j C_ij       output = P V
+P = softmax over the keys       G2R[j] = sum_i generated_weight_i P_ij       token_maps[i] = sum_j P_ij token_weight_j
+C = softmax over the canvas     R2G[i] = sum_j reference_weight_j C_ij       output = P V
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class Maps:
     def __init__(self, call: Call, part: Part, log_norm: Tensor, norm: Tensor | None = None):
         self.call, self.part = call, part
         self.careful = log_norm.device.type != "cpu"  # looking at the column sums would wait for the device
-        rows, heads = part
+        rows = part.rows
         high = log_norm.masked_fill(log_norm.isposinf(), -math.inf).amax(-1, keepdim=True)
         high = high.masked_fill_(high.isneginf(), 0.0)
         self.weight = torch.exp2(log_norm - high).masked_fill_(log_norm.isposinf(), 0.0)[:, None]  # [m, 1, G']
@@ -151,10 +151,10 @@ class Maps:
 
     def add(self, tile: Tensor, columns: slice, bias: Tensor | None) -> bool:
         """Add one block; true, and R2G left out, where its column sums have lost digits or may have."""
-        call, (rows, heads) = self.call, self.part
+        call, rows = self.call, self.part.rows
         totals = torch.bmm(self.thin, tile)  # [m, n + 1, c]
         if call.g2r is not None:
-            call.g2r[rows, heads][..., columns] += totals[:, : self.seen].unflatten(0, self.part.shape)
+            call.g2r[self.part][..., columns] += totals[:, : self.seen].unflatten(0, self.part.shape)
         spread, lost = [], False
         if call.r2g is not None:
             total = totals[:, self.seen :]  # LS [m, 1, c]
@@ -174,18 +174,22 @@ class Maps:
 
     def add_exact(self, tile: Tensor, columns: slice) -> None:
         """R2G of one block from its scores [m, G', c], each column by its own maximum."""
-        rows, heads = self.part
+        rows = self.part.rows
         high = tile.amax(1, keepdim=True)
         tile.sub_(high.masked_fill_(high.isneginf(), 0.0)).exp2_()
         total = tile.sum(1, keepdim=True)
         weight = (self.of_heads(self.call.r2g_weight()[rows, None, columns]) / total).masked_fill_(total == 0, 0.0)
-        self.call.r2g[rows, heads] += torch.bmm(weight, tile.transpose(1, 2))[:, 0].unflatten(0, self.part.shape)
+        self.add_r2g(torch.bmm(weight, tile.transpose(1, 2))[:, 0])
+
+    def add_r2g(self, sums: Tensor) -> None:
+        assert self.call.r2g is not None
+        self.call.r2g[self.part] += sums.unflatten(0, self.part.shape)
 
     def close(self) -> None:
         """Add what was summed over the blocks."""
-        call, (rows, heads) = self.call, self.part
+        call = self.call
         columnwise = call.r2g is not None
         if columnwise:
-            call.r2g[rows, heads] += (self.sums[:, 0] * self.weight[:, 0]).unflatten(0, self.part.shape)
+            self.add_r2g(self.sums[:, 0] * self.weight[:, 0])
         if call.token_maps is not None:
-            call.token_maps[rows, heads] += (self.sums[:, columnwise:] * self.norm).unflatten(0, self.part.shape)
+            call.token_maps[self.part] += (self.sums[:, columnwise:] * self.norm).unflatten(0, self.part.shape)

@@ -17,37 +17,67 @@ class Tile(NamedTuple):
 
 
 ONE_TILE_KEYS = 256  # references up to here are one tile
-ONE_TILE_ELEMENTS = 256 * 128  # keys x head size of that tile
+ONE_TILE_BYTES = 256 * 128 * 2  # keys x head size of that tile
 NAMES = 64  # weightings in one visit of the general sweeps
 
-# sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask, several weightings or
-# float32 products, which want more registers a score.
+# sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask or several weightings,
+# which want more registers a score. "float32": three tf32 products each; these tiles spill above a head size of 64.
 Table = dict[str, dict[int, Tile]]
-HEAVY: Table = {
-    "forward heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
+FLOAT32: Table = {
+    "forward float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
+    "keys float32": {64: Tile(32, 64, 4, 1), 256: Tile(32, 32, 4, 1)},
+    "queries float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
+    "one_tile float32": {256: Tile(16, 256, 8, 1)},
+}
+SAFE: Table = FLOAT32 | {  # at most 99 KiB of shared memory a program, so that consumer GPUs take it
+    "forward": {96: Tile(128, 128, 8, 2), 192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
+    "forward heavy": {128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
+    "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 1)},
     "keys heavy": {192: Tile(64, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
+    "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
     "queries heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
     "one_tile": {256: Tile(32, 256, 8, 1)},
+    "one_tile heavy": {256: Tile(32, 256, 8, 1)},
 }
-ROOMY: Table = HEAVY | {  # 227 KiB of shared memory a program: sm_90, sm_100
+HOPPER: Table = SAFE | {  # 227 KiB
     "forward": {128: Tile(128, 128, 8, 2), 256: Tile(128, 64, 8, 2)},
+    "forward heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
     "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
     "queries": {192: Tile(128, 128, 4, 2), 256: Tile(128, 64, 4, 2)},
 }
-SAFE: Table = HEAVY | {  # everything else; at most 99 KiB, so that consumer GPUs take it
-    "forward": {96: Tile(128, 128, 8, 2), 192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
-    "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 1)},
-    "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
+BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
+    "keys": {192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
+    "queries heavy": {192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 8, 1)},
 }
-TILES: dict[tuple[int, int], Table] = {(9, 0): ROOMY, (10, 0): ROOMY, (10, 3): ROOMY}
+AMD: Table = FLOAT32 | {  # 64 threads a warp, 64 KiB; compiled, never run
+    "forward": {256: Tile(128, 64, 4, 1)},
+    "forward heavy": {256: Tile(128, 64, 4, 1)},
+    "keys": {256: Tile(64, 64, 4, 1)},
+    "keys heavy": {256: Tile(64, 64, 4, 1)},
+    "queries": {256: Tile(64, 64, 4, 1)},
+    "queries heavy": {256: Tile(64, 64, 4, 1)},
+    "one_tile": {256: Tile(32, 256, 4, 1)},
+    "one_tile heavy": {256: Tile(32, 256, 4, 1)},
+}
+TILES: dict[tuple[int, int], Table] = {(9, 0): HOPPER, (10, 0): BLACKWELL, (10, 3): BLACKWELL, (0, 0): AMD}
 INTERPRETED = Tile(32, 32, 1, 1)
 
+# Whose forward sweep "auto" takes where a library has one that returns L, by capability and head size: "own" or "library".
+# Entries are copied from the "route" rows of the GPU pack (`python -m benchmarks.gpu_pack --tune`). No GPU has run it yet,
+# so the table is empty and the library's, which is hand-tuned for each architecture, is the assumption.
+ROUTES: dict[tuple[tuple[int, int], int], str] = {}
 
-def tile(sweep: str, size: int, capability: tuple[int, int] | None, heavy: bool = False) -> Tile:
-    """The tile of a sweep for a head size on an NVIDIA capability; (0, 0) for any other GPU, None for the interpreter."""
+
+def own_forward(size: int, capability: tuple[int, int] | None) -> bool:
+    """Whether our forward sweep is the faster one for a head size on a capability."""
+    return capability is not None and ROUTES.get((capability, size), "library") == "own"
+
+
+def tile(sweep: str, size: int, capability: tuple[int, int] | None, kind: str = "") -> Tile:
+    """The tile of a sweep for a head size on an NVIDIA capability; (0, 0) for AMD, None for the interpreter."""
     if capability is None:
         return INTERPRETED
-    table = TILES.get(capability, SAFE)[f"{sweep} heavy" if heavy else sweep]
+    table = TILES.get(capability, SAFE)[f"{sweep} {kind}".strip()]
     return table[min(limit for limit in table if sum(head_parts(size)) <= limit)]
 
 

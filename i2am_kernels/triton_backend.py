@@ -36,7 +36,14 @@ except ImportError:
     INTERPRETED = False
 
 PROGRAMS_PER_CORE = 2
-PRECISION = "ieee" if torch.version.hip or INTERPRETED else "tf32x3"  # of float32 products
+
+
+def precision(exact: bool) -> str:
+    """How float32 products are made: three tf32 products on NVIDIA's matrix units, whole ones elsewhere."""
+    return "ieee" if exact else "tf32x3"
+
+
+PRECISION = precision(INTERPRETED or torch.version.hip is not None)
 EVERY = slice(None)
 
 
@@ -64,7 +71,8 @@ def launch(call: Call, own_forward: bool | None = None) -> Tensor:
         if fits_one_tile(call) and own_forward is not False:
             return launch_one_tile(call)
         if own_forward is None:
-            own_forward = not has_library_forward(call)
+            measured = tiles.own_forward(call.query.shape[3], capability(call.query.device))
+            own_forward = measured or not has_library_forward(call)
         if own_forward:
             out, lse = launch_forward(call)
         else:
@@ -78,9 +86,9 @@ def launch(call: Call, own_forward: bool | None = None) -> Tensor:
 def fits_one_tile(call: Call) -> bool:
     keys = call.key.shape[2]
     size = max(call.query.shape[3], call.value.shape[3])
-    elements = triton.next_power_of_2(keys) * triton.next_power_of_2(size)
+    tile_bytes = triton.next_power_of_2(keys) * triton.next_power_of_2(size) * call.key.element_size()
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
-    return one_weighting and keys <= tiles.ONE_TILE_KEYS and elements <= tiles.ONE_TILE_ELEMENTS
+    return one_weighting and keys <= tiles.ONE_TILE_KEYS and tile_bytes <= tiles.ONE_TILE_BYTES
 
 
 def launch_one_tile(call: Call) -> Tensor:
@@ -188,8 +196,8 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True
 
 def tile_of(sweep: str, call: Call, several: bool = False) -> tiles.Tile:
     size = call.query.shape[3] if sweep in ("keys", "queries") else max(call.query.shape[3], call.value.shape[3])
-    heavy = sweep != "one_tile" and (several or call.mask is not None or call.query.dtype == torch.float32)
-    return tiles.tile(sweep, size, capability(call.query.device), heavy)
+    kind = "float32" if call.query.dtype == torch.float32 else "heavy" if several or call.mask is not None else ""
+    return tiles.tile(sweep, size, capability(call.query.device), kind)
 
 
 class Mask(NamedTuple):

@@ -1,6 +1,6 @@
 """Query-major sweep over all keys: the output and the row log-sum-exp.
 
-    out_i = sum_j P_ij V_j,   L_i = log2 sum_j 2^S_ij      (S in log2 units; L = +inf where every key is hidden)
+out_i = sum_j P_ij V_j,   L_i = log2 sum_j 2^S_ij      (S in log2 units; L = +inf where every key is hidden)
 """
 
 import triton

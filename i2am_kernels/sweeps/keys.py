@@ -10,7 +10,19 @@ With few blocks of keys the queries are split over programs; `finish` adds the s
 import triton
 import triton.language as tl
 
-from i2am_kernels.sweeps.pieces import NOTHING, UNDERFLOW, biased, load_tokens, load_weights, log2_or, place, products, start_of, token_of, weighed
+from i2am_kernels.sweeps.pieces import (
+    NOTHING,
+    UNDERFLOW,
+    biased,
+    load_tokens,
+    load_weights,
+    log2_or,
+    place,
+    products,
+    start_of,
+    token_of,
+    weighed,
+)
 
 
 @triton.jit

@@ -41,7 +41,7 @@ def one_tile_sweep(
     KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, TOKENS: tl.constexpr,
     PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
+    block, _, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
     left = generated - block * BLOCK_G
     keys = tl.arange(0, BLOCK_R)
@@ -94,9 +94,10 @@ def one_tile_sweep(
                 sum_lse = log2_or(tl.sum(tl.exp2(scores - highest[None, :]), 0), highest, float("-inf"))
             tl.store(columns_shares + share, sum_lse, mask=on_reference)
         if TOKENS:
+            words = token_weight + row * t_b
             target = token_maps + row * n_b + h * n_h + token.to(tl.int64)[:, None] * n_g
             for start in range(0, count, BLOCK_N):
                 names = start + tl.arange(0, BLOCK_N)
-                spread, rest = load_weights(token_weight + row * t_b, keys - r_start, names, r_stop - r_start, count, t_r, t_n, t_s, PRECISION)
+                spread, rest = load_weights(words, keys - r_start, names, r_stop - r_start, count, t_r, t_n, t_s, PRECISION)
                 maps = weighed(tile, spread, rest, tl.zeros([BLOCK_G, BLOCK_N], tl.float32), PRECISION) * norm[:, None]
                 add_to(target + names[None, :] * n_n, maps, on_canvas[:, None] & (names[None, :] < count), False)

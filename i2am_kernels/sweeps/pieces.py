@@ -108,12 +108,14 @@ def weighed(tile, high, low, sums, PRECISION: tl.constexpr):
     hold. Elsewhere `high` is the whole weight in float32.
     """
     if PRECISION == "ieee":
-        return tl.dot(tile, high, sums, input_precision=PRECISION)
-    tile_high = tile.to(tl.bfloat16)
-    tile_low = (tile - tile_high.to(tl.float32)).to(tl.bfloat16)
-    sums = tl.dot(tile_low, high, sums)
-    sums = tl.dot(tile_high, low, sums)
-    return tl.dot(tile_high, high, sums)
+        sums = tl.dot(tile, high, sums, input_precision=PRECISION)
+    else:
+        tile_high = tile.to(tl.bfloat16)
+        tile_low = (tile - tile_high.to(tl.float32)).to(tl.bfloat16)
+        sums = tl.dot(tile_low, high, sums)
+        sums = tl.dot(tile_high, low, sums)
+        sums = tl.dot(tile_high, high, sums)
+    return sums
 
 
 @triton.jit

@@ -1,6 +1,6 @@
 """Query-major sweep over the keys of the reference: R2G from the column log-sum-exp, word maps from L.
 
-    C_ij = 2^(S_ij - Lc_j) <= 1      R2G_i = sum_j w_j C_ij      token_maps_i = sum_j 2^(S_ij - L_i) T_j
+C_ij = 2^(S_ij - Lc_j) <= 1      R2G_i = sum_j w_j C_ij      token_maps_i = sum_j 2^(S_ij - L_i) T_j
 """
 
 import triton

@@ -1,0 +1,62 @@
+# `make test` on a fresh machine sets up .venv and runs the suite; nothing else has to be installed first but Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OLD_TRITON := .triton-3.6
+N ?= 1000
+
+.PHONY: help setup test check format fuzz codegen bench bench-full demo gpu-pack clean
+
+help:
+	@echo "make test      set up .venv and run the suite"
+	@echo "make check     lint, format and types"
+	@echo "make fuzz      draw N=$(N) random calls a backend and compare each with float64"
+	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
+	@echo "make bench     time the operator on this machine against its baselines"
+	@echo "make gpu-pack  everything a machine with a GPU is asked to do (OUT=folder)"
+	@echo "make demo      maps of a known correspondence, as a picture in demo/"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+# the oldest Triton the kernels are compiled with, beside the one in .venv
+$(OLD_TRITON): | $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(OLD_TRITON) triton==3.6.0
+
+test: $(READY) $(OLD_TRITON)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+fuzz: $(READY)
+	N=$(N) $(BIN)/python -m pytest tests/test_fuzz.py
+
+codegen: $(READY) $(OLD_TRITON)
+	$(BIN)/python -m benchmarks.codegen --out benchmarks/results/codegen.jsonl
+	PYTHONPATH=$(OLD_TRITON) $(BIN)/python -m benchmarks.codegen
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.operators
+
+gpu-pack:
+	python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack)
+
+demo: $(READY)
+	$(BIN)/python -m benchmarks.demo demo
+
+clean:
+	rm -rf $(VENV) $(OLD_TRITON) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

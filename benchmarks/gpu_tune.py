@@ -1,0 +1,148 @@
+"""The tile sweep of the pack: which tile shape is fastest for each sweep and head size, on this GPU.
+
+    python -m benchmarks.gpu_tune --sweep keys --size 64     # compile every candidate into Triton's cache, time nothing
+
+A candidate replaces the table's tile for one sweep while its launch runs; a result that differs from the table's own tile
+is red and has no time. The table itself (`i2am_kernels.tiles`) is changed by hand, from the recorded rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from benchmarks import truth
+from benchmarks.measure import captured, interleaved
+from benchmarks.rows import Row, percentiles
+from benchmarks.shapes import Shape, arguments
+from i2am_kernels import tiles, triton_backend
+from i2am_kernels.call import Call
+from i2am_kernels.tiles import Tile
+
+BATCH = 8
+LAYERS = {
+    40: Shape(3072, 3072, 40, 8, "StableVITON at 64x48"),
+    64: Shape(4096, 4096, 64, 10, "SDXL's self-attention at 64x64"),
+    80: Shape(768, 768, 80, 8, "StableVITON at 32x24"),
+    128: Shape(4096, 4096, 128, 24, "joint attention"),
+    160: Shape(192, 192, 160, 8, "StableVITON at 16x12"),
+}
+WORDS = {size: layer._replace(reference=77) for size, layer in LAYERS.items()}
+QUICK = Shape(40, 70, 40, 1, "one visit to each kernel under the interpreter")
+STATIONARY = [(128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 4, 2), (128, 128, 8, 2), (128, 32, 4, 3), (64, 64, 4, 3), (64, 128, 4, 2)]
+CANDIDATES = {  # the first number is the side a program keeps, the second the side it walks along
+    "keys": [Tile(block_g=walked, block_r=kept, warps=warps, stages=stages) for kept, walked, warps, stages in STATIONARY],
+    "queries": [Tile(*candidate) for candidate in STATIONARY],
+    "forward": [Tile(*candidate) for candidate in STATIONARY],
+    "one_tile": [Tile(*candidate) for candidate in ((64, 256, 8, 2), (64, 256, 4, 2), (128, 256, 8, 2), (32, 256, 4, 2), (64, 256, 8, 1))],
+}
+
+
+def launches(call: Call) -> dict[str, Callable[[], Tensor]]:
+    """Each sweep alone; what a run returns is what its tile must not change."""
+    assert call.r2g is not None
+    assert call.g2r is not None
+    r2g, g2r = call.r2g, call.g2r
+    _, lse = triton_backend.launch_forward(call)
+    columns = triton_backend.launch_keys(call, lse)
+
+    def forward() -> Tensor:
+        return triton_backend.launch_forward(call)[0]
+
+    def keys() -> Tensor:
+        triton_backend.launch_keys(call, lse)
+        return g2r
+
+    def queries() -> Tensor:
+        triton_backend.launch_queries(call, lse, columns)
+        return r2g
+
+    def one_tile() -> Tensor:  # with the R2G sweep that follows it
+        triton_backend.launch_one_tile(call)
+        return g2r
+
+    return {"forward": forward, "keys": keys, "queries": queries, "one_tile": one_tile}
+
+
+@contextmanager
+def tile_for(sweep: str, candidate: Tile | None) -> Iterator[list[Tile]]:
+    """The candidate in the table's place for one sweep; None leaves the table and tells which tile it gave."""
+    table, given = tiles.tile, []
+
+    def tile(name: str, *place: object) -> Tile:
+        found = table(name, *place)  # type: ignore[arg-type]
+        if name == sweep:
+            given.append(found)
+            return candidate or found
+        return found
+
+    with patch.object(tiles, "tile", tile):
+        yield given
+
+
+def result(call: Call, launch: Callable[[], Tensor]) -> Tensor:
+    for buffer in (call.r2g, call.g2r):
+        assert buffer is not None
+        buffer.zero_()
+    return launch().double().clone()
+
+
+def tune(sweep: str, size: int, device: torch.device, seconds: float, timed: bool = True, quick: bool = False) -> Iterator[Row]:
+    """One row per candidate, the table's own tile first."""
+    layer = QUICK if quick else (WORDS if sweep == "one_tile" else LAYERS)[size]
+    dtype = torch.float32 if quick else torch.bfloat16
+    call = truth.call_of(arguments(layer, 1 if quick else BATCH, dtype, device))
+    launch = launches(call)[sweep]
+    with tile_for(sweep, None) as given:
+        wanted = result(call, launch)
+    table, candidates = given[0], [Tile(16, 16, 1, 1)] if quick else CANDIDATES[sweep]
+    what = {"section": "tune", "sweep": sweep, "size": size, "generated": layer.generated, "reference": layer.reference,
+            "heads": layer.heads, "batch": call.query.shape[0], "dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
+    rows: dict[Tile, Row] = {}
+    for candidate in dict.fromkeys([table, *candidates]):
+        row = rows[candidate] = {**what, "tile": list(candidate), "table": candidate == table}
+        try:
+            with tile_for(sweep, candidate):
+                got = result(call, launch)
+            row["difference"] = ((got - wanted).abs().amax() / wanted.abs().amax()).item()
+            row["red"] = not row["difference"] <= (2.0**-6 if sweep == "forward" else 1e-3)
+        except Exception as broken:  # too much shared memory, mostly
+            row["error"] = f"{type(broken).__name__}: {broken}"[:500]
+    good = [candidate for candidate, row in rows.items() if row.get("red") is False]
+    if timed:
+        runs: dict[str, Callable[[], object]] = {str(list(candidate)): partial(run_with, sweep, candidate, launch) for candidate in good}
+        if device.type == "cuda":  # device time alone: the host is slower than a small sweep
+            runs = {name: captured(run).replay for name, run in runs.items()}
+        times = interleaved(runs, 15, device, seconds)
+        for candidate in good:
+            taken = times[str(list(candidate))]
+            rows[candidate] |= {"ms": percentiles(taken), "repeats": len(taken)}
+    yield from rows.values()
+
+
+def run_with(sweep: str, candidate: Tile, launch: Callable[[], Tensor]) -> None:
+    with tile_for(sweep, candidate):
+        launch()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_tune", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--sweep", choices=list(CANDIDATES), required=True)
+    parser.add_argument("--size", type=int, choices=list(LAYERS), required=True)
+    given = parser.parse_args(words)
+    for row in tune(given.sweep, given.size, torch.device("cuda"), 0.0, timed=False):
+        print(row["tile"], row.get("error", "compiled"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Cases, the routes that can take them, and the tolerance every comparison uses.
+
+The truth is the reference in float64. A map may miss it by FACTOR times what the eager float32 reference misses it by, plus a
+floor; both are taken per line of a map (one head, one weighting) against the largest value of that line, so that a constant
+map, a map scaled by 1.01 or one wrong token in a faint line is an error. NaN never passes. The floor grows with the size of
+the log-sum-exps: P = 2^(S - L) is no finer than a few units in the last place of L.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from i2am_kernels import bi_attention, bi_attention_reference, op, streaming, tiles, triton_backend
+from i2am_kernels.call import LOG2E, additive
+
+FACTOR = 4.0
+FLOOR = 1e-6  # of a line's largest value: about eight units in the last place of float32
+LIBRARY_HALF = 1e-4  # torch's half-precision kernel on the CPU gives L with an error of up to 8e-5
+GRAIN = 2.0**-21  # four units in the last place: those of the scaled keys, the product, L and their difference
+
+
+class Route(NamedTuple):
+    """A backend, and what is set so that it goes one way and no other."""
+
+    backend: str
+    settings: tuple[tuple[Any, str, Any], ...] = ()
+    own_forward: bool | None = None
+
+
+def cores(count):
+    return (triton_backend, "cores", lambda device: count)
+
+
+NO_TILE = (tiles, "ONE_TILE_KEYS", 0)
+ROUTES = {
+    "reference": Route("reference"),
+    "streaming": Route("streaming"),
+    "streaming blocks": Route(
+        "streaming", ((streaming, "TILE_BYTES", 0), (streaming, "SCRATCH_BYTES", 40_000), (streaming, "BLOCK_R", 48))
+    ),
+    "triton": Route("triton"),
+    "triton own forward": Route("triton", (NO_TILE, cores(0)), own_forward=True),
+    "triton library forward split": Route("triton", (NO_TILE, cores(16)), own_forward=False),
+}
+STREAMING = ["streaming", "streaming blocks"]
+TRITON = [name for name in ROUTES if name.startswith("triton")]
+FUSED = STREAMING + TRITON
+
+
+@contextmanager
+def going(route: str):
+    """The route's settings while it lasts; gives the backend's name."""
+    backend, settings, own_forward = ROUTES[route]
+    with ExitStack() as stack:
+        for module, name, value in settings:
+            stack.enter_context(patch.object(module, name, value))
+        if own_forward is not None:
+            stack.enter_context(patch.dict(op.BACKENDS, triton=partial(triton_backend.launch, own_forward=own_forward)))
+        yield backend
+
+
+@dataclass(frozen=True, repr=False)
+class Case:
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    options: dict[str, Any] = field(default_factory=dict)  # all of bi_attention's but the buffers and the backend
+    maps: tuple[str, ...] = ("r2g", "g2r")
+    weightings: int | None = None  # None: g2r is [B', H, R']
+    names: int = 0
+
+    def __repr__(self) -> str:
+        options = {name: tuple(t.shape) if isinstance(t, Tensor) else t for name, t in self.options.items() if t is not None}
+        shapes = " x ".join(str(tuple(t.shape)) for t in (self.query, self.key, self.value))
+        return f"<{self.query.dtype} {shapes} -> {self.maps}, weightings {self.weightings}, {options}>"
+
+    def _repr_pretty_(self, printer, cycle) -> None:  # hypothesis would print the tensors
+        printer.text(repr(self))
+
+    def canvas(self) -> tuple[int, int, int, int]:
+        """B', H, G', R'."""
+        batch, heads, generated, _ = self.query.shape
+        ranges = (("rows", batch), ("generated", generated), ("reference", self.key.shape[2]))
+        sizes = [stop - start for start, stop in (self.options.get(name) or (0, size) for name, size in ranges)]
+        return sizes[0], heads, sizes[1], sizes[2]
+
+    def buffers(self, dtype=torch.float32) -> dict[str, Tensor]:
+        batch, heads, generated, reference = self.canvas()
+        several = () if self.weightings is None else (self.weightings,)
+        shapes = {
+            "r2g": (batch, heads, generated),
+            "g2r": (batch, heads, *several, reference),
+            "token_maps": (batch, heads, self.names, generated),
+        }
+        return {name: torch.zeros(shapes[name], dtype=dtype) for name in self.maps}
+
+    def to(self, dtype) -> Case:
+        mask = self.options.get("attn_mask")
+        options = self.options if mask is None or mask.dtype == torch.bool else {**self.options, "attn_mask": mask.to(dtype)}
+        return replace(self, query=self.query.to(dtype), key=self.key.to(dtype), value=self.value.to(dtype), options=options)
+
+
+class Result(NamedTuple):
+    out: Tensor
+    maps: dict[str, Tensor]
+
+
+def make(
+    batch=1, heads=2, tokens=(63, 40), size=16, dv=None, dtype=torch.float32, amplitude=1.0,
+    maps=("r2g", "g2r"), weightings=None, names=0, weighted=False, **options,
+) -> Case:  # fmt: skip
+    """A case of random tokens; `weighted` draws weights for every map, in all sizes and with zeros among them."""
+    generated, reference = tokens
+    query = (torch.randn(batch, heads, generated, size) * amplitude).to(dtype)
+    key = torch.randn(batch, heads, reference, size).to(dtype)
+    value = torch.randn(batch, heads, reference, dv or size).to(dtype)
+    case = Case(query, key, value, dict(options), (*maps, "token_maps") if names else maps, weightings, names)
+    rows, _, canvas, reference = case.canvas()
+    if "g2r" in maps and (weighted or weightings is not None):
+        case.options["generated_weight"] = torch.rand(rows, *(() if weightings is None else (weightings,)), canvas).sub_(0.2).relu_()
+    if "r2g" in maps and weighted:
+        case.options["reference_weight"] = torch.rand(rows, reference).sub_(0.2).relu_()
+    if names:
+        case.options["token_weight"] = torch.rand(rows, reference, names).sub_(0.2).relu_()
+    return case
+
+
+def run(case: Case, route: str = "reference", buffers: dict[str, Tensor] | None = None) -> Result:
+    buffers = case.buffers() if buffers is None else buffers
+    with going(route) as backend:
+        return Result(bi_attention(case.query, case.key, case.value, **buffers, **case.options, backend=backend), buffers)
+
+
+def truth(case: Case, dtype=torch.float64) -> Result:
+    """The definition on the same numbers in float64 (or, for the eager error, in float32)."""
+    case, buffers = case.to(dtype), case.buffers(dtype)
+    return Result(bi_attention_reference(case.query, case.key, case.value, **buffers, **case.options), buffers)
+
+
+def check(case: Case, route: str) -> Result:
+    """Run the case and hold it against the truth."""
+    got = run(case, route)
+    compare(case, got, route)
+    return got
+
+
+def compare(case: Case, got: Result, route: str, floor: float = FLOOR) -> None:
+    right, eager = truth(case), truth(case, torch.float32)
+    grain = GRAIN * size_of_norms(case)
+    floor += grain + (LIBRARY_HALF if half_library(case, route) else 0.0)
+    for name in case.maps:
+        close(got.maps[name], right.maps[name], eager.maps[name], floor, f"{route}: {name}")
+    close_output(case, got.out, right.out, eager.out, grain, route)
+
+
+def half_library(case: Case, route: str) -> bool:
+    """Whether the route takes L from a library's half-precision kernel."""
+    generated, reference = case.query.shape[2], case.key.shape[2]
+    in_one_tile = {"streaming": generated * reference <= 9 << 17, "triton": reference <= 128}
+    return case.query.dtype != torch.float32 and route != "triton own forward" and not in_one_tile.get(route, False)
+
+
+def size_of_norms(case: Case) -> float:
+    """The largest finite row or column log-sum-exp, in log2 units."""
+    case = case.to(torch.float64)
+    scale = case.options.get("scale")
+    scores = case.query @ case.key.mT * (case.query.shape[-1] ** -0.5 if scale is None else scale)
+    mask = case.options.get("attn_mask")
+    scores = scores if mask is None else scores + additive(mask, torch.float64)
+    columns = scores[slice(*case.options.get("rows") or (None,)), :, slice(*case.options.get("generated") or (None,))]
+    norms = torch.cat([scores.logsumexp(-1).flatten(), columns.logsumexp(-2).flatten()])
+    return LOG2E * norms.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+
+
+def close(got: Tensor, right: Tensor, eager: Tensor, floor: float, what: str) -> None:
+    """Per line: |got - right| <= FACTOR |eager - right| + floor |right|, each the largest of the line."""
+    assert got.shape == right.shape, what
+    assert got.isfinite().all(), f"{what}: not finite"
+    error, own, size = (t.double().abs().amax(-1) for t in (got - right, eager - right, right))
+    excess = error - FACTOR * own - floor * size
+    assert (excess <= 0).all(), (
+        f"{what}: off by {(error / size).max().item():.2e} of the line, eager {(own / size).max().item():.2e}, floor {floor:.1e}"
+    )
+
+
+def close_output(case: Case, got: Tensor, right: Tensor, eager: Tensor, grain: float, what: str) -> None:
+    """As above, with a rounding of the weights to the values' dtype; a row without keys is 0 or torch's own answer."""
+    assert got.dtype == case.query.dtype, f"{what}: dtype of the output"
+    assert got.shape == right.shape, f"{what}: shape of the output"
+    assert got.isfinite().all(), f"{what}: output not finite"
+    floor = (torch.finfo(got.dtype).eps + grain) * case.value.double().abs().amax((-1, -2))[..., None]
+    error = (got - right).abs().amax(-1)
+    fine = error <= FACTOR * (eager.to(got.dtype) - right).abs().amax(-1) + floor
+    if not fine.all() and case.options.get("attn_mask") is not None:
+        hidden = right.eq(0).all(-1)
+        fine |= hidden & (got.double() - plain(case)).abs().amax(-1).le(floor)
+    assert fine.all(), f"{what}: output off by {error[~fine].max().item():.2e} where a rounding is {floor.max().item():.2e}"
+
+
+def plain(case: Case) -> Tensor:
+    """scaled_dot_product_attention on the case's tokens."""
+    mask = case.options.get("attn_mask")
+    mask = mask if mask is None or mask.dtype in (torch.bool, torch.float32) else mask.to(case.query.dtype)
+    return F.scaled_dot_product_attention(case.query, case.key, case.value, attn_mask=mask, scale=case.options.get("scale"))
+
+
+def transposed(tensor: Tensor) -> Tensor:
+    """The same numbers in memory order [B, tokens, H, D], as a projection leaves them."""
+    return tensor.transpose(1, 2).contiguous().transpose(1, 2)
