@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 OLD_TRITON := .triton-3.6
 N ?= 1000
 
-.PHONY: help setup test check format fuzz codegen bench bench-full demo gpu-pack clean
+.PHONY: help setup test check format fuzz codegen bench demo gpu-pack clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
@@ -51,6 +51,7 @@ codegen: $(READY) $(OLD_TRITON)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.operators
+	$(BIN)/python -m benchmarks.readme
 
 gpu-pack:
 	python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack)

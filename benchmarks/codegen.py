@@ -141,7 +141,8 @@ def measured(launch: Launch, name: str) -> dict[str, Any]:
     """One row: what this launch compiles to on this target."""
     binary = compiled(launch, TARGETS[name])
     sizes: dict[str, int] = {key: launch.arguments[key] for key in ("BLOCK_G", "BLOCK_R") if key in launch.arguments}
-    row: dict[str, Any] = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"), **sizes, **launch.options,
+    row: dict[str, Any] = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"),
+           **sizes, **launch.options,
            "dtype": str(launch.arguments.get("query", torch.empty(0)).dtype).removeprefix("torch."),
            "shared_kib": round(binary.metadata.shared / 1024, 1), "triton": triton.__version__}  # fmt: skip
     if TARGETS[name].backend == "hip":

@@ -2,8 +2,8 @@
 
 With the row log-sum-exp L known, a block of keys that sees all of its queries completes its columns in one visit:
 
-    E  = 2^(Q K^T - L)              one product and one exponential give P on the block [G', c]
-    LS = sum_i 2^(L_i - top) E_ij   so that C_ij = 2^(L_i - top) E_ij / LS_j
+    E  = 2^(K Q^T - L)              one product and one exponential give P on the block [c, G']
+    LS = sum_i 2^(L_i - top) E_ji   so that C_ij = 2^(L_i - top) E_ji / LS_j
 
 and thin products read every map off E. L comes from a library attention that returns it. Where one tile holds all keys
 of a few heads, E is made from the scores' own row maximum instead and the output is read off it too: one sweep for all.
@@ -40,16 +40,16 @@ def streaming(call: Call) -> Tensor:
     block = min(BLOCK_R, r1 - r0)
     for part, scratch in parts(call, (g1 - g0) * block):
         log_norm = lse[part].flatten(0, 1)  # [m, G']
-        query, key = operands(call, part, slice(g0, g1), slice(r0, r1))
-        shifted = torch.cat([query, -log_norm[..., None]], -1)  # [m, G', D + 1]
-        key_one = torch.cat([key, key.new_ones(len(key), 1, r1 - r0)], 1)  # [m, D + 1, R']
+        key, query = operands(call, part, slice(r0, r1), slice(g0, g1))
+        key_one = torch.cat([key, key.new_ones(len(key), r1 - r0, 1)], -1)  # [m, R', D + 1]
+        shifted = torch.cat([query, -log_norm[:, None]], 1)  # [m, D + 1, G']
         maps = Maps(call, part, log_norm)
         for start in range(0, r1 - r0, block):
             columns = slice(start, min(start + block, r1 - r0))
             bias = bias_of(call, part, slice(g0, g1), slice(r0 + columns.start, r0 + columns.stop))
-            tile = scores(shifted, key_one[..., columns], bias, part, scratch).exp2_()  # P
+            tile = scores(key_one[:, columns], shifted, bias, part, scratch).exp2_()  # P
             if maps.add(tile, columns, bias):
-                maps.add_exact(scores(query, key[..., columns], bias, part), columns)
+                maps.add_exact(scores(key[:, columns], query, bias, part), columns)
         maps.close()
     return out
 
@@ -63,19 +63,20 @@ def one_tile(call: Call) -> Tensor:
         if rows.start < rows.stop:
             out[rows] = plain(call, rows)
     for part, scratch in parts(call, call.query.shape[2] * call.key.shape[2]):
-        query, key = operands(call, part, every, every)
+        key, query = operands(call, part, every, every)
         bias = bias_of(call, part, every, every)
-        tile = scores(query, key, bias, part, scratch)  # [m, G, R]
-        high = tile.amax(-1, keepdim=True)
+        tile = scores(key, query, bias, part, scratch)  # [m, R, G]
+        high = tile.amax(1, keepdim=True)  # [m, 1, G]
         high = high.masked_fill_(high.isneginf(), 0.0)
-        norm = tile.sub_(high).exp2_().sum(-1, keepdim=True).reciprocal_()
+        norm = tile.sub_(high).exp2_().sum(1, keepdim=True).reciprocal_()
         norm = norm.masked_fill_(norm.isinf(), 0.0)
         value = call.value[b0:b1][part].flatten(0, 1).float()
-        out[b0:b1][part] = torch.bmm(tile, value).mul_(norm).unflatten(0, part.shape)
-        maps = Maps(call, part, high[:, canvas, 0], norm[:, canvas, 0])
+        product = torch.bmm(tile.transpose(1, 2), value).unflatten(0, part.shape)  # [b, h, G, Dv]
+        torch.mul(product, norm.transpose(1, 2).unflatten(0, part.shape), out=out[b0:b1][part])
+        maps = Maps(call, part, high[:, 0, canvas], norm[:, 0, canvas])
         bias = bias_of(call, part, canvas, columns)
-        if maps.add(tile[:, canvas, columns], every, bias):
-            maps.add_exact(scores(query[:, canvas], key[..., columns], bias, part), every)
+        if maps.add(tile[:, columns, canvas], every, bias):
+            maps.add_exact(scores(key[:, columns], query[..., canvas], bias, part), every)
         maps.close()
     return out
 
@@ -92,22 +93,25 @@ class Part(NamedTuple):
 
 
 def parts(call: Call, elements: int) -> Iterator[tuple[Part, Tensor]]:
-    """Cut rows x heads so that a part's tiles of so many elements fit the scratch; never one alone, which runs on one core."""
+    """Cut rows x heads so that a part's tiles of so many elements fit the scratch.
+
+    A part is some heads of one row, which need no copy where tokens are interleaved, or some rows of a single head; never
+    one tile alone, which would run on one core.
+    """
     batch, heads, _, _ = call.canvas
     fit = max(2, SCRATCH_BYTES // (4 * elements))
-    rows, some = (max(1, fit // heads), heads) if fit >= heads or heads == 1 else (1, fit)
-    scratch = call.query.new_empty(min(rows, batch) * some * elements, dtype=torch.float32)
+    rows, some = (1, min(fit, heads)) if heads > 1 else (min(fit, batch), 1)
+    scratch = call.query.new_empty(rows * some * elements, dtype=torch.float32)
     for b in range(0, batch, rows):
         for h in range(0, heads, some):
             yield Part(slice(b, min(b + rows, batch)), slice(h, min(h + some, heads))), scratch
 
 
-def operands(call: Call, part: Part, generated: slice, reference: slice) -> tuple[Tensor, Tensor]:
-    """Queries [m, G', D] and keys [m, D, R'] of one part in float32, the keys scaled to log2 units."""
+def operands(call: Call, part: Part, reference: slice, generated: slice) -> tuple[Tensor, Tensor]:
+    """Keys [m, R', D] scaled to log2 units and queries [m, D, G'] of one part, in float32."""
     rows = slice(*call.rows)
-    query = call.query[rows][part][:, :, generated].flatten(0, 1).float()
-    key = call.key[rows][part][:, :, reference].flatten(0, 1).transpose(1, 2)
-    return query, torch.mul(key.float(), call.scale * LOG2E, out=query.new_empty(key.shape))
+    key = call.key[rows][part][:, :, reference].flatten(0, 1).float() * (call.scale * LOG2E)
+    return key, call.query[rows][part][:, :, generated].flatten(0, 1).float().transpose(1, 2)
 
 
 def bias_of(call: Call, part: Part, generated: slice, reference: slice) -> Tensor | None:
@@ -118,13 +122,13 @@ def bias_of(call: Call, part: Part, generated: slice, reference: slice) -> Tenso
     return additive(clip(mask, part.rows, part.heads, generated, reference), torch.float32, LOG2E)
 
 
-def scores(query: Tensor, key: Tensor, bias: Tensor | None, part: Part, scratch: Tensor | None = None) -> Tensor:
-    """Q K^T + bias as [m, G', c], in the scratch where one is given."""
-    shape = (len(query), query.shape[1], key.shape[2])
-    scratch = query.new_empty(math.prod(shape)) if scratch is None else scratch
-    tile = torch.bmm(query, key, out=scratch[: math.prod(shape)].view(shape))
+def scores(key: Tensor, query: Tensor, bias: Tensor | None, part: Part, scratch: Tensor | None = None) -> Tensor:
+    """K Q^T + bias as [m, c, G'], in the scratch where one is given."""
+    shape = (len(key), key.shape[1], query.shape[2])
+    scratch = key.new_empty(math.prod(shape)) if scratch is None else scratch
+    tile = torch.bmm(key, query, out=scratch[: math.prod(shape)].view(shape))
     if bias is not None:
-        tile.unflatten(0, part.shape).add_(bias)
+        tile.unflatten(0, part.shape).add_(bias.transpose(-1, -2))
     return tile
 
 
@@ -152,7 +156,7 @@ class Maps:
     def add(self, tile: Tensor, columns: slice, bias: Tensor | None) -> bool:
         """Add one block; true, and R2G left out, where its column sums have lost digits or may have."""
         call, rows = self.call, self.part.rows
-        totals = torch.bmm(self.thin, tile)  # [m, n + 1, c]
+        totals = torch.bmm(self.thin, tile.transpose(1, 2))  # [m, n + 1, c]
         if call.g2r is not None:
             call.g2r[self.part][..., columns] += totals[:, : self.seen].unflatten(0, self.part.shape)
         spread, lost = [], False
@@ -164,7 +168,7 @@ class Maps:
         if call.token_maps is not None and call.token_weight is not None:
             spread.append(self.of_heads(call.token_weight[rows, columns].transpose(1, 2)))
         if spread:
-            self.sums.baddbmm_(torch.cat(spread, 1), tile.transpose(1, 2))
+            self.sums.baddbmm_(torch.cat(spread, 1), tile)
         return lost
 
     def lost(self, total: Tensor, bias: Tensor | None) -> bool:
@@ -173,13 +177,13 @@ class Maps:
         return bool((low if bias is None else low & bias.isfinite().any(-2, keepdim=True)).any())
 
     def add_exact(self, tile: Tensor, columns: slice) -> None:
-        """R2G of one block from its scores [m, G', c], each column by its own maximum."""
+        """R2G of one block from its scores [m, c, G'], each column by its own maximum."""
         rows = self.part.rows
-        high = tile.amax(1, keepdim=True)
+        high = tile.amax(2, keepdim=True)
         tile.sub_(high.masked_fill_(high.isneginf(), 0.0)).exp2_()
-        total = tile.sum(1, keepdim=True)
+        total = tile.sum(2)[:, None]  # [m, 1, c]
         weight = (self.of_heads(self.call.r2g_weight()[rows, None, columns]) / total).masked_fill_(total == 0, 0.0)
-        self.add_r2g(torch.bmm(weight, tile.transpose(1, 2))[:, 0])
+        self.add_r2g(torch.bmm(weight, tile)[:, 0])
 
     def add_r2g(self, sums: Tensor) -> None:
         assert self.call.r2g is not None

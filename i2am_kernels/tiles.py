@@ -46,7 +46,7 @@ HOPPER: Table = SAFE | {  # 227 KiB
     "queries": {192: Tile(128, 128, 4, 2), 256: Tile(128, 64, 4, 2)},
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
-    "keys": {192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
+    "keys": {128: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
     "queries heavy": {192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 8, 1)},
 }
 AMD: Table = FLOAT32 | {  # 64 threads a warp, 64 KiB; compiled, never run

@@ -1,0 +1,72 @@
+"""The README's table from the recorded rows: `python -m benchmarks.readme` writes it between its two markers.
+
+One line per shape, the baselines side by side as ratios to plain SDPA of the same run; a test fails when the README says
+anything else than the rows do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.rows import Row, read
+from benchmarks.table import commit, place
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- table: operators -->", "<!-- end of table -->"
+COLUMNS = (("streaming", "all"), ("triton", "all"), ("eager", "all"), ("four_flash", "all"), ("streaming", "half"), ("triton", "half"))
+NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two softmaxes", "four_flash": "four flash calls"}
+
+
+def recorded() -> list[Row]:
+    """The rows of the operator's benchmark, the last of each measurement."""
+    rows = [row for path in sorted(RESULTS.glob("*.jsonl")) for row in read(path) if "runner" in row and "shape" in row]
+    return [row for row in rows if row.get("section", "timings") == "timings" and row.get("mode", "call") == "call"]
+
+
+def summary(rows: list[Row]) -> str:
+    """A table per device, batch and dtype."""
+    parts = []
+    for where, batch, dtype in dict.fromkeys((place(row), row["batch"], row["dtype"]) for row in rows):
+        here = [row for row in rows if (place(row), row["batch"], row["dtype"]) == (where, batch, dtype) and "ms" in row]
+        found = {(row["shape"], row["runner"], row["rows"]): row for row in here}
+        columns = [column for column in COLUMNS if any(key[1:] == column for key in found)]
+        heads = [f"{NAMES[name]}{', conditional half' if rows_ == 'half' else ''}" for name, rows_ in columns]
+        commits = ", ".join(dict.fromkeys(commit(row) for row in found.values()))
+        parts.append(
+            f"{where}; batch {batch}, {dtype}; measured at {commits} with `make bench`. Times are ratios to scaled_dot_product_attention\n"
+            "without maps in the same run; memory is what a call takes at its peak, output included.\n"
+        )
+        parts.append("| G x R, head size, heads | SDPA ms | " + " | ".join(heads) + " | MB: ours, eager | largest error |")
+        parts.append("|---" * (len(heads) + 4) + "|")
+        for shape in dict.fromkeys(row["shape"] for row in here):
+            parts.append(line(shape, columns, found))
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str, str], Row]) -> str:
+    plain = found[shape, "sdpa", "all"]
+    cells = [f"{row['ratio']:.2f}" if (row := found.get((shape, *column))) else "" for column in columns]
+    ours = next(found[shape, name, "all"] for name in ("triton", "streaming") if (shape, name, "all") in found)
+    eager = found.get((shape, "eager", "all"))
+    memory = f"{ours['peak_mb']:.0f}, {eager['peak_mb']:.0f}" if eager else f"{ours['peak_mb']:.0f}, "
+    sizes = f"{plain['generated']} x {plain['reference']}, {plain['size']}, {plain['heads']}"
+    worst = max(ours["error_of"].values())
+    return f"| {sizes} | {plain['ms']['p50']:.3g} | " + " | ".join(cells) + f" | {memory} | {worst:.0e} |"
+
+
+def filled(readme: str, rows: list[Row]) -> str:
+    """The README with the table in its place."""
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{summary(rows)}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    path.write_text(filled(path.read_text(), recorded()))
+    print(f"wrote the table of {len(recorded())} rows into {path.name}")
+
+
+if __name__ == "__main__":
+    main()
