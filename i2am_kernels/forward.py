@@ -47,7 +47,7 @@ def plain(call: Call, rows: slice = slice(None)) -> Tensor:
     """The output alone, by scaled_dot_product_attention."""
     query, key, value = call.query[rows], call.key[rows], call.value[rows]
     mask = None if call.mask is None else clip(call.mask, rows)
-    mask = mask if mask is None or mask.dtype == torch.bool else mask.to(query.dtype)
+    mask = mask if mask is None or mask.dtype in (torch.bool, torch.float32) else mask.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
 
 

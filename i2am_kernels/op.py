@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from i2am_kernels.call import Call
@@ -62,13 +61,14 @@ def bi_attention(
     call = checked(query, key, value, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
                    attn_mask, scale, rows, generated, reference)  # fmt: skip
     if r2g is None and g2r is None and token_maps is None:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, scale=scale)
+        return plain(call)
     chosen = choose(backend, call)
     if not torch.compiler.is_compiling():
         inputs = {"query": query, "key": key, "value": value, "generated_weight": call.generated_weight,
                   "reference_weight": call.reference_weight, "token_weight": call.token_weight, "attn_mask": attn_mask}  # fmt: skip
         check_aliases({"r2g": r2g, "g2r": g2r, "token_maps": token_maps}, inputs)
-    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
+    learning = any(tensor is not None and tensor.requires_grad for tensor in (query, key, value, call.mask))
+    if learning and torch.is_grad_enabled():
         run(call, chosen)
         return plain(call)
     return run(call, chosen)
@@ -111,7 +111,8 @@ def choose(backend: str, call: Call) -> str:
 def run(call: Call, backend: str) -> Tensor:
     """The call as one node of a graph."""
     return torch.ops.i2am_kernels.bi_attention(
-        call.query.detach(), call.key.detach(), call.value.detach(), call.mask, call.r2g, call.g2r, call.token_maps,
+        call.query.detach(), call.key.detach(), call.value.detach(), None if call.mask is None else call.mask.detach(),
+        call.r2g, call.g2r, call.token_maps,
         call.generated_weight, call.reference_weight, call.token_weight, call.scale,
         [*call.rows, *call.generated, *call.reference], backend,
     )  # fmt: skip
@@ -143,7 +144,8 @@ def bi_attention_op(
 ) -> Tensor:
     call = Call(query, key, value, mask, scale, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
                 rows=(ranges[0], ranges[1]), generated=(ranges[2], ranges[3]), reference=(ranges[4], ranges[5]))  # fmt: skip
-    out = BACKENDS[backend](call)
+    with torch.autocast(query.device.type, enabled=False):  # the sums stay float32
+        out = BACKENDS[backend](call)
     made = call.empty_output()
     return out if out.stride() == made.stride() else made.copy_(out)
 

@@ -151,7 +151,7 @@ def launch_keys(call: Call, lse: Tensor) -> Tensor:
     keys_sweep[(blocks * splits * batch * heads, max(1, triton.cdiv(count, names)))](
         query, key, lse, mask.values, weight, target, columns,
         *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride(),
-        *([0] if splits == 1 else []), *target.stride()[:5 if splits > 1 else 4], batch * heads * reference,
+        *([0] * 5 if call.g2r is None else [0, *target.stride()][-5:]), batch * heads * reference,
         heads, generated, reference, splits, count, call.scale * LOG2E, 1.0 / generated,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names, SPLIT=splits > 1,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,

@@ -34,11 +34,11 @@ def narrow(forward: str) -> str:
 
 
 NONE = [Fault("", backend, "op.py", "", "") for backend in ("streaming", "triton")]
-SWAP = "call.mask, call.r2g, call.g2r,", "call.mask, call.g2r[:, :, 0], call.r2g[:, :, None],"
+SWAP = "call.r2g, call.g2r,", "call.g2r[:, :, 0], call.r2g[:, :, None],"
 S, Q, T = "streaming.py", "sweeps/queries.py", "triton_backend.py"
 STREAMING = [
     Fault("drop the last key", "streaming", S, "min(start + block, r1 - r0))", "min(start + block, r1 - r0 - 1))"),
-    Fault("forget the scale", "streaming", S, "call.scale * LOG2E, out=", "LOG2E, out="),
+    Fault("forget the scale", "streaming", S, "call.scale * LOG2E", "1.0 * LOG2E"),
     Fault("skip the tail block", "streaming", S, "range(0, r1 - r0, block)", "range(0, r1 - r0 - block + 1, block)"),
     Fault("ignore rows", "streaming", S, "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
     Fault("ignore the mask", "streaming", S, "    if call.mask is None:", "    if True:"),
