@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -25,8 +26,9 @@ from i2am_kernels.call import LOG2E, Call, additive, clip
 from i2am_kernels.forward import forward, plain
 
 BLOCK_R = 256  # keys in a block
-SCRATCH_BYTES = 8 << 20  # the block E, fitted to the last-level cache
+SCRATCH_BYTES = 10 << 20  # the block E, fitted to the last-level cache
 TILE_BYTES = 9 << 19  # one head's [G, R] up to here goes in one sweep; beyond, the library forward is faster
+FEW = 16  # keys; for up to so many a tile is faster than torch's own attention
 UNDERFLOW = 2.0**-80  # a column sum under this has lost digits
 
 
@@ -56,12 +58,20 @@ def streaming(call: Call) -> Tensor:
 
 def one_tile(call: Call) -> Tensor:
     """All keys at once: row softmax, output, column statistics and maps from the same visit to the scores."""
-    canvas, columns = slice(*call.generated), slice(*call.reference)
-    (b0, b1), every = call.rows, slice(None)
     out = call.empty_output()
-    for rows in (slice(0, b0), slice(b1, len(out))):  # rows without maps
-        if rows.start < rows.stop:
-            out[rows] = plain(call, rows)
+    for start, stop in ((0, call.rows[0]), (call.rows[1], len(out))):  # rows without maps
+        if start < stop and call.key.shape[2] <= FEW:
+            visit_tiles(replace(call, r2g=None, g2r=None, token_maps=None, rows=(start, stop)), out)
+        elif start < stop:
+            out[start:stop] = plain(call, slice(start, stop))
+    visit_tiles(call, out)
+    return out
+
+
+def visit_tiles(call: Call, out: Tensor) -> None:
+    """The output and the maps of the call's rows."""
+    canvas, columns, every = slice(*call.generated), slice(*call.reference), slice(None)
+    rows = slice(*call.rows)
     for part, scratch in parts(call, call.query.shape[2] * call.key.shape[2]):
         key, query = operands(call, part, every, every)
         bias = bias_of(call, part, every, every)
@@ -70,15 +80,19 @@ def one_tile(call: Call) -> Tensor:
         high = high.masked_fill_(high.isneginf(), 0.0)
         norm = tile.sub_(high).exp2_().sum(1, keepdim=True).reciprocal_()
         norm = norm.masked_fill_(norm.isinf(), 0.0)
-        value = call.value[b0:b1][part].flatten(0, 1).float()
-        product = torch.bmm(tile.transpose(1, 2), value).unflatten(0, part.shape)  # [b, h, G, Dv]
-        torch.mul(product, norm.transpose(1, 2).unflatten(0, part.shape), out=out[b0:b1][part])
+        value = call.value[rows][part].float()  # [b, h, R, Dv]
+        if value.shape[2] == 1:  # an outer product, written once
+            torch.mul((tile * norm).unflatten(0, part.shape).transpose(2, 3), value, out=out[rows][part])
+        else:
+            product = torch.bmm(tile.transpose(1, 2), value.flatten(0, 1)).unflatten(0, part.shape)  # [b, h, G, Dv]
+            torch.mul(product, norm.unflatten(0, part.shape).transpose(2, 3), out=out[rows][part])
+        if call.r2g is None and call.g2r is None and call.token_maps is None:
+            continue
         maps = Maps(call, part, high[:, 0, canvas], norm[:, 0, canvas])
         bias = bias_of(call, part, canvas, columns)
         if maps.add(tile[:, columns, canvas], every, bias):
             maps.add_exact(scores(key[:, columns], query[..., canvas], bias, part), every)
         maps.close()
-    return out
 
 
 class Part(NamedTuple):
@@ -95,11 +109,12 @@ class Part(NamedTuple):
 def parts(call: Call, elements: int) -> Iterator[tuple[Part, Tensor]]:
     """Cut rows x heads so that a part's tiles of so many elements fit the scratch.
 
-    A part is some heads of one row, which need no copy where tokens are interleaved, or some rows of a single head; never
-    one tile alone, which would run on one core.
+    A part is some heads of one row, which need no copy where tokens are interleaved, or some rows of a single head; as many
+    tiles as threads or a multiple, since a tile is one thread's work: never a tile alone, and no thread left over.
     """
     batch, heads, _, _ = call.canvas
     fit = max(2, SCRATCH_BYTES // (4 * elements))
+    fit -= fit % min(fit, torch.get_num_threads())
     rows, some = (1, min(fit, heads)) if heads > 1 else (min(fit, batch), 1)
     scratch = call.query.new_empty(rows * some * elements, dtype=torch.float32)
     for b in range(0, batch, rows):

@@ -40,7 +40,7 @@ STREAMING = [
     Fault("drop the last key", "streaming", S, "min(start + block, r1 - r0))", "min(start + block, r1 - r0 - 1))"),
     Fault("forget the scale", "streaming", S, "call.scale * LOG2E", "1.0 * LOG2E"),
     Fault("skip the tail block", "streaming", S, "range(0, r1 - r0, block)", "range(0, r1 - r0 - block + 1, block)"),
-    Fault("ignore rows", "streaming", S, "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
+    Fault("ignore rows", "streaming", S, "slice(*call.rows)\n    key =", "slice(0, call.canvas[0])\n    key ="),
     Fault("ignore the mask", "streaming", S, "    if call.mask is None:", "    if True:"),
     Fault("leave out the column sums", "streaming", S, "(weight / total)", "(weight * total.sign())"),
     Fault("trust a faint column", "streaming", S, "return bool((low if", "return False and bool((low if"),
