@@ -34,8 +34,8 @@ def summary(rows: list[Row]) -> str:
         heads = [f"{NAMES[name]}{', conditional half' if rows_ == 'half' else ''}" for name, rows_ in columns]
         commits = ", ".join(dict.fromkeys(commit(row) for row in found.values()))
         parts.append(
-            f"{where}; batch {batch}, {dtype}; measured at {commits} with `make bench`. Times are ratios to scaled_dot_product_attention\n"
-            "without maps in the same run; memory is what a call takes at its peak, output included.\n"
+            f"{where}; batch {batch}, {dtype}; measured at {commits} with `make bench`.\n"
+            "Times are ratios to scaled_dot_product_attention without maps in the same run; memory is a call's peak, output included.\n"
         )
         parts.append("| G x R, head size, heads | SDPA ms | " + " | ".join(heads) + " | MB: ours, eager | largest error |")
         parts.append("|---" * (len(heads) + 4) + "|")
