@@ -31,6 +31,7 @@ from i2am_kernels.call import Call
 TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "sm_100": GPUTarget("cuda", 100, 32),
            "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
 HEAD_SIZES = (40, 64, 80, 128, 160)
+CASES = ("plain", "masked", "image", "words", "specific", "one key", "one query")
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8"}
 SHARED_LIMIT = {"sm_80": 163, "sm_90": 227, "sm_100": 227, "gfx942": 64}  # KiB a program may use
@@ -46,8 +47,8 @@ class Launch(NamedTuple):
 
 def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
     """What the launcher would launch for one call, recorded on tensors without memory."""
-    reference = {"words": 77, "image": 256}.get(case, 3072)
-    batch, heads, generated = 4, 8, 4096
+    reference = {"words": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
+    batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1)}.get(case, (4, 8, 4096))
     names = {"words": 77, "specific": 48}.get(case, 0)
     shape = lambda *sizes: torch.empty(sizes, dtype=torch.float32, device="meta")  # noqa: E731
     call = Call(
@@ -172,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--heads", nargs="+", type=int, default=list(HEAD_SIZES))
-    parser.add_argument("--cases", nargs="+", default=["plain", "words"], choices=["plain", "masked", "image", "words", "specific"])
+    parser.add_argument("--cases", nargs="+", default=["plain", "words"], choices=CASES)
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--out", type=Path, help="write the rows there as JSON lines, and the table beside them as Markdown")
     chosen = parser.parse_args()

@@ -49,7 +49,8 @@ def bi_attention(
     r2g [B', H, G'], g2r [B', H, R'] or [B', H, n, R'], token_maps [B', H, n, G']; they may be views into larger tensors.
     Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'], token_weight [B', R', n].
     attn_mask is scaled_dot_product_attention's; values at or below -2^24 hide a key like -inf. A row with every key hidden
-    has no maps. The output is differentiable, the maps are not. With no buffer this is scaled_dot_product_attention.
+    has no maps. With no buffer this is scaled_dot_product_attention. The maps carry no gradient; where the output must, it is
+    scaled_dot_product_attention's own, computed beside the maps.
 
     backend: "triton", "streaming", "reference" or "auto"; an explicit choice is never replaced by another.
     """
@@ -62,16 +63,15 @@ def bi_attention(
                    attn_mask, scale, rows, generated, reference)  # fmt: skip
     if r2g is None and g2r is None and token_maps is None:
         return plain(call)
-    chosen = choose(backend, call)
     if not torch.compiler.is_compiling():
         inputs = {"query": query, "key": key, "value": value, "generated_weight": call.generated_weight,
                   "reference_weight": call.reference_weight, "token_weight": call.token_weight, "attn_mask": attn_mask}  # fmt: skip
         check_aliases({"r2g": r2g, "g2r": g2r, "token_maps": token_maps}, inputs)
     learning = any(tensor is not None and tensor.requires_grad for tensor in (query, key, value, call.mask))
     if learning and torch.is_grad_enabled():
-        run(call, chosen)
+        run(call, backend)
         return plain(call)
-    return run(call, chosen)
+    return run(call, backend)
 
 
 def bi_attention_reference(
@@ -145,7 +145,7 @@ def bi_attention_op(
     call = Call(query, key, value, mask, scale, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
                 rows=(ranges[0], ranges[1]), generated=(ranges[2], ranges[3]), reference=(ranges[4], ranges[5]))  # fmt: skip
     with torch.autocast(query.device.type, enabled=False):  # the sums stay float32
-        out = BACKENDS[backend](call)
+        out = BACKENDS[choose(backend, call)](call)
     made = call.empty_output()
     return out if out.stride() == made.stride() else made.copy_(out)
 

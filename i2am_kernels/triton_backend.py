@@ -179,6 +179,7 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True
     query, key = on_canvas(call)
     tokens = tokens and call.token_maps is not None
     tile = tile_of("queries", call, several=tokens)
+    tile = tile._replace(block_r=min(tile.block_r, max(16, triton.next_power_of_2(reference))))  # no wider than the keys
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = call.token_maps.shape[2] if tokens and call.token_maps is not None else 0
     names = min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
