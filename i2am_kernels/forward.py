@@ -38,7 +38,8 @@ def library_forward(call: Call) -> tuple[Tensor, Tensor]:
     query, key, value = call.query, call.key, call.value
     if query.device.type == "cpu":
         size = (*query.shape[:3], key.shape[2])
-        bias = None if call.mask is None else additive(call.mask, torch.float32).expand(size)
+        # contiguous: up to torch 2.6 the kernel takes a mask's last dimension for dense
+        bias = None if call.mask is None else additive(call.mask, torch.float32).contiguous().expand(size)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=bias, scale=call.scale)
     return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, scale=call.scale)[:2]
 
