@@ -28,7 +28,7 @@ def has_library_forward(call: Call) -> bool:
     if value.shape[-1] != query.shape[-1] or any(t.stride(-1) != 1 for t in (query, call.key, value)):
         return False
     if query.device.type == "cpu":
-        return query.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        return True
     half = query.dtype in (torch.float16, torch.bfloat16)
     return query.is_cuda and torch.version.hip is None and half and call.mask is None and query.shape[-1] % 8 == 0
 

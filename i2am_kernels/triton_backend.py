@@ -111,7 +111,8 @@ def launch_one_tile(call: Call) -> Tensor:
         BLOCK_N=32, G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None,
         COLUMNS=call.r2g is not None, TOKENS=call.token_maps is not None,
     )  # fmt: skip
-    columns = launch_finish(call, splits, g2r_parts, columns_parts)
+    if call.r2g is not None or call.g2r is not None:
+        columns = launch_finish(call, splits, g2r_parts, columns_parts)
     if call.r2g is not None:
         launch_queries(call, columns, columns, tokens=False)
     return out
