@@ -4,18 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OLD_TRITON := .triton-3.6
+# older diffusers beside the one in .venv, each with the libraries of its time
+OLD_DIFFUSERS := .diffusers-0.31 .diffusers-0.35
+PINS_0.31 := diffusers==0.31.0 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.26.5 peft==0.13.2 accelerate==1.1.1
+PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.17.1 accelerate==1.10.1
+ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_compiled.py tests/test_prompt.py
 N ?= 1000
 
-.PHONY: help setup test check format fuzz codegen bench demo gpu-pack clean
+.PHONY: help setup test test-versions test-oldest check format fuzz codegen bench demo gpu-pack clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
+	@echo "make test-versions  the tracer's tests with diffusers 0.31, 0.35 and the newest"
 	@echo "make check     lint, format and types"
 	@echo "make fuzz      draw N=$(N) random calls a backend and compare each with float64"
 	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
-	@echo "make bench     time the operator on this machine against its baselines"
+	@echo "make bench     time the operator and whole traced runs on this machine against their baselines"
 	@echo "make gpu-pack  everything a machine with a GPU is asked to do (OUT=folder)"
-	@echo "make demo      maps of a known correspondence, as a picture in demo/"
+	@echo "make demo      maps of a known correspondence, as pictures in demo/"
 
 setup: $(READY)
 
@@ -32,6 +38,16 @@ $(OLD_TRITON): | $(READY)
 
 test: $(READY) $(OLD_TRITON)
 	$(BIN)/python -m pytest
+
+.diffusers-%: | $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PINS_$*)
+
+test-oldest: $(READY) .diffusers-0.31
+	PYTHONPATH=.diffusers-0.31 $(BIN)/python -m pytest $(ATTACHED)
+
+test-versions: test-oldest $(OLD_DIFFUSERS)
+	PYTHONPATH=.diffusers-0.35 $(BIN)/python -m pytest $(ATTACHED)
+	$(BIN)/python -m pytest $(ATTACHED)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -51,6 +67,7 @@ codegen: $(READY) $(OLD_TRITON)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.operators
+	$(BIN)/python -m benchmarks.pipelines
 	$(BIN)/python -m benchmarks.readme
 
 gpu-pack:
@@ -60,4 +77,4 @@ demo: $(READY)
 	$(BIN)/python -m benchmarks.demo demo
 
 clean:
-	rm -rf $(VENV) $(OLD_TRITON) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

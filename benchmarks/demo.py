@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import i2am
+from i2am.pictures import animate, levels
 from i2am_kernels import bi_attention
 
 matplotlib.use("Agg")
@@ -55,6 +57,24 @@ def colours(positions: Tensor) -> np.ndarray:
     picture = stripe * torch.tensor([0.13, 0.32, 0.55]) + (1 - stripe) * torch.tensor([0.93, 0.86, 0.72])
     badge = ((row - 0.35) ** 2 + (column - 0.28) ** 2 < 0.012)[..., None]
     return torch.where(badge, torch.tensor([0.80, 0.22, 0.20]), picture).numpy()
+
+
+def run(source: Tensor, inside: Tensor) -> i2am.AttributionMaps:
+    """Ten steps of three layers, coarse to fine; later steps and finer layers point more sharply, and heads differ."""
+    recorder = i2am.Recorder(groups=5, steps=10, generated_mask=inside.float(), specific=[(SPOT[0] / HEIGHT, SPOT[1] / WIDTH)])
+    places = torch.stack(pixels(), -1)
+    heads = torch.linspace(0.55, 1.2, 4)[:, None, None]
+    for step in range(10):
+        for name, level in (("mid", 4), ("up_1", 2), ("up_2", 1)):
+            part = (slice(level // 2, None, level), slice(level // 2, None, level))
+            noise = torch.randn(1, 4, source[part].shape[0] * source[part].shape[1], SIZE, generator=torch.Generator().manual_seed(step))
+            worn = inside[part].flatten()[None, None, :, None]
+            query = torch.where(worn, features(source[part], 4), 0.1 * noise) * (0.35 + 0.06 * step) * heads * (SIZE / level) ** 0.5
+            key = features(places[part], 4)
+            canvas = (HEIGHT // level, WIDTH // level)
+            recorder.attend(name, query, key, key, generated_grid=canvas, reference_grid=canvas)
+        recorder.step()
+    return recorder.maps
 
 
 def eager(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +129,11 @@ def main() -> None:
     print(f"G2R: {used[worn].sum() / used.sum():.0%} of it lies on the worn part of the reference, {worn.float().mean():.0%} of it")
     print(f"patch {SPOT}: its map peaks at {found}, the truth is {tuple(truth)}")
     print(f"attention alone {plain * 1e3:.0f} ms, with both maps {ours * 1e3:.0f} ms, eager with both maps {whole * 1e3:.0f} ms")
-    print(f"the picture: {folder / 'maps.png'}")
+    maps = run(source, inside)
+    garment = torch.from_numpy(colours(reference_positions)).repeat_interleave(8, 0).repeat_interleave(8, 1).permute(2, 0, 1)
+    levels(maps, "g2r", image=garment).save(folder / "levels.png")
+    animate(garment, maps.time("g2r")[0], folder / "time.webp")
+    print(f"the pictures: {', '.join(str(folder / name) for name in ('maps.png', 'levels.png', 'time.webp'))}")
 
 
 def draw(

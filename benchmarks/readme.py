@@ -1,7 +1,7 @@
-"""The README's table from the recorded rows: `python -m benchmarks.readme` writes it between its two markers.
+"""The README's tables from the recorded rows: `python -m benchmarks.readme` writes each between its two markers.
 
-One line per shape, the baselines side by side as ratios to plain SDPA of the same run; a test fails when the README says
-anything else than the rows do.
+The operator's has one line per shape, the baselines side by side as ratios to plain SDPA of the same run, the pipelines' one
+per traced run; a test fails when the README says anything else than the rows do.
 """
 
 from __future__ import annotations
@@ -9,23 +9,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.rows import Row, read
-from benchmarks.table import commit, place
+from benchmarks.table import commit, pipelines, place
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- table: operators -->", "<!-- end of table -->"
+END = "<!-- end of table -->"
 COLUMNS = (("streaming", "all"), ("triton", "all"), ("eager", "all"), ("four_flash", "all"), ("streaming", "half"), ("triton", "half"))
 NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two softmaxes", "four_flash": "four flash calls"}
 
 
 def recorded() -> list[Row]:
-    """The rows of the operator's benchmark, the last of each measurement."""
-    rows = [row for path in sorted(RESULTS.glob("*.jsonl")) for row in read(path) if "runner" in row and "shape" in row]
-    return [row for row in rows if row.get("section", "timings") == "timings" and row.get("mode", "call") == "call"]
+    """The rows of the operator's benchmark and of the pipelines'."""
+    rows = [row for path in sorted(RESULTS.glob("*.jsonl")) for row in read(path) if "runner" in row]
+    return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
+
+
+def timed(row: Row) -> bool:
+    return row.get("section", "timings") == "timings" and row.get("mode", "call") == "call"
 
 
 def summary(rows: list[Row]) -> str:
     """A table per device, batch and dtype."""
+    rows = [row for row in rows if "shape" in row]
     parts = []
     for where, batch, dtype in dict.fromkeys((place(row), row["batch"], row["dtype"]) for row in rows):
         here = [row for row in rows if (place(row), row["batch"], row["dtype"]) == (where, batch, dtype) and "ms" in row]
@@ -56,16 +61,22 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
     return f"| {sizes} | {plain['ms']['p50']:.3g} | " + " | ".join(cells) + f" | {memory} | {worst:.0e} |"
 
 
+TABLES = {"<!-- table: operators -->": summary, "<!-- table: pipelines -->": pipelines}
+
+
 def filled(readme: str, rows: list[Row]) -> str:
-    """The README with the table in its place."""
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{summary(rows)}\n{END}{rest.split(END)[1]}"
+    """The README with the tables in their places."""
+    for begin, made in TABLES.items():
+        if begin in readme:
+            before, rest = readme.split(begin)
+            readme = f"{before}{begin}\n{made(rows)}\n{END}{rest.split(END, 1)[1]}"
+    return readme
 
 
 def main() -> None:
     path = ROOT / "README.md"
     path.write_text(filled(path.read_text(), recorded()))
-    print(f"wrote the table of {len(recorded())} rows into {path.name}")
+    print(f"wrote the tables of {len(recorded())} rows into {path.name}")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,44 @@ def table(rows: list[Row]) -> str:
     return "\n\n".join(parts)
 
 
+PIPELINES = (
+    "| UNet | case | maps of layers | untraced ms, steps | overhead %: p20 / p50 / p80 | extra MB a time group | largest error "
+    "| release's hooks: overhead %, extra MB, unified R2G off by |"
+)
+
+
+def pipelines(rows: list[Row]) -> str:
+    """One table per device, versions and dtype: a traced run a line, the release's way at its end, where it was run."""
+    rows = [row for row in rows if "untraced_peak_mb" in row]  # a GPU's correctness rows have cases and runners, too
+    parts = []
+    for where, dtype in dict.fromkeys((place(row), row["dtype"]) for row in rows):
+        here = [row for row in rows if (place(row), row["dtype"]) == (where, dtype)]
+        last = {(row["section"], row["case"], row["runner"]): row for row in here}
+        commits = ", ".join(dict.fromkeys(commit(row) for row in last.values()))
+        traced = {key: row for key, row in last.items() if row["runner"] == "i2am"}
+        versions = ", ".join(dict.fromkeys(f"diffusers {row['environment']['diffusers']}" for row in traced.values()))
+        pairs = ", ".join(dict.fromkeys(f"{row['pairs']} ({row['section']})" for row in traced.values() if "ms" in row))
+        parts.append(f"{where}, {versions}; one image, guided, {dtype}; pairs of runs: {pairs or 'none'}; measured at {commits}.\n")
+        parts.append(PIPELINES + "\n|" + "---|" * (PIPELINES.count("|") - 1))
+        parts += [pipeline(row, last.get((section, case, "eager_hook"))) for (section, case, _), row in traced.items()]
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def pipeline(row: Row, hooks: Row | None) -> str:
+    """One traced run, and the release's hooks on the same context."""
+    if "ms" in row:
+        percent = " / ".join(f"{row['overhead_percent'][p]:.1f}" for p in ("p20", "p50", "p80"))
+        time = f"{row['untraced_ms']['p50']:.0f}, {row['steps']}"
+    else:
+        percent, time = "red", "not reported"
+    release = ""
+    if hooks is not None and "ms" in hooks:
+        release = f"{hooks['overhead_percent']['p50']:.0f}, {hooks['extra_mb']:.1f}, {hooks['error_of']['unified']:.0e}"
+    names, worst = f"{', '.join(row['maps'])} of {row['layers']}", max(row["error_of"].values())
+    return f"| {row['section']} | {row['case']} | {names} | {time} | {percent} | {row['extra_mb']:.1f} | {worst:.0e} | {release} |"
+
+
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
@@ -70,7 +108,8 @@ def main(words: Sequence[str] | None = None) -> int:
     for path in given.files:
         if not path.is_file():
             raise ValueError(f"expected a file of rows, got {path}. `python -m benchmarks.operators` writes one.")
-    print(table([row for path in given.files for row in read(path)]))
+    rows = [row for path in given.files for row in read(path)]
+    print("\n\n".join(part for part in (table(rows), pipelines(rows)) if part))
     return 0
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention  # torch's own, whatever is patched later
 
 from i2am_kernels.call import LOG2E, Call, additive, clip
 
@@ -49,7 +49,7 @@ def plain(call: Call, rows: slice = slice(None)) -> Tensor:
     query, key, value = call.query[rows], call.key[rows], call.value[rows]
     mask = None if call.mask is None else clip(call.mask, rows)
     mask = mask if mask is None or mask.dtype in (torch.bool, torch.float32) else mask.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
 
 
 def chunked_lse(call: Call) -> Tensor:

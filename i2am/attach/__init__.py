@@ -1,0 +1,1 @@
+"""How the recorder gets into models: one file for the seam, one per family of attention modules; each only translates."""

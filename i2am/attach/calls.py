@@ -1,0 +1,98 @@
+"""What the denoiser is called with, how often a step, and which of a step's calls is the conditional one."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from i2am import clock
+from i2am.guidance import Layout, proved
+
+
+class Calls:
+    """Watches a denoiser during the first step of each run, and longer where a step has several calls."""
+
+    def __init__(self, denoiser: nn.Module, owner: Any, asked: Layout | None) -> None:
+        self.denoiser, self.owner, self.asked = denoiser, owner, asked
+        self.active = True  # whether the call that is running is recorded
+        self.hook: Any = None
+        self.stance: Any = None
+        self.begin()
+
+    def begin(self) -> None:
+        """A run begins."""
+        self.layout = self.asked  # None until proved
+        self.count = 0  # since the last step
+        self.first = True  # the first step is running
+        self.named = False  # whether the model names its calls (cache_context)
+        self.active = True
+        self.inputs: dict[str, Any] = {}
+
+    def watch(self, undo: ExitStack) -> None:
+        if hasattr(self.denoiser, "cache_context") and self.asked is None:
+            self.name_calls(self.denoiser, undo)
+        self.open()
+        undo.callback(self.close)
+
+    def open(self) -> None:
+        """Compiled models run the first step uncompiled, as it allocates, and are watched from inside."""
+        if self.stance is None and "torch._dynamo" in sys.modules:
+            self.stance = torch.compiler.set_stance("force_eager")
+            self.stance.__enter__()
+        if self.hook is None:
+            self.hook = self.denoiser.register_forward_pre_hook(self.before, with_kwargs=True)
+
+    def settle(self, layout: Layout) -> None:
+        """The first step is over."""
+        self.layout, self.first, self.active = layout, False, True
+        self.inputs = {name: x.to("meta") if isinstance(x, Tensor) else x for name, x in self.inputs.items()}  # sizes are kept
+        self.release()
+        if layout.calls == 1:
+            self.unhook()
+
+    def close(self) -> None:
+        self.release()
+        self.unhook()
+        self.inputs = {}
+
+    def release(self) -> None:
+        if self.stance is not None:
+            self.stance.__exit__(None, None, None)
+            self.stance = None
+
+    def unhook(self) -> None:
+        if self.hook is not None:
+            self.hook.remove()
+            self.hook = None
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A call of the denoiser begins."""
+        self.count += 1
+        if self.first:
+            self.inputs = dict(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments)
+            self.inputs["encoder_hid_proj"] = getattr(module, "encoder_hid_proj", None)
+            if self.layout is None and self.count > 1 and not self.named:
+                self.layout = proved(self.owner, 1, self.count)  # or says what to pass
+        if self.layout is not None:  # some samplers call once more at their first step, to look ahead: that is not recorded
+            self.active = self.count - 1 == self.layout.call
+
+    def name_calls(self, denoiser: Any, undo: ExitStack) -> None:
+        """Transformers that are called several times a step say which call it is."""
+        original = denoiser.cache_context
+
+        @contextmanager
+        def cache_context(name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
+            self.named, self.active = True, "uncond" not in name and "neg" not in name
+            try:
+                with original(name, *args, **kwargs):
+                    yield
+            finally:
+                self.active = True
+
+        clock.wrap(denoiser, "cache_context", cache_context, undo)

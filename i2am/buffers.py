@@ -1,0 +1,189 @@
+"""The running float32 sums of one layer's reference, and the weights that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from i2am.regions import Region, count, on_grid, per_image
+from i2am.tokens import Grid, Range, Tokens, check_grid, is_whole, refuse
+from i2am_kernels import bi_attention
+
+CPU: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSums:
+    """What one run added up for one reference of one layer: float32, on the CPU."""
+
+    layer: str
+    source: str
+    generated_grid: Grid | None
+    reference_grid: Grid | None
+    special: int  # leading reference tokens without a place on the canvas
+    r2g: Tensor | None = None  # [B, groups, heads, G]
+    g2r: Tensor | None = None  # [B, groups, heads, R]
+    specific: Tensor | None = None  # [B, groups, heads, n, R]
+    words: Tensor | None = None  # [B, groups, heads, n, G]
+
+    def __post_init__(self) -> None:
+        shapes = [t.shape[:3] for t in (self.r2g, self.g2r, self.specific, self.words) if t is not None]
+        if len(set(shapes)) != 1 or 0 in shapes[0]:
+            refuse(f"the sums of {self.layer}", "of the same images, groups and heads", [tuple(s) for s in shapes], "Do not mix runs.")
+        for side, grid, special, ours in (("generated", self.generated_grid, 0, (self.r2g, self.words)),
+                                          ("reference", self.reference_grid, self.special, (self.g2r, self.specific))):  # fmt: skip
+            for tensor in ours:
+                if tensor is not None and (grid is not None or not is_whole(special) or special >= tensor.shape[-1]):
+                    described = f"{tensor.shape[-1]} tokens, {special} of them special"
+                    check_grid(f"{self.layer}'s {side}", grid or (0, 0), tensor.shape[-1] - special, described)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a recorder was asked to weigh, the same for every layer."""
+
+    groups: int
+    generated_mask: Tensor | None = None  # [m, h, w]
+    reference_mask: Tensor | None = None
+    regions: Sequence[Region] = ()
+    columns: Sequence[int] | None = None  # which word tokens; None means every one
+    backend: str = "auto"
+
+    @property
+    def per_image(self) -> bool:
+        """Whether some weight speaks of single images, so that their number must be known before the first call."""
+        masks = [mask for mask in (self.generated_mask, self.reference_mask, *self.regions) if mask is not None]
+        return any(count(mask) > 1 for mask in masks)
+
+
+class Slot:
+    """One layer's reference: buffers and weights, ready to be handed to the operator.
+
+    Every attribute the hot path reads is a tensor or the same for all layers of a kind, so that torch.compile keeps one graph:
+    a new time group only swaps the views.
+    """
+
+    def __init__(self, layer: str, tokens: Tokens, query: Tensor, key: Tensor, wanted: Wanted) -> None:
+        self.layer, self.tokens, self.wanted = layer, tokens, wanted
+        self.shape = (query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+        for name, part, size in (("generated", tokens.generated, query.shape[2]), ("reference", tokens.reference, key.shape[2]),
+                                 ("words", tokens.words, key.shape[2])):  # fmt: skip
+            if part is not None and not 0 <= part[0] < part[1] <= size:
+                refuse(f"{name} of {layer}", f"(start, stop) with 0 <= start < stop <= {size}", part, "Count the call's own tokens.")
+        self.generated: Range = tokens.generated or (0, query.shape[2])
+        self.keys: Range = tokens.keys
+        for side, grid, (start, stop), special in (
+            ("generated", tokens.generated_grid, self.generated, 0),
+            ("reference", tokens.reference_grid, tokens.reference or (0, 0), tokens.special),
+        ):
+            if grid is not None:
+                check_grid(f"{layer}'s {side}", grid, stop - start - special, f"{stop - start} tokens, {special} of them special")
+        self.backend, self.device = wanted.backend, query.device
+        self.rows: Range = (0, 0)
+        self.sums: dict[str, Tensor] = {}  # each [groups, B', H, ...]
+        # views of the sums: the time group that is being added to
+        self.r2g: Tensor | None = None
+        self.g2r: Tensor | None = None
+        self.word_maps: Tensor | None = None
+        self.generated_weight: Tensor | None = None  # [B', 1 + n, G']
+        self.reference_weight: Tensor | None = None  # [B', R']
+        self.word_weight: Tensor | None = None  # [B', R', n]
+
+    def open(self, rows: Range, groups: int) -> None:
+        """Make room for the images in `rows`."""
+        self.rows = rows
+        images, heads = rows[1] - rows[0], self.shape[1]
+        canvas, keys = self.generated[1] - self.generated[0], self.keys[1] - self.keys[0]
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.tokens.reference is not None:
+            shapes["r2g"] = (images, heads, canvas)
+            self.reference_weight = self._reference_weight(images)
+            if self.tokens.reference[1] - self.tokens.reference[0] > 1:
+                weight = self.generated_weight = self._generated_weight(images)
+                shapes["g2r"] = (images, heads, keys) if weight is None else (images, heads, weight.shape[1], keys)
+        if self.tokens.words is not None:
+            self.word_weight = self._word_weight(images)
+            shapes["words"] = (images, heads, self.word_weight.shape[2], canvas)
+        with torch.inference_mode(False):  # steps in and out of inference mode may alternate
+            self.sums = {name: torch.zeros(groups, *shape, dtype=torch.float32, device=self.device) for name, shape in shapes.items()}
+        self.turn(0)
+
+    def settle(self, rows: Range, groups: int) -> None:
+        """Keep the rows that turned out to be the conditional ones, and make room for all time groups."""
+        before, start = self.sums, rows[0] - self.rows[0]
+        self.open(rows, groups)
+        for name, sums in self.sums.items():
+            sums[0] = before[name][0, start : start + rows[1] - rows[0]]
+
+    def turn(self, group: int) -> None:
+        """Add to this time group from now on."""
+        self.r2g, self.g2r, self.word_maps = (self.sums[name][group] if name in self.sums else None for name in ("r2g", "g2r", "words"))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+        """The layer's own output; its maps are added up beside it."""
+        return bi_attention(
+            query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.word_maps,
+            generated_weight=self.generated_weight, reference_weight=self.reference_weight, token_weight=self.word_weight,
+            attn_mask=mask, scale=scale, rows=self.rows, generated=self.generated, reference=self.keys, backend=self.backend,
+        )  # fmt: skip
+
+    def finished(self) -> LayerSums:
+        """The sums as they stand, on the CPU, images first."""
+        tokens = self.tokens
+        sums = {name: tensor.detach().to("cpu", copy=True).transpose(0, 1) for name, tensor in self.sums.items()}
+        if "g2r" in sums and tokens.reference is not None:
+            start = tokens.reference[0] - self.keys[0]
+            sums["g2r"] = sums["g2r"][..., start : start + tokens.reference[1] - tokens.reference[0]]
+            if sums["g2r"].ndim == 5:
+                sums["g2r"], sums["specific"] = sums["g2r"][:, :, :, 0], sums["g2r"][:, :, :, 1:]
+                if sums["specific"].shape[3] == 0:
+                    del sums["specific"]
+        sums = {name: tensor.contiguous() for name, tensor in sums.items()}
+        return LayerSums(self.layer, tokens.source, tokens.generated_grid, tokens.reference_grid, tokens.special, **sums)
+
+    def _generated_weight(self, images: int) -> Tensor | None:
+        """[B', 1 + n, G']: the inpainting mask over G first, then one 0/1 row per declared region."""
+        wanted, grid = self.wanted, self.tokens.generated_grid
+        if wanted.generated_mask is None and not wanted.regions:
+            return None
+        if grid is None:
+            refuse(f"the generated grid of {self.layer}", "known to place a mask or region", "none", "Pass generated_grid=(height, width).")
+        size = grid[0] * grid[1]
+        whole = torch.ones(1, size, **CPU) if wanted.generated_mask is None else on_grid(wanted.generated_mask, grid)
+        rows = [per_image(whole / size, images, "generated_mask").expand(images, size)]
+        for i, region in enumerate(wanted.regions):
+            rows.append(per_image(on_grid(region, grid), images, f"specific[{i}]").expand(images, size))
+        return torch.stack(rows, 1).to(self.device)
+
+    def _reference_weight(self, images: int) -> Tensor | None:
+        """[B', R']: 1/R, or the reference mask over R, and nothing for keys that are not the reference."""
+        tokens, mask = self.tokens, self.wanted.reference_mask
+        assert tokens.reference is not None
+        if mask is None and self.keys == tokens.reference:
+            return None
+        start, stop = (x - self.keys[0] for x in tokens.reference)
+        weight = torch.zeros(images, self.keys[1] - self.keys[0], **CPU)
+        weight[:, start:stop] = 1 / (stop - start)
+        if mask is not None and stop - start > 1:
+            if tokens.reference_grid is None:
+                refuse(f"the reference grid of {self.layer}", "known to place reference_mask", "none",
+                       "Pass reference_grid=(height, width), or leave the mask out.")  # fmt: skip
+            weight[:, start : start + tokens.special] = 0
+            weight[:, start + tokens.special : stop] *= per_image(on_grid(mask, tokens.reference_grid), images, "reference_mask")
+        return weight.to(self.device)
+
+    def _word_weight(self, images: int) -> Tensor:
+        """[B', R', n]: one column per recorded word token."""
+        assert self.tokens.words is not None
+        first, last = self.tokens.words
+        columns = range(last - first) if self.wanted.columns is None else self.wanted.columns
+        if len(columns) == 0 or max(columns) >= last - first:
+            refuse(f"the words of {self.layer}", f"among its {last - first} text tokens", list(columns), "Shorten the prompt.")
+        weight = torch.zeros(images, self.keys[1] - self.keys[0], len(columns), **CPU)
+        for n, column in enumerate(columns):
+            weight[:, first - self.keys[0] + column, n] = 1
+        return weight.to(self.device)

@@ -1,0 +1,253 @@
+"""Sums -> maps: the I2AM levels (unified ULAM, time TLAM, head HLAM, layer LLAM, specific SRAM) and DAAM's word maps.
+
+Aggregation: sum over the steps -> resize each (layer, head) map to the output size, bicubic without antialias -> clamp at 0 -> mean
+over what the level reduces. Layers are not renormalised: a 16x12 layer's R2G averages 1/192 a step, a 64x48 layer's 1/3072, so
+coarse layers dominate, as in the paper; balance=True multiplies each layer by its number of tokens instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from i2am.buffers import LayerSums
+from i2am.canvas import SIDES, canvas, grid, picked, resize, squashed
+from i2am.prompt import Prompt
+from i2am.select import Layers, chosen, listed
+from i2am.tokens import Grid, is_size, refuse
+from i2am.words import WordMaps
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, eq=False)
+class AttributionMaps:
+    """The maps of every image of a batch, from one run. maps[0] holds one image's, len(maps) is the number of images.
+
+    r2g lies on the generated image (where the reference acts), g2r on the reference (which parts of it are used). Every level takes
+    size=(height, width), None for the largest layer's grid; layers= names, patterns or a function; heads= and groups= indices;
+    reference= where a run has several; balance=True to weigh layers equally. Levels return float32 on the CPU.
+    """
+
+    sums: tuple[LayerSums, ...]
+    steps: int
+    regions: tuple[str, ...] = ()
+    columns: tuple[int, ...] | None = None  # the text tokens that the word sums belong to; None: all, in order
+    prompts: tuple[Prompt, ...] = ()
+    about: dict[str, str] = field(default_factory=dict)
+    tokenizer: Any = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return next(t.shape[0] for t in (self.sums[0].r2g, self.sums[0].words) if t is not None)
+
+    def __getitem__(self, index: int | slice) -> AttributionMaps:
+        """The maps of one image, or of several."""
+        images = range(len(self))
+        if not isinstance(index, (Integral, slice)):
+            refuse("the images asked for", "a number or a slice", repr(index), "maps[0], maps[2:4].")
+        part = [images[int(index)]] if isinstance(index, Integral) else list(images[index])
+        if not part:
+            refuse("the images asked for", f"among {len(self)}", index, "A batch of no images has no maps.")
+
+        def cut(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[part]
+
+        sums = (replace(s, r2g=cut(s.r2g), g2r=cut(s.g2r), specific=cut(s.specific), words=cut(s.words)) for s in self.sums)
+        per = len(self) // max(1, len(self.prompts))
+        prompts = tuple(self.prompts[i // per] for i in part) if self.prompts else ()
+        return replace(self, sums=tuple(sums), prompts=prompts)
+
+    # What there is
+
+    @property
+    def layers(self) -> list[str]:
+        """The recorded layers, in the order the model calls them."""
+        return list(dict.fromkeys(s.layer for s in self.sums))
+
+    @property
+    def references(self) -> list[str]:
+        """The references: one, unless several adapters or images have maps of their own."""
+        return list(dict.fromkeys(s.source for s in self.sums if s.r2g is not None))
+
+    @property
+    def groups(self) -> int:
+        """Time groups; group 0 is the noisiest."""
+        tensor = next(t for t in (self.sums[0].r2g, self.sums[0].words) if t is not None)
+        return tensor.shape[1]
+
+    def buffer(self, direction: str, layer: str, *, reference: int | str | None = None) -> Tensor:
+        """One layer's raw sums [B, groups, heads, h, w]; for "specific" and "words" [B, groups, heads, n, h, w]."""
+        return canvas(self._one(direction, layer, reference), direction)
+
+    def tokens(self, direction: str, layer: str, *, reference: int | str | None = None) -> Tensor:
+        """One layer's raw sums [B, groups, heads, tokens], special tokens included; needs no grid."""
+        return getattr(self._one(direction, layer, reference), direction)
+
+    def with_grid(
+        self, *, generated: Grid | None = None, reference: Grid | None = None, special: int | None = None, layers: Layers = None
+    ) -> AttributionMaps:
+        """The same sums, with the grids of the layers declared afterwards."""
+        names = set(chosen(self.layers, layers))
+        changed = []
+        for sums in self.sums:
+            if sums.layer in names:
+                lead = sums.special if special is None else special
+                sums = replace(sums, special=lead, generated_grid=generated or sums.generated_grid,
+                               reference_grid=reference or sums.reference_grid)  # fmt: skip
+            changed.append(sums)
+        return replace(self, sums=tuple(changed))
+
+    # The levels
+
+    def unified(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
+        """[B, H, W], the mean over heads and layers of the sum over steps (ULAM)."""
+        return self._level(direction, "unified", size, **choice)
+
+    def time(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
+        """[B, groups, H, W], one map per time group, the noisiest first (TLAM)."""
+        return self._level(direction, "time", size, **choice)
+
+    def head(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
+        """[B, heads, H, W], one map per head, for layers with the same number of heads (HLAM)."""
+        return self._level(direction, "head", size, **choice)
+
+    def layer(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
+        """[B, layers, H, W], one map per layer in the order of `names(direction)` (LLAM)."""
+        return self._level(direction, "layer", size, **choice)
+
+    def specific(self, region: int = 0, size: Grid | None = None, *, level: str = "unified", **choice: Any) -> Tensor:
+        """[B, H, W], the map on the reference of the region declared at this place (SRAM); level= as for the others."""
+        if not self.regions:
+            refuse("specific maps", "declared before the run", "a run without regions", "Pass specific=[...] to trace or Recorder.")
+        if not isinstance(region, Integral) or not -len(self.regions) <= region < len(self.regions):
+            refuse("region", f"one of the {len(self.regions)} declared regions", repr(region), "They are counted from 0.")
+        return self._level("specific", level, size, item=region % len(self.regions), **choice)
+
+    def words(self, prompt: str | Sequence[str] | None = None, size: Grid | None = None, **choice: Any) -> WordMaps:
+        """DAAM's maps, word -> [B, H, W], for the prompt of the run, or one prompt per image."""
+        maps = self._level("words", "unified", size, **choice)  # [B, n, H, W]
+        prompts = self.prompts
+        texts = [] if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts and texts and self.tokenizer is not None:
+            prompts = tuple(Prompt.of(text, self.tokenizer) for text in texts)
+        elif texts and (
+            len(prompts) % len(texts)
+            or not all(squashed(texts[i * len(texts) // len(prompts)]).startswith(squashed(p.text)) for i, p in enumerate(prompts))
+        ):
+            refuse("the prompt", f"the one of the run, {[p.text for p in prompts]}", texts, "Leave it out: the run knows its prompts.")
+        if not prompts:
+            refuse("the prompt", "known", "a run that saw embeddings alone, and no text", "Pass it as text: maps.words(prompt).")
+        return WordMaps(prompts, range(maps.shape[1]) if self.columns is None else self.columns, maps)
+
+    def names(self, direction: str, layers: Layers = None, reference: int | str | None = None) -> list[str]:
+        """The layers that have this map; a reference of one token has no g2r."""
+        return [s.layer for s in self._parts(direction, layers, reference)]
+
+    # Pictures and files
+
+    def overlay(self, images: Any, direction: str = "r2g", **options: Any) -> list[Image]:
+        """The unified map over each image: the generated images for r2g, the references for g2r."""
+        from i2am.pictures import overlay
+
+        choice = {name: options.pop(name) for name in ("layers", "heads", "groups", "reference", "balance") if name in options}
+        return overlay(images, self.unified(direction, **choice), **options)
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to one safetensors file."""
+        from i2am.files import save
+
+        return save(self, path)
+
+    def _parts(self, direction: str, layers: Layers, reference: int | str | None) -> list[LayerSums]:
+        """The sums of the chosen layers that have this map."""
+        if direction not in SIDES:
+            refuse(
+                "direction", 'one of "r2g", "g2r" (or "specific", "words" for raw sums)', repr(direction), "The last letter is the canvas."
+            )
+        there = [s for s in self.sums if getattr(s, direction) is not None]
+        if direction != "words":
+            there = self._of_reference(there, reference)
+        if not there:
+            absent = {
+                "g2r": "The reference is one token in every layer, so there is nothing to distinguish on its canvas: use r2g.",
+                "specific": "The reference is one token in every layer: there are no parts of it to tell apart.",
+                "words": "Trace with words=True (or a list of words).",
+                "r2g": "Only words were traced.",
+            }
+            raise ValueError(f"i2am: this run has no {direction} maps. {absent[direction]}")
+        names = set(chosen([s.layer for s in there], layers))
+        return [s for s in there if s.layer in names]
+
+    def _one(self, direction: str, layer: str, reference: int | str | None) -> LayerSums:
+        found = self._parts(direction, layer, reference)
+        if len(found) > 1:
+            refuse("layer", "the name of one layer", f"{layer!r}, which means {len(found)}", listed([s.layer for s in found]))
+        return found[0]
+
+    def _of_reference(self, sums: list[LayerSums], reference: int | str | None) -> list[LayerSums]:
+        names = self.references
+        if reference is None:
+            if len(names) > 1:
+                refuse("reference", f"stated, as this run has {len(names)}", None, f"Pass reference=0 ... or a name: {', '.join(names)}.")
+            return sums
+        if isinstance(reference, int) and 0 <= reference < len(names):
+            reference = names[reference]
+        if reference not in names:
+            refuse("reference", f"below {len(names)} or one of {names}", repr(reference), "See maps.references.")
+        return [s for s in sums if s.source == reference]
+
+    def _level(
+        self,
+        direction: str,
+        level: str,
+        size: Grid | None,
+        *,
+        layers: Layers = None,
+        heads: Sequence[int] | int | None = None,
+        groups: Sequence[int] | int | None = None,
+        reference: int | str | None = None,
+        balance: bool = False,
+        item: int | None = None,
+    ) -> Tensor:
+        """The mean over what the level reduces; `item` picks one of several specific maps."""
+        if level not in ("unified", "time", "head", "layer"):
+            refuse("level", '"unified", "time", "head" or "layer"', repr(level), "See the README's table of levels.")
+        parts = self._parts(direction, layers, reference)
+        counts = {s.layer: getattr(s, direction).shape[2] for s in parts}
+        if level == "head" and len(set(counts.values())) > 1:
+            raise ValueError(
+                "i2am: the head level needs layers with the same number of heads, and these have "
+                + ", ".join(f"{n} ({sum(c == n for c in counts.values())} layers)" for n in sorted(set(counts.values())))
+                + f". Choose with layers=. {listed([f'{name}: {n}' for name, n in counts.items()])}"
+            )
+        for s in parts:
+            grid(s, direction)
+        if size is None:
+            size = max((grid(s, direction) for s in parts), key=lambda g: g[0] * g[1])
+        if not is_size(size):
+            refuse("size", "(height, width)", repr(size), "None keeps the largest layer's grid.")
+        size = (int(size[0]), int(size[1]))
+        maps = []
+        total = 0
+        for s in parts:
+            sums = canvas(s, direction)  # [B, groups, heads, (n,) h, w]
+            if item is not None:
+                sums = sums[:, :, :, item]
+            sums = sums[:, picked(groups, sums.shape[1], "groups")][:, :, picked(heads, sums.shape[2], "heads")]
+            if balance:
+                sums = sums * (sums.shape[-1] * sums.shape[-2])
+            sums = sums if level == "time" else sums.sum(1, keepdim=True)
+            resized = resize(sums, size, keep_heads=level == "head")
+            maps.append(resized[:, :, 0] if level == "time" else resized[:, 0] if level == "head" else resized[:, 0, 0])
+            total += 1 if level == "head" else sums.shape[2]
+        if level == "layer":
+            return torch.stack([m / getattr(s, direction).shape[2] if heads is None else m / len(picked(heads, counts[s.layer], "heads"))
+                                for m, s in zip(maps, parts)], 1)  # fmt: skip
+        return torch.stack(maps).sum(0) / total

@@ -1,0 +1,217 @@
+"""Every family of models: the maps equal an oracle that stores the whole attention of the same run in float64.
+
+Batch 1 and 3, guided and not, square and 4:3. An error may not exceed a small multiple of what the eager float32 statement of
+the same maps makes of the same queries and keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import attentions
+import joint
+import ldm
+import oracle
+import pipelines
+import pytest
+import torch
+from torch import Tensor
+
+import i2am
+
+Cut = Callable[[oracle.Call], "tuple[int, int] | None"]
+STEPS, GROUPS = 3, 2
+
+
+def everything(call: oracle.Call) -> None:
+    return None
+
+
+@dataclass
+class Family:
+    """A case, how it is traced, and where the oracle looks for the same maps."""
+
+    build: Callable[[], Any]
+    trace: dict[str, Any] = field(default_factory=dict)
+    layers: str = ".*attn2"  # a pattern of the layers' names
+    number: int = 0  # which attention call of the layer
+    two_calls: bool = False  # guidance calls the model twice, conditional first
+    conditional_first: bool = False
+    generated: Cut = everything
+    reference: Cut = everything
+    source: str | None = None
+    guided: tuple[bool, ...] = (False, True)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def before_keys(call: oracle.Call) -> tuple[int, int]:
+    """Kandinsky: the reference is in front of the layer's own pixels."""
+    return 0, call.key.shape[2] - call.query.shape[2]
+
+
+def first_half(call: oracle.Call) -> tuple[int, int]:
+    return 0, call.query.shape[2] // 2
+
+
+def second_half(call: oracle.Call) -> tuple[int, int]:
+    return call.query.shape[2] // 2, call.query.shape[2]
+
+
+def behind_queries(call: oracle.Call) -> tuple[int, int]:
+    return call.query.shape[2], call.key.shape[2]
+
+
+def kontext(part: int, text: int, reference: int) -> Cut:
+    """[text, target, reference]: the target or the reference."""
+
+    def cut(call: oracle.Call) -> tuple[int, int]:
+        last = call.key.shape[2]
+        return ((text, last - reference), (last - reference, last))[part]
+
+    return cut
+
+
+TEXT = joint.TEXT
+FAMILIES = {
+    "paint-by-example": Family(pipelines.paint_by_example),
+    "ip-adapter-full": Family(lambda: pipelines.ip_adapter("full"), number=1),
+    "ip-adapter-plus": Family(lambda: pipelines.ip_adapter("plus"), number=1),
+    "ip-adapter-plain": Family(lambda: pipelines.ip_adapter("plain"), number=1),
+    "ip-adapter-first-of-two": Family(lambda: pipelines.ip_adapter("plain", "full"), number=1, source="adapter 1"),
+    "ip-adapter-second-of-two": Family(lambda: pipelines.ip_adapter("plain", "full"), number=2, source="adapter 2"),
+    "ip-adapter-masked": Family(lambda: pipelines.ip_adapter("full", images=2, masked=True), number=2, source="adapter 1 image 2"),
+    "kandinsky": Family(pipelines.kandinsky22, layers=".*", reference=before_keys),
+    "catvton": Family(attentions.catvton, {"reference": "self"}, ".*attn1", generated=first_half, reference=second_half),
+    "idm-vton": Family(attentions.idm_vton, {"reference": "self"}, ".*attn1", generated=first_half, reference=second_half),
+    "ootdiffusion": Family(
+        attentions.ootdiffusion,
+        {"reference": "self", "guidance": "cond-uncond"},
+        ".*attn1",
+        generated=first_half,
+        reference=second_half,
+        conditional_first=True,
+        guided=(True,),
+    ),
+    "fitdit": Family(attentions.fitdit, {"reference": "self"}, ".*attn1", reference=behind_queries),
+    "pasd": Family(attentions.pasd, layers="pixel_attentions.*attn2"),
+    "flux-kontext": Family(
+        lambda: joint.flux_kontext(distilled=False),
+        layers=".*attn",
+        two_calls=True,
+        generated=kontext(0, TEXT, 35),
+        reference=kontext(1, TEXT, 35),
+    ),
+    "qwen-image-edit": Family(
+        joint.qwen_image_edit, layers=".*attn", two_calls=True, generated=kontext(0, TEXT, 1036), reference=kontext(1, TEXT, 1036)
+    ),
+    "ldm-paint-by-example": Family(ldm.ldm_paint_by_example),
+    "stable-viton": Family(ldm.stable_viton, {"guidance": "cond|uncond"}, two_calls=True, guided=(True,)),
+}
+RUNS = [
+    pytest.param(name, batch, size, guided, id=f"{name}-{batch}-{'square' if size == 0 else '4:3'}-{'guided' if guided else 'plain'}")
+    for name, family in FAMILIES.items()
+    for batch, size in ((1, 1), (3, 0))
+    for guided in family.guided
+]
+
+
+def observed(family: Family, batch: int, size: int, guided: bool, **trace: Any) -> tuple[i2am.AttributionMaps, list[oracle.Call], Any]:
+    """One run under both: the oracle sees the very queries and keys that the tracer does."""
+    case = family.build()
+    options = {"batch": batch, "size": case.sizes[size], "guided": guided, "steps": STEPS, **family.options}
+    if isinstance(case, ldm.LdmCase):
+        target, clock = case.denoiser, case.sampler
+        traced = i2am.trace(target, scheduler=clock, groups=GROUPS, **{"guidance": layout(family, guided), **family.trace, **trace})
+    else:
+        target, clock = case.denoiser, case.pipe.scheduler
+        settings = {**family.trace, **trace}
+        if "diffusers.pipelines" not in type(case.pipe).__module__ and "guidance" not in settings:
+            settings["guidance"] = layout(family, guided)
+        traced = i2am.trace(case.pipe, groups=GROUPS, **settings)
+    with traced as run, oracle.recorded(target, clock, keep=partial(re.fullmatch, family.layers)) as calls:
+        case(**options)
+    return run.maps, calls, case
+
+
+def layout(family: Family, guided: bool) -> str:
+    if not guided:
+        return "none"
+    return "cond|uncond" if family.two_calls else "cond-uncond" if family.conditional_first else "uncond-cond"
+
+
+def rows(family: Family, call: oracle.Call, batch: int) -> slice:
+    total = call.query.shape[0]
+    return slice(0, batch) if family.conditional_first else slice(total - batch, total)
+
+
+def close(ours: Tensor, truth: Tensor, eager: Tensor, what: str) -> None:
+    """No worse than a small multiple of eager float32, and never by more than rounding of the largest sum."""
+    assert ours.shape == truth.shape, what
+    allowed = 4 * (eager.double() - truth).abs().max() + 4 * torch.finfo(torch.float32).eps * truth.abs().max()
+    assert (ours.double() - truth).abs().max() <= allowed, what
+
+
+def single(call: oracle.Call) -> oracle.Call:
+    """The same call in float32, for the eager statement."""
+    return replace(call, query=call.query.float(), key=call.key.float(), mask=None if call.mask is None else call.mask.float())
+
+
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), RUNS)
+def test_maps_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
+    family = FAMILIES[name]
+    maps, calls, _ = observed(family, batch, size, guided)
+    recorded = [s for s in maps.sums if family.source is None or s.source == family.source]
+    assert [s.layer for s in recorded] == [name for name in oracle.layers(calls) if holds(calls, name, family)]
+    assert len(maps) == batch
+    for sums in recorded:
+        run = oracle.of(calls, sums.layer, family.number, 0)
+        where = {"rows": rows(family, run[0], batch), "generated": family.generated(run[0]), "reference": family.reference(run[0])}
+        r2g, g2r = oracle.truth(run, **where, groups=GROUPS, steps=STEPS)
+        r2g32, g2r32 = oracle.truth([single(call) for call in run], **where, groups=GROUPS, steps=STEPS)
+        close(sums.r2g, r2g, r2g32, f"r2g of {sums.layer}")
+        if sums.g2r is None:
+            assert g2r.shape[-1] == 1
+        else:
+            close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], f"g2r of {sums.layer}")
+        assert sums.generated_grid is not None
+        assert sums.generated_grid[0] * sums.generated_grid[1] == r2g.shape[-1]
+
+
+def holds(calls: list[oracle.Call], layer: str, family: Family) -> bool:
+    """Whether the layer made the call that holds the reference."""
+    return any(call.layer == layer and call.number == family.number for call in calls)
+
+
+@pytest.mark.parametrize("level", ["unified", "time", "head", "layer"])
+@pytest.mark.parametrize("size", [None, (37, 50)])
+def test_levels_of_a_run(level: str, size: tuple[int, int] | None) -> None:
+    family = FAMILIES["ip-adapter-full"]
+    maps, _, _ = observed(family, 2, 1, True)
+    for direction, canvas in (("r2g", (16, 12)), ("g2r", pipelines.GRID)):
+        buffers = [maps.buffer(direction, name).double() for name in maps.layers]
+        expected = oracle.level(level, buffers, size or canvas)
+        torch.testing.assert_close(getattr(maps, level)(direction, size).double(), expected, rtol=1e-5, atol=1e-6 * float(expected.max()))
+
+
+def test_the_conditional_row_is_the_one() -> None:
+    """One step: the maps of a guided run are the unguided run's, and not those of the other rows."""
+    for name in ("paint-by-example", "ip-adapter-full", "flux-kontext", "kandinsky"):
+        family = FAMILIES[name]
+        case = family.build()
+        with i2am.trace(case.pipe, groups=1) as run:
+            case(batch=2, steps=1, guided=True)
+        guided = run.maps.unified("r2g")
+        other = "uncond|cond" if family.two_calls else "cond-uncond"
+        with i2am.trace(case.pipe, groups=1, guidance=other) as run:
+            case(batch=2, steps=1, guided=True)
+        wrong = run.maps.unified("r2g")
+        with i2am.trace(case.pipe, groups=1) as run:
+            case(batch=2, steps=1, guided=False)
+        plain = run.maps.unified("r2g")
+        scale = plain.max()
+        assert (guided - plain).abs().max() <= 1e-5 * scale, name
+        assert (wrong - plain).abs().max() > 1e-3 * scale, name

@@ -1,0 +1,297 @@
+"""The tracer around real pipelines: what it leaves alone, what it restores, what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import Any
+
+import pipelines
+import pytest
+import torch
+from torch import Tensor, nn
+
+import i2am
+from i2am.attach import seam
+from i2am.trace import Trace
+
+
+def traced(case: Any, options: dict[str, Any] | None = None, **trace: Any) -> tuple[Tensor, i2am.AttributionMaps]:
+    with i2am.trace(case.pipe, **{"groups": 2, **trace}) as run:
+        out = case(**(options or {}))
+    return out, run.maps
+
+
+def footprint(pipe: Any) -> dict[str, Any]:
+    """Everything a trace touches."""
+    denoiser = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+    modules = {name: module for name, module in denoiser.named_modules() if hasattr(module, "processor")}
+    return {
+        "symbol": torch.nn.functional.scaled_dot_product_attention,
+        "classes": {name: type(module.processor) for name, module in modules.items()},
+        "processors": {name: dict(vars(module.processor)) for name, module in modules.items()},
+        "attributes": {name: set(vars(module)) for name, module in modules.items()},
+        "scheduler": {name for name, value in vars(pipe.scheduler).items() if callable(value)},
+        "denoiser": {name for name, value in vars(denoiser).items() if callable(value)},
+        "hooks": (len(denoiser._forward_pre_hooks), len(denoiser._forward_hooks)),
+        "encoder": len(pipe.text_encoder._forward_pre_hooks) if getattr(pipe, "text_encoder", None) is not None else 0,
+        "state": set(denoiser.state_dict()),
+    }
+
+
+@pytest.fixture
+def library_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every forward is the library's: no layer is small enough for the one-tile sweep."""
+    monkeypatch.setattr("i2am_kernels.streaming.TILE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("library_forward")
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize(("build", "words"), [("paint_by_example", False), ("sd15", True), ("sdxl", True), ("kandinsky22", False)])
+def test_outputs_are_the_same_bits(build: str, words: bool, guided: bool) -> None:
+    case = getattr(pipelines, build)()
+    options = {"batch": 2, "size": (64, 48), "guided": guided}
+    plain = case(**options)
+    out, maps = traced(case, options, words=words)
+    assert torch.equal(out, plain)
+    assert len(maps) == 2
+    assert torch.equal(case(**options), plain)
+
+
+def test_one_tile_outputs_agree_to_rounding() -> None:
+    """Small layers are computed in one sweep of our own, whose rounding differs from the library's."""
+    case = pipelines.sd15()
+    plain = case(batch=2)
+    out, _ = traced(case, {"batch": 2}, words=True)
+    assert not torch.equal(out, plain)
+    torch.testing.assert_close(out, plain, rtol=0, atol=2e-6 * float(plain.abs().max()))
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("error", [None, Interrupted, KeyboardInterrupt])
+@pytest.mark.parametrize("when", [0, 1])
+def test_everything_is_restored(error: type[BaseException] | None, when: int) -> None:
+    case = pipelines.sd15()
+    before = footprint(case.pipe)
+
+    def stop(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if error is not None and step == when:
+            raise error
+        return values
+
+    with contextlib.suppress(Interrupted, KeyboardInterrupt), i2am.trace(case.pipe, groups=2, words=True):
+        assert footprint(case.pipe) != before
+        case.pipe(**case.kwargs(), callback_on_step_end=stop)
+    assert footprint(case.pipe) == before
+    assert seam.STATE.current is None
+    assert Trace.running is None
+
+
+def test_an_error_inside_attention_is_restored_and_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed call may be repeated inside the same block, as after running out of memory."""
+    case = pipelines.paint_by_example()
+    whole = traced(case)[1]
+    with i2am.trace(case.pipe, groups=2) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr("i2am.buffers.bi_attention", fails)
+            with pytest.raises(MemoryError):
+                case()
+        assert seam.STATE.current is None
+        case()
+    assert torch.equal(run.maps.unified("r2g"), whole.unified("r2g"))
+
+
+def fails(*args: Any, **kwargs: Any) -> Tensor:
+    raise MemoryError
+
+
+def test_a_second_trace_is_refused() -> None:
+    one, two = pipelines.paint_by_example(), pipelines.sd15()
+    with i2am.trace(one.pipe, groups=2) as run:
+        with pytest.raises(RuntimeError, match="another trace is running"), i2am.trace(two.pipe, words=True):
+            pass
+        one()
+    assert len(run.maps) == 1
+    traced(two, words=True)
+
+
+def test_calls_follow_each_other_in_one_trace() -> None:
+    case = pipelines.sd15()
+    alone = [traced(case, {"batch": batch, "size": size}, words=True)[1] for batch, size in ((1, (64, 64)), (2, (64, 48)))]
+    with i2am.trace(case.pipe, groups=2, words=True) as run:
+        for (batch, size), expected in zip(((1, (64, 64)), (2, (64, 48))), alone):
+            case(batch=batch, size=size)
+
+            assert [p.text for p in run.maps.prompts] == [p.text for p in expected.prompts]
+            for word in expected.words():
+                assert torch.equal(run.maps.words()[word], expected.words()[word])
+
+
+def test_maps_that_were_not_read_are_not_replaced() -> None:
+    case = pipelines.paint_by_example()
+    with i2am.trace(case.pipe, groups=2) as run:
+        case(seed=1)
+        with pytest.raises(RuntimeError, match="were not read"):
+            case(seed=2)
+        kept = run.maps
+        case(seed=2)
+    assert not torch.equal(kept.unified("r2g"), run.maps.unified("r2g"))
+
+
+def test_a_run_that_stops_early_keeps_what_it_has() -> None:
+    case = pipelines.sd15()
+
+    def stop(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        pipe._interrupt = step == 1
+        return values
+
+    with pytest.warns(UserWarning, match="stopped after 2 of 4 steps"), i2am.trace(case.pipe, groups=4, words=True) as run:
+        case.pipe(**case.kwargs(steps=4), callback_on_step_end=stop)
+    assert run.maps.steps == 2
+    assert run.maps.sums[0].words is not None
+    assert run.maps.sums[0].words[:, 2:].abs().sum() == 0
+
+
+def test_guidance_that_is_switched_off_on_the_way() -> None:
+    """Dynamic guidance halves the batch during a run; the conditional rows are still found."""
+    case = pipelines.sd15()
+
+    def off(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+        if step == 0:
+            pipe._guidance_scale = 0.0
+            values["prompt_embeds"] = values["prompt_embeds"].chunk(2)[-1]
+        return values
+
+    with i2am.trace(case.pipe, groups=2, words=True) as run:
+        case.pipe(**case.kwargs(batch=2), callback_on_step_end=off, callback_on_step_end_tensor_inputs=["prompt_embeds"])
+    first = traced(case, {"batch": 2}, words=True)[1]
+    sums, expected = run.maps.sums[0].words, first.sums[0].words
+    assert sums is not None
+    assert expected is not None
+    assert torch.equal(sums[:, 0], expected[:, 0])
+    assert sums[:, 1].sum() > 0
+    assert not torch.equal(sums[:, 1], expected[:, 1])
+
+
+def test_models_without_reference_tokens_are_refused_with_the_reason() -> None:
+    for build in (pipelines.instruct_pix2pix, pipelines.upscaler, pipelines.sd15):
+        case = build()
+        before = footprint(case.pipe)
+        with pytest.raises(ValueError, match=r"no reference tokens exist in .*through the channels.*words=True"), i2am.trace(case.pipe):
+            pass
+        assert footprint(case.pipe) == before
+
+
+def test_attention_slicing_is_refused_by_name() -> None:
+    case = pipelines.paint_by_example()
+    case.pipe.enable_attention_slicing(1)
+    with pytest.raises(ValueError, match=r"attn2 uses SlicedAttnProcessor.*disable_attention_slicing"), i2am.trace(case.pipe):
+        pass
+    case.pipe.disable_attention_slicing()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype: torch.dtype) -> None:
+    case = pipelines.paint_by_example()
+    full = traced(case)[1].unified("r2g")
+    case.pipe.to(dtype)
+    half = traced(case)[1].unified("r2g")
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0.05 * float(full.max()))
+
+
+def test_layers_can_be_chosen() -> None:
+    case = pipelines.paint_by_example()
+    everything = traced(case)[1]
+    some = traced(case, layers="up_blocks*")[1]
+    assert some.layers == [name for name in everything.layers if name.startswith("up_blocks")]
+    assert torch.equal(some.unified("r2g"), everything.unified("r2g", layers="up_blocks*"))
+    assert any("mid_block" in name for name in everything.layers)
+    with pytest.raises(ValueError, match=r"'\*attn7'.*There are: down_blocks"), i2am.trace(case.pipe, layers="*attn7"):
+        pass
+
+
+def test_a_rule_in_one_line() -> None:
+    case = pipelines.paint_by_example()
+    expected = traced(case)[1]
+    rule = traced(case, reference=lambda seen: i2am.Tokens(reference=(0, 1)) if seen.keys == 1 else None)[1]
+    assert torch.equal(rule.unified("r2g"), expected.unified("r2g"))
+    with pytest.raises(ValueError, match="the rule's answer"):
+        traced(case, reference=lambda seen: (0, 1))
+    with pytest.raises(ValueError, match="ran without reference tokens"):
+        traced(case, reference=lambda seen: None)
+
+
+def test_a_denoiser_with_its_scheduler() -> None:
+    case = pipelines.paint_by_example()
+    expected = traced(case)[1]
+    with i2am.trace(case.pipe.unet, scheduler=case.pipe.scheduler, guidance="uncond-cond", groups=2) as run:
+        case()
+    assert torch.equal(run.maps.unified("r2g"), expected.unified("r2g"))
+    with pytest.raises(ValueError, match="scheduler must be given"):
+        i2am.trace(case.pipe.unet)
+    with (
+        pytest.raises(ValueError, match="guidance must be stated for UNet2DConditionModel"),
+        i2am.trace(case.pipe.unet, scheduler=case.pipe.scheduler, groups=2),
+    ):
+        case()
+
+
+def test_wrong_guidance_is_noticed() -> None:
+    case = pipelines.paint_by_example()
+    for guidance, guided in (("none", True), ("uncond-cond", False), ("cond-image-uncond", True)):
+        with pytest.raises(ValueError, match="guidance must be"):
+            traced(case, {"guided": guided}, guidance=guidance)
+    with pytest.raises(ValueError, match=r"guidance must be.*cond-cond"):
+        i2am.trace(case.pipe, guidance="cond-cond")
+
+
+def test_nothing_recorded_says_so() -> None:
+    case = pipelines.paint_by_example()
+    with i2am.trace(case.pipe) as run:
+        pass
+    with pytest.raises(ValueError, match="nothing was recorded"):
+        _ = run.maps
+    with pytest.raises(ValueError, match=r"groups must be at most the 2 denoising steps"):
+        traced(case, groups=5)
+
+
+def test_lora_and_offload_keep_working() -> None:
+    peft = pytest.importorskip("peft")
+    case = pipelines.sd15()
+    case.pipe.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights="gaussian"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        maps = traced(case, words=True)[1]
+    assert len(maps.layers) == 7
+
+
+def test_processors_replaced_on_the_way_are_tapped_again() -> None:
+    case = pipelines.sd15()
+    expected = traced(case, words=True)[1]
+    with i2am.trace(case.pipe, groups=2, words=True) as run:
+        from diffusers.models.attention_processor import AttnProcessor2_0
+
+        case.pipe.unet.set_attn_processor(AttnProcessor2_0())  # one for all layers
+        case()
+    assert len(set(map(id, case.pipe.unet.attn_processors.values()))) == 1
+    assert type(next(iter(case.pipe.unet.attn_processors.values()))) is AttnProcessor2_0
+    assert torch.equal(run.maps.sums[0].words, expected.sums[0].words)
+
+
+def test_training_mode_dropout_is_refused() -> None:
+    case = pipelines.paint_by_example()
+    module = next(m for m in case.pipe.unet.modules() if hasattr(m, "processor") and m.is_cross_attention)
+
+    class Dropping(type(module.processor)):  # type: ignore[misc]
+        def __call__(self, attn: nn.Module, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            states = hidden_states.unflatten(-1, (2, -1)).transpose(1, 2)
+            torch.nn.functional.scaled_dot_product_attention(states, states, states, dropout_p=0.5)
+            return hidden_states
+
+    module.processor = Dropping()
+    with pytest.raises(ValueError, match="dropout"):
+        traced(case)
