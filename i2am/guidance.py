@@ -71,7 +71,7 @@ def proved(pipe: Any, blocks: int, calls: int) -> Layout:
             return Layout(0, 1, 0, 3)
         if blocks == 2:
             return Layout(0, 1, 1, 2)
-    how = f"{calls} calls a step" if calls > 1 else f"{blocks} times as many rows as images"
+    how = f"{calls} calls a step (or steps with another scheduler)" if calls > 1 else f"{blocks} times as many rows as images"
     refuse("guidance", f"stated for {name}, which runs its model with {how}", '"auto"',
            'The wrong rows would give wrong maps: pass guidance="uncond-cond", "cond-uncond", "cond|uncond" ...')  # fmt: skip
 

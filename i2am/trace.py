@@ -74,10 +74,8 @@ class Trace:
         """The block ended in order: whatever was recorded is kept."""
         recorder = self.recorder
         if recorder.slots and not recorder.done:
-            raise ValueError(
-                "i2am: attention was recorded, but no denoising step was counted. Was pipe.scheduler replaced inside the block? Pass the "
-                "scheduler that steps: trace(..., scheduler=...)."
-            )
+            warnings.warn("i2am: attention was recorded, but no denoising step was counted, so there are no maps. Did the call fail, or "
+                          "was pipe.scheduler replaced inside the block? Pass the one that steps: scheduler=...", stacklevel=3)  # fmt: skip
         if recorder.done and recorder.steps is not None and recorder.done < recorder.steps:
             warnings.warn(f"i2am: the run stopped after {recorder.done} of {recorder.steps} steps; its maps hold those.", stacklevel=3)
         self.finish()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from typing import Any
 
+import joint
 import pipelines
 import pytest
 import torch
@@ -259,14 +259,57 @@ def test_nothing_recorded_says_so() -> None:
         traced(case, groups=5)
 
 
-def test_lora_and_offload_keep_working() -> None:
+def test_a_scheduler_that_was_replaced_is_noticed() -> None:
+    case = pipelines.paint_by_example()
+
+    def replaced(steps: int) -> None:
+        case.pipe.scheduler = type(case.pipe.scheduler).from_config(case.pipe.scheduler.config)
+        case(steps=steps)
+
+    with pytest.warns(UserWarning, match="no denoising step was counted"), i2am.trace(case.pipe) as run:
+        replaced(1)
+    with pytest.raises(ValueError, match="nothing was recorded"):
+        _ = run.maps
+    with pytest.raises(ValueError, match=r"2 calls a step .or steps with another scheduler"), i2am.trace(case.pipe):
+        replaced(2)
+
+
+def test_lora_keeps_working() -> None:
     peft = pytest.importorskip("peft")
     case = pipelines.sd15()
-    case.pipe.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights="gaussian"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        maps = traced(case, words=True)[1]
-    assert len(maps.layers) == 7
+    plain = traced(case, words=True)[1]
+    case.pipe.unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
+    before = footprint(case.pipe)
+    maps = traced(case, words=True)[1]
+    assert footprint(case.pipe) == before
+    assert maps.layers == plain.layers
+    assert not torch.equal(maps.sums[0].words, plain.sums[0].words)
+
+
+def test_offloaded_weights_keep_working() -> None:
+    """accelerate keeps the weights elsewhere and brings each module's for its forward, as pipelines' offloading does."""
+    accelerate = pytest.importorskip("accelerate")
+    case = pipelines.ip_adapter("full")
+    expected = traced(case)[1]
+    accelerate.cpu_offload(case.pipe.unet, execution_device=torch.device("cpu"))
+    maps = traced(case)[1]
+    for direction in ("r2g", "g2r"):
+        assert torch.equal(maps.unified(direction), expected.unified(direction))
+
+
+@pytest.mark.parametrize("backend", ["native", "_native_math", "flex"])
+def test_attention_backends_are_native_while_a_trace_is_on(backend: str) -> None:
+    case = joint.flux_kontext()
+    expected = traced(case)[1]
+    try:
+        case.denoiser.set_attention_backend(backend)
+    except (RuntimeError, ValueError, ImportError) as error:
+        pytest.skip(f"this machine lacks the backend {backend}: {error}")
+    processor = next(m.processor for m in case.denoiser.modules() if hasattr(m, "processor"))
+    before = dict(vars(processor))
+    maps = traced(case)[1]
+    assert dict(vars(processor)) == before
+    assert torch.equal(maps.unified("r2g"), expected.unified("r2g"))
 
 
 def test_processors_replaced_on_the_way_are_tapped_again() -> None:

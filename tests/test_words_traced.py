@@ -95,3 +95,19 @@ def test_words_survive_a_file(tmp_path) -> None:
     for word in run.maps[1].words():
         assert torch.equal(back[1].words()[word], run.maps[1].words()[word])
     assert torch.equal(back.words(heads=[0], layers="up*", groups=1)["a"], run.maps.words(heads=[0], layers="up*", groups=1)["a"])
+
+
+@pytest.mark.parametrize("build", [lambda: pipelines.ip_adapter("full"), joint.flux_kontext])
+def test_words_and_a_reference_in_one_run(build) -> None:
+    case = build()
+    with i2am.trace(case.pipe, groups=2, words=True) as run:
+        case(batch=2)
+    both = run.maps
+    with i2am.trace(case.pipe, groups=2) as run:
+        case(batch=2)
+    alone = run.maps
+    assert both.references == alone.references == ["reference"]
+    for direction in ("r2g", "g2r"):
+        torch.testing.assert_close(both.unified(direction), alone.unified(direction), rtol=1e-4, atol=1e-7)
+        assert both.names(direction) == alone.names(direction)
+    assert both.names("words") == both.layers

@@ -43,7 +43,7 @@ def context(seen: Seen) -> Found:
 
 def text(seen: Seen) -> Found:
     """Cross-attention whose keys are the prompt."""
-    return Tokens(words=(0, seen.keys)) if seen.index == 0 else None
+    return Tokens(words=(0, seen.keys), source="words") if seen.index == 0 else None
 
 
 def adapter(seen: Seen) -> Found:
@@ -135,7 +135,9 @@ def joint(seen: Seen) -> Found:
     states = seen.inputs.get("encoder_hidden_states")
     length = states.shape[1] if isinstance(states, Tensor) else 0
     if blocks is None:  # SD3: the text is behind the image
-        return Tokens(words=(seen.keys - length, seen.keys), generated=(0, seen.keys - length)) if 0 < length < seen.keys else None
+        if not 0 < length < seen.keys:
+            return None
+        return Tokens(words=(seen.keys - length, seen.keys), generated=(0, seen.keys - length), source="words")
     start, target = seen.keys - sum(h * w for h, w in blocks), blocks[0]
     if start < 0:
         return None
@@ -145,7 +147,7 @@ def joint(seen: Seen) -> Found:
     generated: Range = (ends[0], ends[1])
     words: Range | None = (0, start) if start else None
     if len(blocks) == 1:
-        return Tokens(words=words, generated=generated, generated_grid=target) if words else None
+        return Tokens(words=words, generated=generated, generated_grid=target, source="words") if words else None
     return [
         Tokens(reference=(ends[i], ends[i + 1]), words=words if i == 1 else None, generated=generated, generated_grid=target,
                reference_grid=blocks[i], source="reference" if len(blocks) == 2 else f"image {i}")

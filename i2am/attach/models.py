@@ -81,7 +81,7 @@ class Finder:
                 return families.adapter(seen)
             if getattr(seen.module, "added_kv_proj_dim", None) is not None and hasattr(self.denoiser, "conv_in"):
                 found = families.added_keys(seen)
-                return Tokens(words=found.reference) if self.reads_text and isinstance(found, Tokens) else found
+                return Tokens(words=found.reference, source="words") if self.reads_text and isinstance(found, Tokens) else found
             if not hasattr(self.denoiser, "conv_in"):
                 return families.joint(seen)
         return families.text(seen) if self.reads_text else families.context(seen)
