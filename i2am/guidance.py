@@ -33,6 +33,7 @@ class Layout:
 
 
 NONE = Layout(0, 1, 0, 1)
+CONDITIONAL_FIRST = ("lumina", "omnigen", "z_image")  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
 
 
 def parse(text: str) -> Layout | None:
@@ -69,8 +70,9 @@ def proved(pipe: Any, blocks: int, calls: int) -> Layout:
             return Layout(0, 1, 1 if guided else 0, blocks)
         if "Pix2Pix" in name and blocks == 3:
             return Layout(0, 1, 0, 3)
-        if blocks == 2:
-            return Layout(0, 1, 1, 2)
+        if blocks == 2 and guided:
+            first = any(f".{package}." in f"{type(pipe).__module__}." for package in CONDITIONAL_FIRST)
+            return Layout(0, 1, 0 if first else 1, 2)
     how = f"{calls} calls a step (or steps with another scheduler)" if calls > 1 else f"{blocks} times as many rows as images"
     refuse("guidance", f"stated for {name}, which runs its model with {how}", '"auto"',
            'The wrong rows would give wrong maps: pass guidance="uncond-cond", "cond-uncond", "cond|uncond" ...')  # fmt: skip
@@ -80,6 +82,9 @@ def decided(layout: Layout | None, owner: Any, total: int, images: int, calls: i
     """After the first step, the layout that makes `total` rows of `images` images; what was stated must fit."""
     if layout is None and total % images == 0:
         layout = NONE if named and total == images else proved(owner, total // images, calls)
+    hidden = layout is not None and layout.calls == layout.blocks == 1 and calls > 1 and not named
+    if hidden:
+        refuse("guidance", f"a layout of the {calls} calls a step that the model has", '"none"', 'Pass "cond|uncond" or "uncond|cond".')
     if layout is None or layout.blocks * images != total:
         refuse("guidance", f"a layout that makes {total} rows of {images} images", layout or "auto",
                'State it: guidance="none", "uncond-cond", "cond-uncond" ...')  # fmt: skip

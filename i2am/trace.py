@@ -145,7 +145,8 @@ class Trace:
         total = totals.pop()
         if images is None:
             images = total // (self.calls.layout.blocks if self.calls.layout else 1)
-        layout = decided(self.calls.layout, self.finder.owner, total, images, self.calls.count, self.calls.named)
+        ahead = not hasattr(self.scheduler, "step")  # PLMS calls the model twice in its first step
+        layout = decided(self.calls.layout, self.finder.owner, total, images, 1 if ahead else self.calls.count, self.calls.named)
         recorder.images = images
         for slot in recorder.slots.values():
             slot.settle(layout.rows(total), recorder.wanted.groups)
@@ -155,7 +156,7 @@ class Trace:
                              "Set a processor that calls it (AttnProcessor2_0), or leave the layers out with layers=.")  # fmt: skip
         self.calls.settle(layout)
         if self.listener is not None:
-            self.listener.ids.clear()
+            self.listener.begin()
 
     def slots(self, tap: Tap, place: int, query: Tensor, key: Tensor) -> list[Slot]:
         """Decide, at its first call, what is recorded of an attention call."""
@@ -225,6 +226,8 @@ class Trace:
             self.finished = replace(recorder.maps, tokenizer=tokenizer)
             self.taken = False
             recorder.clear()
+            for tap in self.taps.values():
+                tap.plan.clear()
 
     # What a user reads
 

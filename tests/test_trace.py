@@ -249,6 +249,21 @@ def test_wrong_guidance_is_noticed() -> None:
         i2am.trace(case.pipe, guidance="cond-cond")
 
 
+def test_no_guidance_cannot_hide_a_second_call() -> None:
+    case = joint.flux_kontext(distilled=False)
+    with pytest.raises(ValueError, match=r"a layout of the 2 calls a step"):
+        traced(case, {"guided": True}, guidance="none")
+
+
+def test_nothing_of_a_run_stays_behind_once_it_is_read() -> None:
+    case = pipelines.paint_by_example()
+    with i2am.trace(case.pipe, groups=2) as run:
+        case()
+        _ = run.maps
+        assert not run.recorder.slots
+        assert not any(tap.plan for tap in run.taps.values())
+
+
 def test_nothing_recorded_says_so() -> None:
     case = pipelines.paint_by_example()
     with i2am.trace(case.pipe) as run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import joint
 import oracle
 import pipelines
@@ -111,3 +113,71 @@ def test_words_and_a_reference_in_one_run(build) -> None:
         torch.testing.assert_close(both.unified(direction), alone.unified(direction), rtol=1e-4, atol=1e-7)
         assert both.names(direction) == alone.names(direction)
     assert both.names("words") == both.layers
+
+
+def test_a_negative_prompt_is_never_taken_for_the_prompt() -> None:
+    case = pipelines.sd15()
+    embeds, _ = case.pipe.encode_prompt("a red shirt", "cpu", 1, False)
+    keywords = {**case.kwargs(), "prompt": None, "prompt_embeds": embeds, "negative_prompt": ["a plain dog"]}
+    with i2am.trace(case.pipe, groups=1, words=True) as run:
+        case.pipe(**keywords)
+    assert run.maps.prompts == ()
+    assert set(run.maps.words("a red shirt")) == {"a", "red", "shirt"}
+
+
+def test_a_prompt_of_a_failed_call_is_forgotten() -> None:
+    case = pipelines.sd15()
+    with i2am.trace(case.pipe, groups=1, words=True) as run:
+        with pytest.raises(ValueError, match="latents"):
+            refused(case)
+        case.pipe(**{**case.kwargs(), "prompt": ["a red shirt"]})
+    assert [p.text for p in run.maps.prompts] == ["a red shirt"]
+
+
+def refused(case) -> None:
+    """A call that dies after its prompt was encoded, before its first step."""
+    original = case.pipe.prepare_latents
+
+    def prepare_latents(*args, **kwargs):
+        raise ValueError("latents")
+
+    case.pipe.prepare_latents = prepare_latents
+    try:
+        case.pipe(**{**case.kwargs(), "prompt": ["a blue dog"]})
+    finally:
+        case.pipe.prepare_latents = original
+
+
+def test_the_encoder_that_is_read_is_the_one_whose_tokens_are_keys() -> None:
+    case = joint.flux(distilled=True)
+    with i2am.trace(case.pipe, groups=1, words=True) as run:
+        case.pipe(**{**case.kwargs(guided=False), "max_sequence_length": 77})
+    assert not any("startoftext" in token for token in run.maps.prompts[0].tokens)
+    case = joint.sd3(words=True)
+    with i2am.trace(case.pipe, groups=1, words=True) as run:
+        case.pipe(**{**case.kwargs(), "max_sequence_length": 77})
+    assert sum("startoftext" in token for token in run.maps.prompts[0].tokens) == 1
+
+
+def test_self_attention_of_the_image_alone_has_no_words() -> None:
+    case = joint.sd3(words=True, dual=True)
+    with i2am.trace(case.pipe, groups=1, words=True) as run:
+        case()
+    assert run.maps.layers
+    assert not any(name.endswith("attn2") for name in run.maps.layers)
+    assert len(run.maps.words()) > 0
+
+
+def test_further_calls_of_the_model_are_not_recorded() -> None:
+    """Skip-layer guidance calls the model once more in some steps."""
+    case = joint.sd3(words=True)
+    with i2am.trace(case.pipe, groups=2, words=True) as run:
+        case(steps=4)
+    plain = run.maps
+    more = {"skip_guidance_layers": [1], "skip_layer_guidance_start": 0.01, "skip_layer_guidance_stop": 0.9}
+    if "skip_guidance_layers" not in inspect.signature(case.pipe.__call__).parameters:
+        pytest.skip("this diffusers has no skip-layer guidance")
+    with i2am.trace(case.pipe, groups=2, words=True) as run:
+        case.pipe(**{**case.kwargs(steps=4), **more})
+    for ours, theirs in zip(run.maps.sums, plain.sums):
+        torch.testing.assert_close(ours.words.sum((3, 4)), theirs.words.sum((3, 4)), rtol=0.2, atol=0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from i2am import clock
 from i2am.guidance import Layout, proved
@@ -51,10 +52,10 @@ class Calls:
     def settle(self, layout: Layout) -> None:
         """The first step is over."""
         self.layout, self.first, self.active = layout, False, True
-        self.inputs = {name: x.to("meta") if isinstance(x, Tensor) else x for name, x in self.inputs.items()}  # sizes are kept
+        module = self.inputs.pop("encoder_hid_proj", None)
+        self.inputs = tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, self.inputs)  # sizes are kept
+        self.inputs["encoder_hid_proj"] = module
         self.release()
-        if layout.calls == 1:
-            self.unhook()
 
     def close(self) -> None:
         self.release()
@@ -79,7 +80,7 @@ class Calls:
             self.inputs["encoder_hid_proj"] = getattr(module, "encoder_hid_proj", None)
             if self.layout is None and self.count > 1 and not self.named:
                 self.layout = proved(self.owner, 1, self.count)  # or says what to pass
-        if self.layout is not None:  # some samplers call once more at their first step, to look ahead: that is not recorded
+        if self.layout is not None and not self.named:  # further calls look ahead, or guide by leaving layers out: not recorded
             self.active = self.count - 1 == self.layout.call
 
     def name_calls(self, denoiser: Any, undo: ExitStack) -> None:
@@ -88,7 +89,7 @@ class Calls:
 
         @contextmanager
         def cache_context(name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
-            self.named, self.active = True, "uncond" not in name and "neg" not in name
+            self.named, self.active = True, name == "cond_uncond" or ("uncond" not in name and "neg" not in name)
             try:
                 with original(name, *args, **kwargs):
                     yield

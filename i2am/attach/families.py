@@ -87,6 +87,7 @@ def adapter_order(processor: Any, masks: Any) -> tuple[list[int], dict[int, str]
         many = mask.shape[1] if isinstance(mask, Tensor) and mask.ndim == 4 else 1
         name = f"adapter {number + 1}" if len(scales) > 1 or many > 1 else ""
         silent = all(s == 0 for s in scale) if isinstance(scale, list) else scale == 0
+        silent = silent and "Flux" not in type(processor).__name__  # whose adapters attend at any scale
         for image in range(many):
             place += 1
             images[place] = f"{name} image {image + 1}" if many > 1 else name
@@ -135,7 +136,8 @@ def joint(seen: Seen) -> Found:
     states = seen.inputs.get("encoder_hidden_states")
     length = states.shape[1] if isinstance(states, Tensor) else 0
     if blocks is None:  # SD3: the text is behind the image
-        if not 0 < length < seen.keys:
+        ours = "Joint" in type(seen.module.processor).__name__ and getattr(seen.module, "add_k_proj", None) is not None
+        if not ours or not 0 < length < seen.keys:  # another model's order is not known
             return None
         return Tokens(words=(seen.keys - length, seen.keys), generated=(0, seen.keys - length), source="words")
     start, target = seen.keys - sum(h * w for h, w in blocks), blocks[0]

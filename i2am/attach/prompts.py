@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from i2am.clock import wrap
 from i2am.prompt import Prompt, columns
 from i2am.tokens import refuse
 
@@ -17,25 +19,58 @@ ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_
 
 @dataclass
 class Listener:
-    """The first ids each text encoder of a call is given are the prompts'; the negative ones come later."""
+    """The first ids each text encoder of a pipeline's call is given are the prompts'; the negative ones come later, or alone
+    where the prompt was given as embeddings: then nothing is heard."""
 
     pipe: Any
 
     def __post_init__(self) -> None:
         self.ids: dict[str, Tensor] = {}
+        self.deaf = False  # the prompt of this call has been encoded
         names = [name for name in ENCODERS.values() if getattr(self.pipe, name, None) is not None]
         self.tokenizer = getattr(self.pipe, names[0]) if names else None
 
+    def begin(self, *_: Any) -> None:
+        """A new call of the pipeline."""
+        self.ids.clear()
+        self.deaf = False
+
     def listen(self, undo: ExitStack) -> None:
+        if hasattr(self.pipe, "check_inputs"):  # what every call begins with
+            self.around("check_inputs", self.begin, lambda: None, undo)
+        name = next((name for name in ("encode_prompt", "_encode_prompt") if hasattr(self.pipe, name)), None)
+        if name is not None:
+            self.around(name, self.encoding, self.encoded, undo)
         for name in ENCODERS:
             encoder = getattr(self.pipe, name, None)
             if isinstance(encoder, nn.Module):
                 undo.callback(encoder.register_forward_pre_hook(self.hook(name), with_kwargs=True).remove)
 
+    def around(self, name: str, before: Callable[[dict[str, Any]], None], after: Callable[[], None], undo: ExitStack) -> None:
+        """Wrap a method of the pipeline."""
+        original = getattr(self.pipe, name)
+        signature = inspect.signature(original)
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            before(signature.bind_partial(*args, **kwargs).arguments)
+            try:
+                return original(*args, **kwargs)
+            finally:
+                after()
+
+        wrap(self.pipe, name, method, undo)
+
+    def encoding(self, given: dict[str, Any]) -> None:
+        if given.get("prompt_embeds") is not None:
+            self.deaf = True
+
+    def encoded(self) -> None:
+        self.deaf = True
+
     def hook(self, name: str) -> Any:
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
             ids = kwargs.get("input_ids", args[0] if args else None)
-            if isinstance(ids, Tensor) and ids.ndim == 2:
+            if isinstance(ids, Tensor) and ids.ndim == 2 and not self.deaf:
                 self.ids.setdefault(name, ids.detach().cpu())
 
         return before
@@ -53,13 +88,12 @@ class Listener:
     def prompts(self, length: int) -> tuple[Prompt, ...]:
         """One prompt per row, over the encoders whose tokens make up the sequence (SD3: CLIP's, then T5's)."""
         parts = {name: ids for name, ids in self.ids.items() if getattr(self.pipe, ENCODERS[name], None) is not None}
-        for names in ([name] for name in parts):
-            if parts[names[0]].shape[1] == length:
-                return self.read(names)
-        for first in parts:
-            for second in parts:
-                if first < second and parts[first].shape[1] + parts[second].shape[1] == length:
-                    return self.read([first, second])
+        last = parts.get("text_encoder_3")
+        for name in reversed(parts):  # Flux reads its second encoder's tokens; SDXL's two have the same
+            if parts[name].shape[1] == length:
+                return self.read([name])
+            if last is not None and name != "text_encoder_3" and parts[name].shape[1] + last.shape[1] == length:
+                return self.read([name, "text_encoder_3"])
         return ()
 
     def read(self, names: list[str]) -> tuple[Prompt, ...]:
