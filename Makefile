@@ -8,7 +8,7 @@ OLD_TRITON := .triton-3.6
 OLD_DIFFUSERS := .diffusers-0.31 .diffusers-0.35
 PINS_0.31 := diffusers==0.31.0 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.26.5 peft==0.13.2 accelerate==1.1.1
 PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.17.1 accelerate==1.10.1
-ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_compiled.py tests/test_prompt.py
+ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_compiled.py tests/test_prompt.py
 N ?= 1000
 
 .PHONY: help setup test test-versions test-oldest check format fuzz codegen bench demo gpu-pack clean

@@ -43,8 +43,6 @@ class Trace:
         self.finished: AttributionMaps | None = None
         self.taken = True  # whether the maps of the last call have been read
 
-    # Entering and leaving
-
     def __enter__(self) -> Trace:
         if Trace.running is not None:
             raise RuntimeError("i2am: another trace is running in this process. Leave its `with` block first.")
@@ -97,8 +95,6 @@ class Trace:
                 seam.install(self.taps[name], self.undo)
             elif new:
                 ldm.install_ldm(self.taps[name], self.undo)
-
-    # The course of a run
 
     @property
     def active(self) -> bool:
@@ -195,7 +191,8 @@ class Trace:
         elif recorder.wanted.per_image:
             rows = self.early(query.shape[0])
         slot.open(rows, groups)
-        slot.turn(recorder.group if late else 0)
+        if late:
+            slot.turn(recorder.group)
         recorder.slots[layer, tokens.source] = slot
         return slot
 
@@ -267,7 +264,7 @@ def trace(
     special: int = 0,
     scheduler: Any = None,
 ) -> Trace:
-    """Record the attribution maps of everything a diffusers pipeline generates inside the `with` block.
+    """Record the attribution maps of what a diffusers pipeline generates inside the `with` block.
 
         with i2am.trace(pipe, groups=5) as run:
             images = pipe(...).images
@@ -293,9 +290,9 @@ def trace(
     if words is not None and not isinstance(words, bool) and (isinstance(words, str) or not all(isinstance(w, str) for w in words)):
         refuse("words", "True or a list of words", repr(words), f"Write [{words!r}]." if isinstance(words, str) else "")
     finder = Finder(pipe, reference)
-    clockwork = scheduler if scheduler is not None else getattr(pipe, "scheduler", None)
-    if clockwork is None:
+    scheduler = getattr(pipe, "scheduler", None) if scheduler is None else scheduler
+    if scheduler is None:
         refuse("scheduler", f"given beside {type(pipe).__name__}, which has none of its own", None,
                "Pass scheduler=..., or use i2am.Recorder in your own loop.")  # fmt: skip
-    return Trace(finder, recorder, clockwork, layers=layers, words=words or None, guidance=guidance, reference_grid=reference_grid,
+    return Trace(finder, recorder, scheduler, layers=layers, words=words or None, guidance=guidance, reference_grid=reference_grid,
                  special=special)  # fmt: skip
