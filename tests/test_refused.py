@@ -94,3 +94,11 @@ def test_training_mode_dropout_is_refused() -> None:
     module.processor = Dropping()
     with pytest.raises(ValueError, match="dropout"):
         traced(case)
+
+
+def test_copied_schedulers_are_refused() -> None:
+    """A copy of a watched scheduler would advance the original."""
+    case = pipelines.sd15()
+    case.pipe.__class__ = type("LTX2Pipeline", (type(case.pipe),), {"__module__": "diffusers.pipelines.ltx2.pipeline_ltx2"})
+    with pytest.raises(ValueError, match=r"LTX2Pipeline steps with copies of its scheduler.*Recorder"):
+        i2am.trace(case.pipe, words=True)

@@ -31,6 +31,8 @@ class Finder:
         if getattr(parallel, "context_parallel_config", None) is not None:
             raise ValueError("i2am: the model shards its sequence over devices (context parallelism), so no process sees a whole map. "
                              "Trace it without.")  # fmt: skip
+        if type(pipe).__module__.startswith("diffusers.pipelines.ltx2"):
+            raise ValueError(f"i2am: {type(pipe).__name__} steps with copies of its scheduler, which cannot be counted. Use i2am.Recorder.")
         self.attention = {
             name: module
             for name, module in self.denoiser.named_modules()
