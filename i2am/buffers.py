@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.regions import Region, count, on_grid, per_image
+from i2am.regions import Region, images_of, on_grid, per_image
 from i2am.tokens import Grid, Range, Tokens, check_grid, is_whole, refuse
 from i2am_kernels import bi_attention
 
@@ -37,9 +37,13 @@ class LayerSums:
         for side, grid, special, ours in (("generated", self.generated_grid, 0, (self.r2g, self.words)),
                                           ("reference", self.reference_grid, self.special, (self.g2r, self.specific))):  # fmt: skip
             for tensor in ours:
-                if tensor is not None and (grid is not None or not is_whole(special) or special >= tensor.shape[-1]):
-                    described = f"{tensor.shape[-1]} tokens, {special} of them special"
-                    check_grid(f"{self.layer}'s {side}", grid or (0, 0), tensor.shape[-1] - special, described)
+                if tensor is None:
+                    continue
+                count = tensor.shape[-1]
+                if not is_whole(special) or special >= count:
+                    refuse("special", f"fewer than the {count} {side} tokens of {self.layer}", repr(special), "A CLS token counts 1.")
+                if grid is not None:
+                    check_grid(f"{self.layer}'s {side}", grid, count - special, f"{count} tokens, {special} of them special")
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Wanted:
     def per_image(self) -> bool:
         """Whether some weight speaks of single images, so that their number must be known before the first call."""
         masks = [mask for mask in (self.generated_mask, self.reference_mask, *self.regions) if mask is not None]
-        return any(count(mask) > 1 for mask in masks)
+        return any(images_of(mask) > 1 for mask in masks)
 
 
 class Slot:
@@ -76,12 +80,9 @@ class Slot:
                 refuse(f"{name} of {layer}", f"(start, stop) with 0 <= start < stop <= {size}", part, "Count the call's own tokens.")
         self.generated: Range = tokens.generated or (0, query.shape[2])
         self.keys: Range = tokens.keys
-        for side, grid, (start, stop), special in (
-            ("generated", tokens.generated_grid, self.generated, 0),
-            ("reference", tokens.reference_grid, tokens.reference or (0, 0), tokens.special),
-        ):
-            if grid is not None:
-                check_grid(f"{layer}'s {side}", grid, stop - start - special, f"{stop - start} tokens, {special} of them special")
+        if tokens.generated_grid is not None:  # Tokens has checked the reference's
+            count = self.generated[1] - self.generated[0]
+            check_grid(f"{layer}'s generated", tokens.generated_grid, count, f"{count} tokens")
         self.backend, self.device = wanted.backend, query.device
         self.rows: Range = (0, 0)
         self.sums: dict[str, Tensor] = {}  # each [groups, B', H, ...]

@@ -94,7 +94,7 @@ def default_cells(grid: Grid) -> list[Region]:
     return list(cells(*(max(1, round(CELLS * side / longest)) for side in grid)))
 
 
-def count(region: Region) -> int:
+def images_of(region: Region) -> int:
     """How many images the region speaks of: 1 means every one."""
     return region.shape[0] if isinstance(region, Tensor) else 1
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from i2am import Recorder, cells
-from i2am.regions import as_mask, as_region, as_regions, count, default_cells, on_grid, per_image
+from i2am.regions import as_mask, as_region, as_regions, default_cells, images_of, on_grid, per_image
 
 INSIDE = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]], device="cpu")
 WHITE = (INSIDE.numpy() * 255).astype(np.uint8)
@@ -71,8 +71,8 @@ def test_several_masks():
     both = torch.stack([INSIDE, 1 - INSIDE])
     for masks in (both, both[:, None], both.numpy(), [INSIDE, 1 - INSIDE], (INSIDE, (1 - INSIDE).bool()), [PICTURE, 1 - INSIDE]):
         assert torch.equal(as_mask(masks, "m"), both)
-        assert count(as_mask(masks, "m")) == 2
-    assert count((0.5, 0.5)) == 1
+        assert images_of(as_mask(masks, "m")) == 2
+    assert images_of((0.5, 0.5)) == 1
     weights = per_image(both.flatten(1), 4, "m")
     assert torch.equal(weights, both.flatten(1)[[0, 0, 1, 1]])
     with pytest.raises(

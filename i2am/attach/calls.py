@@ -17,7 +17,7 @@ from i2am.guidance import Layout, proved
 
 
 class Calls:
-    """Watches a denoiser during the first step of each run, and longer where a step has several calls."""
+    """Counts a denoiser's calls in each step, and keeps what it was called with in the first."""
 
     def __init__(self, denoiser: nn.Module, owner: Any, asked: Layout | None) -> None:
         self.denoiser, self.owner, self.asked = denoiser, owner, asked
@@ -59,18 +59,15 @@ class Calls:
 
     def close(self) -> None:
         self.release()
-        self.unhook()
+        if self.hook is not None:
+            self.hook.remove()
+            self.hook = None
         self.inputs = {}
 
     def release(self) -> None:
         if self.stance is not None:
             self.stance.__exit__(None, None, None)
             self.stance = None
-
-    def unhook(self) -> None:
-        if self.hook is not None:
-            self.hook.remove()
-            self.hook = None
 
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A call of the denoiser begins."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,14 +16,12 @@ from i2am.tokens import refuse
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
 
 
-@dataclass
 class Listener:
     """The first ids each text encoder of a pipeline's call is given are the prompts'; the negative ones come later, or alone
     where the prompt was given as embeddings: then nothing is heard."""
 
-    pipe: Any
-
-    def __post_init__(self) -> None:
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
         self.ids: dict[str, Tensor] = {}
         self.deaf = False  # the prompt of this call has been encoded
         names = [name for name in ENCODERS.values() if getattr(self.pipe, name, None) is not None]
