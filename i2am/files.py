@@ -1,7 +1,7 @@
 """Maps on disk: one safetensors file, whose metadata says in JSON all that is needed to read it in ten years.
 
-Tensors are named "<place of the layer in the metadata>.<r2g | g2r | specific | words>"; loading reads numbers and JSON, and never
-runs anything.
+Tensors are named "<place of the layer in the metadata>.<r2g | g2r | specific | words>", pictures "pictures.generated.<image>" and
+"pictures.references.<place>.<image>"; loading reads numbers and JSON, and never runs anything.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch import Tensor
 from i2am.buffers import LayerSums
 from i2am.maps import AttributionMaps
 from i2am.prompt import Prompt
+from i2am.shown import PREFIX, Pictures
+from i2am.shown import names as picture_names
 from i2am.tokens import refuse
 
 FORMAT = "i2am maps 1"
@@ -35,6 +37,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def versions_in(path: str | Path) -> dict[str, str]:
+    """What a file's maps were made with, as far as it says."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        found = json.loads(file.metadata()["i2am"]).get("versions")
+    return {str(name): str(number) for name, number in found.items()} if isinstance(found, dict) else {}
+
+
 def save(maps: AttributionMaps, path: str | Path) -> Path:
     """Write the maps; the file appears whole or not at all."""
     from safetensors.torch import save_file
@@ -48,6 +59,7 @@ def save(maps: AttributionMaps, path: str | Path) -> Path:
     tensors = {
         f"{i}.{name}": getattr(s, name).contiguous() for i, s in enumerate(maps.sums) for name in SUMS if getattr(s, name) is not None
     }
+    pictures, shown = (maps.pictures or Pictures()).to_file()
     about = {
         "format": FORMAT,
         "axes": {"r2g": "image group head generated", "g2r": "image group head reference",
@@ -61,10 +73,11 @@ def save(maps: AttributionMaps, path: str | Path) -> Path:
         "prompts": [prompt.to_json() for prompt in maps.prompts],
         "about": maps.about,
         "versions": versions(),
+        **({"pictures": shown} if pictures else {}),
     }  # fmt: skip
     part = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, part, metadata={"i2am": json.dumps(about)})
+        save_file({**tensors, **pictures}, part, metadata={"i2am": json.dumps(about)})
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -103,8 +116,9 @@ def rebuilt(about: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionMap
     sums = []
     regions, prompts = tuple(map(str, about["regions"])), tuple(Prompt.from_json(prompt) for prompt in about["prompts"])
     columns = None if about["columns"] is None else tuple(map(int, about["columns"]))
+    shown = about.get("pictures")  # files of before pictures have none
     names = {f"{i}.{name}" for i, layer in enumerate(about["layers"]) for name in layer["maps"]}
-    if names != set(tensors) or not names:
+    if not names or names | set(picture_names(shown) if shown else ()) != set(tensors):
         raise ValueError(f"tensors {sorted(tensors)}, described {sorted(names)}")
     for i, layer in enumerate(about["layers"]):
         found = {name: tensors[f"{i}.{name}"] for name in layer["maps"]}
@@ -116,8 +130,11 @@ def rebuilt(about: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionMap
                 raise ValueError(f"{i}.{name} is {tuple(tensor.shape)}, not of {about['groups']} time groups and {count} maps")
         grids: dict[str, Any] = {side: None if layer[side] is None else tuple(layer[side]) for side in ("generated_grid", "reference_grid")}
         sums.append(LayerSums(str(layer["layer"]), str(layer["source"]), special=layer["special"], **{**grids, **found}))
-    maps = AttributionMaps(tuple(sums), int(about["steps"]), regions, columns, prompts, dict(about["about"]))
-    images = {tensor.shape[0] for tensor in tensors.values()}
+    pictures = Pictures.from_file(shown, tensors) if shown else None
+    maps = AttributionMaps(tuple(sums), int(about["steps"]), regions, columns, prompts, dict(about["about"]), pictures=pictures)
+    images = {tensor.shape[0] for name, tensor in tensors.items() if not name.startswith(PREFIX)}
     if len(images) != 1 or maps.steps < 0 or (prompts and len(maps) % len(prompts)):
         raise ValueError(f"{sorted(images)} images, {len(prompts)} prompts, {maps.steps} steps")
+    if pictures is not None:
+        pictures.check(len(maps), maps.references)
     return maps

@@ -20,6 +20,7 @@ from i2am.buffers import LayerSums
 from i2am.canvas import SIDES, canvas, grid, picked, resize, squashed
 from i2am.prompt import Prompt
 from i2am.select import Layers, chosen, listed
+from i2am.shown import Pictures, missing, pictured
 from i2am.tokens import Grid, is_size, refuse
 from i2am.words import WordMaps
 
@@ -43,6 +44,7 @@ class AttributionMaps:
     prompts: tuple[Prompt, ...] = ()
     about: dict[str, str] = field(default_factory=dict)
     tokenizer: Any = field(default=None, repr=False)
+    pictures: Pictures | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return next(t.shape[0] for t in (self.sums[0].r2g, self.sums[0].words) if t is not None)
@@ -62,7 +64,7 @@ class AttributionMaps:
         sums = (replace(s, r2g=cut(s.r2g), g2r=cut(s.g2r), specific=cut(s.specific), words=cut(s.words)) for s in self.sums)
         per = len(self) // max(1, len(self.prompts))
         prompts = tuple(self.prompts[i // per] for i in part) if self.prompts else ()
-        return replace(self, sums=tuple(sums), prompts=prompts)
+        return replace(self, sums=tuple(sums), prompts=prompts, pictures=self.pictures and self.pictures[part])
 
     # What there is
 
@@ -108,19 +110,19 @@ class AttributionMaps:
 
     def unified(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
         """[B, H, W], the mean over heads and layers of the sum over steps (ULAM)."""
-        return self._level(direction, "unified", size, **choice)
+        return self.level(direction, "unified", size, **choice)
 
     def time(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
         """[B, groups, H, W], one map per time group, the noisiest first (TLAM)."""
-        return self._level(direction, "time", size, **choice)
+        return self.level(direction, "time", size, **choice)
 
     def head(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
         """[B, heads, H, W], one map per head, for layers with the same number of heads (HLAM)."""
-        return self._level(direction, "head", size, **choice)
+        return self.level(direction, "head", size, **choice)
 
     def layer(self, direction: str, size: Grid | None = None, **choice: Any) -> Tensor:
         """[B, layers, H, W], one map per layer in the order of `names(direction)` (LLAM)."""
-        return self._level(direction, "layer", size, **choice)
+        return self.level(direction, "layer", size, **choice)
 
     def specific(self, region: int = 0, size: Grid | None = None, *, level: str = "unified", **choice: Any) -> Tensor:
         """[B, H, W], the map on the reference of the region declared at this place (SRAM); level= as for the others."""
@@ -128,11 +130,11 @@ class AttributionMaps:
             refuse("specific maps", "declared before the run", "a run without regions", "Pass specific=[...] to trace or Recorder.")
         if not isinstance(region, Integral) or not -len(self.regions) <= region < len(self.regions):
             refuse("region", f"one of the {len(self.regions)} declared regions", repr(region), "They are counted from 0.")
-        return self._level("specific", level, size, item=region % len(self.regions), **choice)
+        return self.level("specific", level, size, item=region % len(self.regions), **choice)
 
     def words(self, prompt: str | Sequence[str] | None = None, size: Grid | None = None, **choice: Any) -> WordMaps:
         """DAAM's maps, word -> [B, H, W], for the prompt of the run, or one prompt per image."""
-        maps = self._level("words", "unified", size, **choice)  # [B, n, H, W]
+        maps = self.level("words", "unified", size, **choice)  # [B, n, H, W]
         prompts = self.prompts
         texts = [] if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts and texts and self.tokenizer is not None:
@@ -152,12 +154,21 @@ class AttributionMaps:
 
     # Pictures and files
 
-    def overlay(self, images: Any, direction: str = "r2g", **options: Any) -> list[Image]:
-        """The unified map over each image: the generated images for r2g, the references for g2r."""
+    def with_pictures(self, images: Any = None, references: Any = None) -> AttributionMaps:
+        """The same maps with their generated images and references, for overlay, files and the viewer: pictures, arrays or tensors,
+        one or one per image; references= by name, as in maps.references, where there are several. None keeps what is there."""
+        return replace(self, pictures=pictured(self.pictures, images, references, len(self), self.references))
+
+    def overlay(self, images: Any = None, direction: str = "r2g", **options: Any) -> list[Image]:
+        """The unified map over each image: the generated images for r2g, the references for g2r; None takes the maps' own pictures."""
         from i2am.pictures import overlay
 
         choice = {name: options.pop(name) for name in ("layers", "heads", "groups", "reference", "balance") if name in options}
-        return overlay(images, self.unified(direction, **choice), **options)
+        unified = self.unified(direction, **choice)
+        if images is None:
+            own = self.pictures and self.pictures.on(direction, choice.get("reference"), self.references)
+            images = list(own or missing(direction))
+        return overlay(images, unified, **options)
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one safetensors file."""
@@ -203,11 +214,11 @@ class AttributionMaps:
             refuse("reference", f"below {len(names)} or one of {names}", repr(reference), "See maps.references.")
         return [s for s in sums if s.source == reference]
 
-    def _level(
+    def level(
         self,
         direction: str,
-        level: str,
-        size: Grid | None,
+        level: str = "unified",
+        size: Grid | None = None,
         *,
         layers: Layers = None,
         heads: Sequence[int] | int | None = None,
@@ -216,7 +227,8 @@ class AttributionMaps:
         balance: bool = False,
         item: int | None = None,
     ) -> Tensor:
-        """The mean over what the level reduces; `item` picks one of several specific maps."""
+        """Any of them by its name: [B, (groups, heads or layers,) (n,) H, W]; "specific" and "words" have a map for each of n regions
+        or tokens, unless `item` picks one."""
         if level not in ("unified", "time", "head", "layer"):
             refuse("level", '"unified", "time", "head" or "layer"', repr(level), "See the README's table of levels.")
         parts = self._parts(direction, layers, reference)
@@ -240,7 +252,10 @@ class AttributionMaps:
             sums = canvas(s, direction)  # [B, groups, heads, (n,) h, w]
             if item is not None:
                 sums = sums[:, :, :, item]
-            sums = sums[:, picked(groups, sums.shape[1], "groups")][:, :, picked(heads, sums.shape[2], "heads")]
+            if groups is not None:
+                sums = sums[:, picked(groups, sums.shape[1], "groups")]
+            if heads is not None:
+                sums = sums[:, :, picked(heads, sums.shape[2], "heads")]
             if balance:
                 sums = sums * (sums.shape[-1] * sums.shape[-2])
             sums = sums if level == "time" else sums.sum(1, keepdim=True)

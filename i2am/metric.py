@@ -1,0 +1,94 @@
+"""IMACS over a data set, as a torchmetrics metric: per-image scores in, their mean and a bootstrap interval out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from i2am.imacs import imacs
+from i2am.tokens import is_whole, refuse
+
+try:
+    from torchmetrics import Metric
+except ImportError as error:
+    raise ImportError("i2am: Imacs needs torchmetrics. pip install 'i2am[metrics]'") from error
+
+CHUNK = 1 << 22  # scores drawn at a time
+
+
+class Imacs(Metric):
+    """The mean IMACS of a data set, [B] maps and masks at a time.
+
+        metric = i2am.Imacs(**convention("stableviton").options("r2g"))
+        metric.update(maps.unified("r2g"), mask)
+        metric.compute()      # {"mean", "low", "high", "count", "nan"}
+
+    low, high: the percentile bootstrap's interval, from `resamples` draws of images; the same scores in any order and from any
+    number of processes give the same one. Images without a score (`imacs` says which) are left out of the mean and counted in
+    "nan". `scores` has the score of every image, NaN among them, in the order of the updates; after a merge by torchmetrics the
+    incoming ones come first.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    kept: list[Tensor]
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.4,
+        penalty: float = 3.0,
+        invert: bool = False,
+        force_mask: bool = False,
+        resamples: int = 1000,
+        confidence: float = 0.95,
+        seed: int = 0,
+        **torchmetrics: Any,
+    ) -> None:
+        super().__init__(**torchmetrics)
+        if not is_whole(resamples, 1):
+            refuse("resamples", "a whole number of at least 1", repr(resamples), "1000 is usual.")
+        if not 0 < confidence < 1:
+            refuse("confidence", "between 0 and 1", repr(confidence), "0.95 leaves 2.5% on either side.")
+        self.options: dict[str, Any] = {"threshold": threshold, "penalty": penalty, "invert": invert, "force_mask": force_mask}
+        self.resamples, self.confidence, self.seed = resamples, confidence, seed
+        self.add_state("kept", default=[], dist_reduce_fx="cat")
+
+    def update(self, map: Tensor, mask: Any) -> None:
+        """Score some images."""
+        self.kept.append(imacs(map, mask, **self.options).detach().reshape(-1).to(self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """mean, low and high in float32, NaN if no image has a score; count images with a score, nan without."""
+        found = self.scores
+        there = found[~found.isnan()].double().cpu().sort().values  # sorted: their order shall not matter
+        low, high = bootstrap(there, self.resamples, self.confidence, self.seed)
+        mean = there.mean() if len(there) else torch.tensor(torch.nan, device="cpu")
+        numbers = {"mean": mean, "low": low, "high": high}
+        counts = {"count": len(there), "nan": len(found) - len(there)}
+        return {name: x.float().to(found.device) for name, x in numbers.items()} | {
+            name: torch.tensor(n, device=found.device) for name, n in counts.items()
+        }
+
+    @property
+    def scores(self) -> Tensor:
+        """[N] float32, one score per image so far."""
+        kept = [self.kept] if isinstance(self.kept, Tensor) else self.kept  # a tensor while processes are in step
+        return torch.cat(kept).float() if kept else torch.empty(0, device=self.device)
+
+
+def bootstrap(values: Tensor, resamples: int, confidence: float, seed: int) -> tuple[Tensor, Tensor]:
+    """The percentile interval of the mean of values [N], float64 on the CPU; NaN if there are none."""
+    if not len(values):
+        return (torch.tensor(torch.nan, dtype=torch.float64, device="cpu"),) * 2
+    generator = torch.Generator("cpu").manual_seed(seed)
+    means, step = [], max(1, CHUNK // len(values))
+    for start in range(0, resamples, step):
+        shape = (min(step, resamples - start), len(values))
+        means.append(values[torch.randint(len(values), shape, generator=generator, device="cpu")].mean(1))
+    tail = (1 - confidence) / 2
+    low, high = torch.cat(means).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64, device="cpu"))
+    return low, high

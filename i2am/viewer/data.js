@@ -1,0 +1,123 @@
+// The run as the page carries it: text -> gzip -> bytes -> maps. The bytes are described in codes.py.
+const run = JSON.parse(document.getElementById("run").textContent);
+const LAST = 65535, OCTAVE = 2048;
+
+async function unpacked(blob) {
+  const text = atob(document.getElementById("blob" + blob).textContent);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** One image's maps of one part: where each level begins, and how to read a map of it. */
+class Opened {
+  constructor(bytes, part, image, count) {
+    Object.assign(this, { bytes, part, top: part.tops[image], squares: new Float32Array(256) });
+    for (let i = 0; i < 256; i++) this.squares[i] = (i / part.steps) ** 2;
+    let first = 0, place = 0;
+    this.levels = part.levels.map((level) => {
+      const start = { ...level, first, place: level.place, at: place, count, opened: this };
+      first += count;
+      place += count * level.grid[0] * level.grid[1];
+      return start;
+    });
+    this.codes = new Uint16Array(bytes.buffer, bytes.byteOffset, 2 * first);
+    this.total = first;
+    this.values = bytes.subarray(4 * first);
+  }
+  ends(level, item) {
+    const code = this.codes[level.first + item];
+    const high = code ? this.top * 2 ** ((code - LAST) / OCTAVE) : 0;
+    return [(high * this.codes[this.total + level.first + item]) / LAST, high];
+  }
+  value(level, item, patch) {
+    const [low, high] = this.ends(level, item);
+    return low + (high - low) * this.squares[this.values[level.at + item * level.grid[0] * level.grid[1] + patch]];
+  }
+  map(level, item) {
+    const [h, w] = level.grid;
+    const [low, high] = this.ends(level, item);
+    const values = new Float32Array(h * w);
+    const start = level.at + item * h * w;
+    for (let i = 0; i < h * w; i++) values[i] = low + (high - low) * this.squares[this.values[start + i]];
+    return made(h, w, values);
+  }
+}
+
+/** A map with the numbers that are said of it. */
+function made(h, w, values) {
+  let low = Infinity, high = -Infinity, total = 0, peak = 0;
+  values.forEach((value, i) => {
+    total += value;
+    low = Math.min(low, value);
+    if (value > high) [high, peak] = [value, i];
+  });
+  return { h, w, values, low, high, total, peak: [Math.floor(peak / w), peak % w] };
+}
+
+/** The maps of one kind and reference, for every image. */
+class Maps {
+  constructor(set) {
+    Object.assign(this, set);
+    this.images = new Map();
+    this.known = new Map();
+  }
+  names_of(image) {
+    return this.names[this.names.length > 1 ? image : 0];
+  }
+  /** [rows, columns] of the cells that this part has maps of. */
+  cell_grid(part) {
+    return [this.cells.rows.length - 1, this.cells.columns.length - 1].map((n) => Math.ceil(n / part.merged));
+  }
+  async open(image) {
+    if (this.images.has(image)) return;
+    const opened = await Promise.all(this.parts.map(async (part) => {
+      const count = this.cells ? this.cell_grid(part).reduce((a, b) => a * b) : this.names_of(image).length;
+      return new Opened(await unpacked(part.blobs[image]), part, image, count);
+    }));
+    this.images.set(image, opened.flatMap((one) => one.levels));
+  }
+  levels(image) {
+    return this.images.get(image) ?? [];
+  }
+  /** The level that was asked for, or the unified one where it is not held. Layers go by name: not every map has all of them. */
+  find(image, level, place) {
+    const levels = this.levels(image);
+    return levels.find((one) => one.level === level && (level === "layer" ? one.name : one.place) === place) ?? levels[0];
+  }
+  map(image, level, item) {
+    const key = [image, level.level, level.place, item].join();
+    if (!this.known.has(key)) {
+      if (this.known.size > 600) this.known.clear();
+      this.known.set(key, level.opened.map(level, item));
+    }
+    return this.known.get(key);
+  }
+  /** Where a patch of the reference went: its value in the map of every cell. */
+  column(image, level, patch) {
+    const [rows, columns] = this.cell_grid(level.opened.part);
+    return made(rows, columns, Float32Array.from({ length: rows * columns }, (_, cell) => level.opened.value(level, cell, patch)));
+  }
+  /** The least and the greatest value of a level: of its groups, heads or layers, or of all cells. */
+  range(image, level, item) {
+    const whole = this.kind === "cells" || this.kind === "regions";
+    let [low, high] = [Infinity, -Infinity];
+    for (const one of whole ? [level] : this.levels(image).filter((one) => one.level === level.level))
+      for (const at of whole ? Array(one.count).keys() : [item]) {
+        const ends = one.opened.ends(one, at);
+        [low, high] = [Math.min(low, ends[0]), Math.max(high, ends[1])];
+      }
+    return [low, high];
+  }
+}
+
+const sets = run.sets.map((set) => new Maps(set));
+
+function set_of(kind, reference) {
+  return sets.find((set) => set.kind === kind && (set.reference === reference || set.reference === null));
+}
+
+function lack_of(kind, reference) {
+  return run.lacks.find((lack) => lack.kind === kind && (lack.reference === reference || lack.reference === null));
+}

@@ -1,0 +1,98 @@
+"""Where the regions of a run lie, read back from their names: cells that tile the image, and all others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Box = tuple[float, ...]
+SAME = 1e-4  # names keep six digits of a fraction; two edges closer than this are one
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Boxes that tile the image: edges in fractions of its height and width, and the region of each cell, row by row."""
+
+    rows: tuple[float, ...]
+    columns: tuple[float, ...]
+    regions: tuple[int, ...]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        return len(self.rows) - 1, len(self.columns) - 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """A region that is no cell: a point (y, x), a box (top, left, bottom, right), or nothing where its place was not kept."""
+
+    region: int
+    name: str
+    kind: str
+    at: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "at": self.at}
+
+
+def read(region: int, name: str) -> Place:
+    """The place in a region's name; what is not understood has none."""
+    kind, *numbers = name.split()
+    try:
+        at = tuple(float(number) for number in numbers)
+    except ValueError:
+        at = ()
+    count = {"point": 2, "box": 4}.get(kind)
+    if count != len(at) or not all(0 <= x <= 1 for x in at):
+        return Place(region, name, kind if kind == "mask" else "other")
+    return Place(region, name, kind, at)
+
+
+def placed(names: Sequence[str]) -> tuple[Cells | None, list[Place]]:
+    """The cells among the regions, if there are some, and the rest."""
+    places = [read(i, name) if name.split() else Place(i, name, "other") for i, name in enumerate(names)]
+    boxes = [place for place in places if place.kind == "box"]
+    cells = tiling(boxes)
+    for start, first in enumerate(places if cells is None else ()):  # cells(rows, columns) among others: a run from corner to corner
+        if first.kind != "box" or max(first.at[:2]) > SAME:
+            continue
+        stop = next((i for i, p in enumerate(places) if i > start and p.kind == "box" and min(p.at[2:]) > 1 - SAME), None)
+        cells = None if stop is None else tiling([place for place in places[start : stop + 1] if place.kind == "box"])
+        if cells is not None:
+            break
+    taken = set() if cells is None else set(cells.regions)
+    return cells, [place for place in places if place.region not in taken]
+
+
+def tiling(boxes: Sequence[Place]) -> Cells | None:
+    """The boxes as a grid, whatever their order; None unless they cover the image once, in straight rows and columns."""
+    if len(boxes) < 2:
+        return None
+    rows, columns = (edges([box.at[side] for box in boxes for side in sides]) for sides in ((0, 2), (1, 3)))
+    if min(rows[0], columns[0]) > SAME or (len(rows) - 1) * (len(columns) - 1) != len(boxes):
+        return None
+    if any(abs(got - want) > SAME for found in (rows, columns) for got, want in ((found[0], 0), (found[-1], 1))):
+        return None
+    at: dict[tuple[int, int], int] = {}
+    for box in boxes:
+        top, left, bottom, right = (nearest(found, at) for found, at in zip((rows, columns, rows, columns), box.at))
+        if bottom != top + 1 or right != left + 1:
+            return None
+        at[top, left] = box.region
+    if len(at) != len(boxes):
+        return None
+    return Cells(tuple(rows), tuple(columns), tuple(at[place] for place in sorted(at)))
+
+
+def edges(numbers: Sequence[float]) -> list[float]:
+    """The distinct numbers, in order."""
+    found: list[float] = []
+    for number in sorted(numbers):
+        if not found or number - found[-1] > SAME:
+            found.append(number)
+    return found
+
+
+def nearest(found: Sequence[float], number: float) -> int:
+    return min(range(len(found)), key=lambda i: abs(found[i] - number))

@@ -1,0 +1,135 @@
+// What is chosen, and what follows from it: one map for each of the two canvases.
+const kinds = new Set(sets.map((set) => set.kind));
+const references = run.facts.references;
+const directions = ["r2g", "g2r", "words"].filter((kind) => kinds.has(kind));
+const state = {
+  image: 0, reference: references[0] ?? null, direction: directions[0], level: "unified", places: { time: 0, head: 0, layer: null },
+  word: null, region: null, colours: "inferno", opacity: 0.7, scale: "each", patches: false, fade: true,
+  hover: null, pin: null, // places {side, y, x} in fractions of the picture
+};
+const listeners = [];
+let waiting = false;
+
+/** Change something; everything is drawn again before the next frame. */
+function choose(changes) {
+  Object.assign(state, changes);
+  settle();
+  if (!waiting) requestAnimationFrame(() => { waiting = false; redraw(); });
+  waiting = true;
+}
+
+function redraw() {
+  const shown = painted();
+  for (const listener of listeners) listener(shown);
+}
+
+let awaited = 0;
+
+/** A change of image waits for its bytes, so that nothing half new is seen. */
+async function show_image(image) {
+  awaited = image;
+  const urls = [run.pictures.generated, run.pictures.references[state.reference] ?? []].map((found) => found[found.length > 1 ? image : 0]);
+  await Promise.all([...sets.map((set) => set.open(image)), ...urls.filter(Boolean).map(loaded)]);
+  if (awaited === image) choose({ image });
+}
+
+/** Choices that are there for this reference and image. */
+function settle() {
+  if (!set_of(state.direction, state.reference)) state.direction = directions.find((kind) => set_of(kind, state.reference)) ?? directions[0];
+  const set = current();
+  if (state.level !== "unified" && set.absent[state.level]) state.level = "unified";
+  if (state.level === "layer" && !set.levels(state.image).some((one) => one.level === "layer" && one.name === state.places.layer))
+    state.places = { ...state.places, layer: set.levels(state.image).find((one) => one.level === "layer")?.name ?? null };
+  const words = set_of("words", null)?.names_of(state.image) ?? [];
+  if (!words.includes(state.word)) state.word = words[0] ?? null;
+}
+
+/** The maps of the chosen direction. */
+function current() {
+  return set_of(state.direction, state.reference);
+}
+
+function level_of(set) {
+  return set.find(state.image, state.level, state.places[state.level] ?? 0);
+}
+
+function item_of(set) {
+  return set.kind === "words" ? set.names_of(state.image).indexOf(state.word) : 0;
+}
+
+/** The side that the chosen direction's maps lie on. */
+function canvas_of(direction) {
+  return direction === "g2r" ? "reference" : "generated";
+}
+
+/** What is asked about: a pinned patch before a chosen region, a region before what the cursor is over. */
+function picked() {
+  if (state.pin) return state.pin;
+  if (state.region !== null) return { side: "generated", region: state.region };
+  return state.hover;
+}
+
+/** The specific maps that a place on the generated image has: which set, which of its items, and its outline. */
+function specific_at(place) {
+  const cells = set_of("cells", state.reference), regions = set_of("regions", state.reference);
+  if (cells && place.region === undefined) {
+    const level = level_of(cells), merged = level.opened.part.merged;
+    const [row, column] = [[cells.cells.rows, place.y], [cells.cells.columns, place.x]].map(([e, x]) => Math.floor(edge(e, 0, x) / merged));
+    const at = [cells.cells.rows, cells.cells.columns].map((e, i) => [e[[row, column][i] * merged], e[Math.min(e.length - 1, ([row, column][i] + 1) * merged)]]);
+    const [rows, columns] = cells.cell_grid(level.opened.part), of = merged > 1 ? ` of ${rows} × ${columns}` : "";
+    return { set: cells, level, item: row * columns + column, name: `cell ${row}, ${column}${of}`, box: [at[0][0], at[1][0], at[0][1], at[1][1]] };
+  }
+  const item = place.region ?? (regions ? region_at(regions.places, place) : null);
+  if (!regions || item === null) return null;
+  return { set: regions, level: level_of(regions), item, name: region_name(regions.places[item], regions.names[0][item], item), place: regions.places[item] };
+}
+
+/** The smallest box around a place, or else the nearest point close to it. */
+function region_at(places, { y, x }) {
+  let [best, size] = [null, Infinity];
+  places.forEach(({ kind, at }, i) => {
+    const inside = kind === "box" && y >= at[0] && y < at[2] && x >= at[1] && x < at[3];
+    const near = kind === "point" && Math.hypot(y - at[0], x - at[1]) < 0.05;
+    const area = inside ? (at[2] - at[0]) * (at[3] - at[1]) : near ? 1e-3 * Math.hypot(y - at[0], x - at[1]) : Infinity;
+    if (area < size) [best, size] = [i, area];
+  });
+  return best;
+}
+
+/** A map with its title and the range of its colours. */
+function paint(set, level, item, title, map) {
+  const shown = map ?? set.map(state.image, level, item);
+  const range = state.scale === "each" ? [shown.low, shown.high] : set.range(state.image, level, item);
+  const asked = state.level === level.level;
+  const at = level.level === "unified" ? (asked ? "unified" : `unified, as no single ${state.level} is kept`) : short(set, level);
+  return { map: shown, range, kind: set.kind, title, level: at, item };
+}
+
+/** What each canvas shows: the chosen direction's map, and on the other canvas what is asked about. */
+function painted() {
+  const found = { generated: null, reference: null, specific: null };
+  const set = current(), base = level_of(set);
+  const what = set.kind === "words" ? state.word : set.kind.toUpperCase();
+  found[canvas_of(set.kind)] = paint(set, base, item_of(set), `${what}, ${ABOUT[set.kind]}`.replace("where a word", "where the word"));
+  const place = picked(), cells = set_of("cells", state.reference);
+  if (place?.side === "generated") {
+    found.specific = specific_at(place);
+    if (found.specific) {
+      const { set: of, level, item, name } = found.specific;
+      found.reference = paint(of, level, item, `where ${name} came from`);
+    }
+  } else if (place && cells) {
+    const level = level_of(cells), [height, width] = level.grid;
+    const [row, column] = [edge(null, height, place.y), edge(null, width, place.x)];
+    const map = cells.column(state.image, level, row * width + column), merged = level.opened.part.merged;
+    map.rows = larger(cells.cells.rows, merged);
+    map.columns = larger(cells.cells.columns, merged);
+    found.generated = paint(cells, level, null, `where patch ${row}, ${column} went`, map);
+  }
+  return found;
+}
+
+/** Edges with every `merged`-th kept, and the last. */
+function larger(edges, merged) {
+  return edges.filter((_, i) => i % merged === 0 || i === edges.length - 1);
+}

@@ -1,0 +1,76 @@
+"""The command line: what it writes, what it prints, and errors as one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from viewed import flat, known, parsed, several
+
+from i2am.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("webbrowser.open", lambda url: tmp_path.joinpath("opened").write_text(url))
+    for i in range(3):
+        flat(i).save(tmp_path / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return known(2, pictures=False).save(tmp_path / "run.safetensors")
+
+
+def test_view_writes_and_opens(run, capsys):
+    assert main(["view", str(run)]) == 0
+    page = run.with_name("run.html")
+    assert capsys.readouterr().out == f"{page} ({page.stat().st_size / 1e6:.1f} MB)\n"
+    assert run.with_name("opened").read_text() == page.as_uri()
+    assert parsed(page.read_text("utf-8")).run["pictures"] == {"generated": [], "references": {}}
+
+
+def test_view_takes_pictures_and_names(run, capsys):
+    options = ["--out", "a.html", "--no-open", "--title", "A title", "--images", "0.png", "1.png", "--references", "2.png"]
+    assert main(["view", "run.safetensors", *options]) == 0
+    assert capsys.readouterr().out.startswith("a.html (")
+    assert not run.with_name("opened").exists()
+    found = parsed(Path("a.html").read_text("utf-8")).run
+    assert found["title"] == "A title"
+    assert (len(found["pictures"]["generated"]), len(found["pictures"]["references"]["reference"])) == (2, 1)
+    several().save("two.safetensors")
+    assert main(["view", "two.safetensors", "--no-open", "--references", "garment=1.png", "adapter <b>&2=2.png"]) == 0
+    assert set(parsed(Path("two.html").read_text("utf-8")).run["pictures"]["references"]) == {"garment", "adapter <b>&2"}
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "no file": (["view", "none.safetensors"], "i2am: path must be a file of maps, got none.safetensors, which is not there."),
+    "no picture": (["view", "run.safetensors", "--images", "none.png"], "i2am: --images must be pictures, got none.png ("),
+    "maps for a picture": (["view", "run.safetensors", "--references", "run.safetensors"], "i2am: --references must be pictures, got run."),
+    "a mixture": (["view", "run.safetensors", "--references", "a=0.png", "1.png"], "i2am: --references must be all with NAME="),
+    "no size": (["view", "run.safetensors", "--max-megabytes", "nan"], "i2am: max_megabytes must be a size above 0, got nan."),
+    "too small": (["view", "run.safetensors", "--max-megabytes", "0.01"], "i2am: max_megabytes must be at least 0."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_are_one_line(run, capsys: Any, name):
+    arguments, message = WRONG[name]
+    assert main([*arguments, "--no-open"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(message)
+    assert printed.err.count("\n") == 1
+
+
+def test_what_is_no_command(capsys):
+    for arguments in ([], ["vieww"], ["view"]):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 2
+        assert "usage: i2am" in capsys.readouterr().err
+
+
+def test_our_own_bugs_are_not_hidden(run, monkeypatch):
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("something else")
+
+    monkeypatch.setattr("i2am.view", broken)
+    with pytest.raises(ValueError, match="something else"):
+        main(["view", str(run)])
