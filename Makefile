@@ -8,7 +8,7 @@ OLD_TRITON := .triton-3.6
 OLD_DIFFUSERS := .diffusers-0.31 .diffusers-0.35
 PINS_0.31 := diffusers==0.31.0 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.26.5 peft==0.13.2 accelerate==1.1.1
 PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.17.1 accelerate==1.10.1
-ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_compiled.py tests/test_prompt.py
+ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py
 N ?= 1000
 
 .PHONY: help setup test test-versions test-oldest check format fuzz codegen bench demo gpu-pack clean
@@ -21,7 +21,7 @@ help:
 	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
 	@echo "make bench     time the operator and whole traced runs on this machine against their baselines"
 	@echo "make gpu-pack  everything a machine with a GPU is asked to do (OUT=folder)"
-	@echo "make demo      maps of a known correspondence, as pictures in demo/"
+	@echo "make demo      paint a batch with the embedded model, traced, and write a page about it: demo/index.html"
 
 setup: $(READY)
 
@@ -74,7 +74,7 @@ gpu-pack:
 	python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack)
 
 demo: $(READY)
-	$(BIN)/python -m benchmarks.demo demo
+	$(BIN)/python -m i2am demo --out demo
 
 clean:
 	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

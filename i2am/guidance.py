@@ -57,11 +57,21 @@ def stated(pipe: Any) -> Layout | None:
     return None if text is None else parse(text)
 
 
+def ahead(pipe: Any) -> Layout | None:
+    """A declared layout of several calls, which tells the first one's. Rows of one call wait until the first step has shown how many
+    there are, since the pipeline may run without guidance."""
+    layout = stated(pipe)
+    return layout if layout is not None and layout.calls > 1 else None
+
+
 def proved(pipe: Any, blocks: int, calls: int) -> Layout:
     """The layout of a run whose model was called `calls` times a step with `blocks` times as many rows as there are images."""
     name = type(pipe).__name__
     if calls == 1 and blocks == 1:
         return NONE
+    declared = stated(pipe)
+    if declared is not None and (declared.calls, declared.blocks) == (calls, blocks):
+        return declared
     if calls == 2 and type(pipe).__module__.startswith("diffusers.pipelines.flux"):
         return Layout(0, 2, 0, 1)  # all of them: the prompt first, the negative prompt second
     if calls == 1 and type(pipe).__module__.startswith("diffusers.pipelines."):

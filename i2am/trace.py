@@ -18,7 +18,7 @@ from i2am.attach.models import Finder
 from i2am.attach.prompts import Listener
 from i2am.attach.seam import Tap
 from i2am.buffers import Slot
-from i2am.guidance import NONE, decided, parse, proved, stated
+from i2am.guidance import NONE, ahead, decided, parse, proved
 from i2am.maps import AttributionMaps
 from i2am.recorder import Recorder
 from i2am.regions import Region
@@ -37,7 +37,7 @@ class Trace:
         self.only, self.words = layers, words
         self.reference_grid, self.special = reference_grid, special
         self.declared_steps = recorder.steps
-        self.calls = Calls(finder.denoiser, finder.owner, parse(guidance) or stated(finder.pipe))
+        self.calls = Calls(finder.denoiser, finder.owner, parse(guidance) or ahead(finder.pipe))
         self.listener = Listener(finder.pipe) if words else None
         self.taps: dict[str, Tap] = {}
         self.finished: AttributionMaps | None = None
@@ -141,8 +141,8 @@ class Trace:
         total = totals.pop()
         if images is None:
             images = total // (self.calls.layout.blocks if self.calls.layout else 1)
-        ahead = not hasattr(self.scheduler, "step")  # PLMS calls the model twice in its first step
-        layout = decided(self.calls.layout, self.finder.owner, total, images, 1 if ahead else self.calls.count, self.calls.named)
+        early = not hasattr(self.scheduler, "step")  # PLMS calls the model twice in its first step
+        layout = decided(self.calls.layout, self.finder.owner, total, images, 1 if early else self.calls.count, self.calls.named)
         recorder.images = images
         for slot in recorder.slots.values():
             slot.settle(layout.rows(total), recorder.wanted.groups)
@@ -283,7 +283,8 @@ def trace(
         separate calls of the model.
     reference: "auto"; "context" (the cross-attention's keys), "adapter" (IP-Adapter), "self" (self-attention that also sees the
         reference), or a rule: a function of `i2am.Seen` that returns `i2am.Tokens` or None.
-    reference_grid, special: the reference's (height, width) in tokens, and its leading tokens without a place (CLS).
+    reference_grid, special: the reference's (height, width) in tokens, and its leading tokens without a place (CLS); default: what
+        the pipeline declares as `reference_tokens`, a pair of the two.
     """
     recorder = Recorder(groups=groups, steps=steps, generated_mask=generated_mask, reference_mask=reference_mask, specific=specific,
                         backend=backend)  # fmt: skip
@@ -292,7 +293,7 @@ def trace(
     finder = Finder(pipe, reference)
     scheduler = getattr(pipe, "scheduler", None) if scheduler is None else scheduler
     if scheduler is None:
-        refuse("scheduler", f"given beside {type(pipe).__name__}, which has none of its own", None,
-               "Pass scheduler=..., or use i2am.Recorder in your own loop.")  # fmt: skip
-    return Trace(finder, recorder, scheduler, layers=layers, words=words or None, guidance=guidance, reference_grid=reference_grid,
-                 special=special)  # fmt: skip
+        got = f"none in {type(pipe).__name__}"
+        refuse("scheduler", "given or the pipeline's own", got, "Pass scheduler=..., or use i2am.Recorder in your own loop.")
+    grid, special = getattr(pipe, "reference_tokens", (None, 0)) if reference_grid is None else (reference_grid, special)
+    return Trace(finder, recorder, scheduler, layers=layers, words=words or None, guidance=guidance, reference_grid=grid, special=special)

@@ -255,5 +255,8 @@ def test_a_pipelines_class_may_state_its_layout():
     assert stated(pipe("Mine", guidance_layout="cond-uncond")) == Layout(0, 1, 0, 2)
     assert stated(pipe("Mine")) is None
     assert parse("none") == NONE
+    declared = pipe("Mine", "mine", guidance_layout="cond-uncond")
+    assert proved(declared, 2, 1).rows(6) == (0, 3)
+    assert proved(declared, 1, 1) == NONE  # the same pipeline without guidance
     with pytest.raises(ValueError, match="guidance must be"):
         stated(pipe("Mine", guidance_layout="first"))

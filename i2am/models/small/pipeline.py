@@ -1,0 +1,209 @@
+"""A try-on pipeline as diffusers writes them: person, mask, body and garment in, the person wearing the garment out."""
+
+# no `from __future__ import annotations`: from_pretrained of diffusers up to 0.35 reads the classes in the annotations of __init__
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+
+from i2am.models.small.encoder import PATCH, GarmentEncoder, patches, pictures
+from i2am.models.small.unet import SmallUNet
+from i2am.tokens import Grid, is_whole, refuse
+
+WEIGHTS = Path(__file__).parent / "weights"
+PREDICTIONS = ("sample", "epsilon", "v_prediction")
+
+
+def load(**options: Any) -> "SmallTryOnPipeline":
+    """The shipped model; float32 unless the options, which are `from_pretrained`'s, say otherwise."""
+    if not (WEIGHTS / "model_index.json").is_file():
+        remedy = "Install i2am again, or train them: i2am train-small."
+        refuse("the weights of the small model", f"in {WEIGHTS}", "a package without them", remedy)
+    pipe = SmallTryOnPipeline.from_pretrained(WEIGHTS, **options)
+    return pipe if options.keys() & {"dtype", "torch_dtype"} else pipe.to(torch.float32)
+
+
+class SmallTryOnPipeline(DiffusionPipeline):
+    """Paints a garment onto a person: 128 x 96 pixels, any batch, guidance against no garment, any of diffusers' schedulers of noise.
+
+    The UNet works on pixels folded 4 x 4 into channels (a "latent" without loss) and predicts the clean picture. Latents are float32
+    whatever the weights are, and what the mask keeps is the person's own, to the bit.
+    """
+
+    model_cpu_offload_seq = "garment_encoder->unet"
+    _exclude_from_cpu_offload = ("garment_encoder",)  # torch's own transformer layer reads the weights of its parts, not through them
+    _callback_tensor_inputs = ("latents",)
+    guidance_layout = "uncond-cond"  # read by i2am.trace
+
+    def __init__(self, unet: SmallUNet, garment_encoder: GarmentEncoder, scheduler: SchedulerMixin) -> None:
+        super().__init__()
+        self._guidance_scale = 1.0
+        self.register_modules(unet=unet, garment_encoder=garment_encoder, scheduler=scheduler)
+
+    @property
+    def size(self) -> Grid:
+        """(height, width) of the pictures."""
+        height, width = self.unet.config.sample_size
+        return height * PATCH, width * PATCH
+
+    @property
+    def reference_tokens(self) -> tuple[Grid, int]:
+        """The grid of the garment's tokens and the special ones before it; read by i2am.trace."""
+        height, width = self.unet.config.sample_size
+        return (height, width), 1
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the last call was guided; read by i2am.trace."""
+        return self._guidance_scale > 1
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        mask_image: Any,
+        garment: Any,
+        densepose: Any,
+        num_inference_steps: int = 10,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("latents",),
+    ) -> Any:
+        """Pictures are PIL images, arrays or tensors in [0, 1], of the pipeline's shape at any size, one or one per image; masks are white
+        where the garment goes. Returns what diffusers' pipelines do: `.images`, or a tuple with return_dict=False."""
+        self.check(num_inference_steps, output_type, callback_on_step_end_tensor_inputs)
+        device, dtype = self._execution_device, self.unet.dtype
+        inputs = {"image": image, "mask_image": mask_image, "densepose": densepose, "garment": garment}
+        ready = {name: self.prepared(one, name, 1 if name == "mask_image" else 3) for name, one in inputs.items()}
+        count = max(map(len, ready.values()))
+        person, mask, body, cloth = (self.repeated(tensor, count, name).to(device) for name, tensor in ready.items())
+        mask = (mask > 0.5).float()
+        if not mask.flatten(1).any(1).all():
+            refuse("mask_image", "white somewhere", "an empty mask", "White is what is painted anew, black is kept.")
+        around = patches((person * 2 - 1) * (1 - mask))
+        known = torch.cat([around, torch.nn.functional.avg_pool2d(mask, PATCH), patches(body * 2 - 1)], 1).to(dtype)
+        self._guidance_scale = guidance_scale
+        guided = self.do_classifier_free_guidance
+        tokens = self.garment_encoder((cloth * 2 - 1).to(dtype), guided)
+        known = torch.cat([known, known]) if guided else known
+
+        latents = self.noise((count, 3 * PATCH**2, *self.unet.config.sample_size), generator, latents, device)
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        latents = latents * self.scheduler.init_noise_sigma
+        extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
+        with self.progress_bar(total=num_inference_steps) as bar:
+            for i, timestep in enumerate(self.scheduler.timesteps):
+                noisy = self.scheduler.scale_model_input(latents, timestep)
+                both = torch.cat([noisy, noisy]) if guided else noisy
+                clean = self.unet(torch.cat([both.to(dtype), known], 1), timestep, encoder_hidden_states=tokens).sample.float()
+                if guided:
+                    without, worn = clean.chunk(2)
+                    clean = without + guidance_scale * (worn - without)
+                latents = self.scheduler.step(self.asked(clean, noisy, timestep), timestep, latents, **extra).prev_sample
+                if callback_on_step_end is not None:
+                    held = {name: {"latents": latents}[name] for name in callback_on_step_end_tensor_inputs}
+                    latents = callback_on_step_end(self, i, timestep, held).pop("latents", latents)
+                if i + 1 == len(self.scheduler.timesteps) or (i + 1) % self.scheduler.order == 0:
+                    bar.update()
+
+        painted = (pictures(latents) / 2 + 0.5).clamp(0, 1)
+        images: Any = torch.where(mask.bool(), painted, person).cpu()
+        if output_type != "pt":
+            images = images.permute(0, 2, 3, 1).numpy()
+        if output_type == "pil":
+            images = self.numpy_to_pil(images)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def check(self, steps: int, output_type: str, inputs: Any) -> None:
+        if output_type not in ("pil", "np", "pt"):
+            refuse("output_type", '"pil", "np" or "pt"', repr(output_type), '"latent" is not one: these latents are pixels.')
+        if not is_whole(steps, 1):
+            refuse("num_inference_steps", "a whole number of at least 1", repr(steps), "20 are plenty.")
+        if not set(inputs) <= set(self._callback_tensor_inputs):
+            refuse("callback_on_step_end_tensor_inputs", f"among {list(self._callback_tensor_inputs)}", inputs, "Leave the others out.")
+        kind = getattr(self.scheduler.config, "prediction_type", None)
+        if kind not in PREDICTIONS or not hasattr(self.scheduler, "alphas_cumprod"):
+            remedy = "Make it with from_config(pipe.scheduler.config, prediction_type=...)."
+            got = f"{type(self.scheduler).__name__}, {kind!r}"
+            refuse("the scheduler", f"one of noise, with prediction_type in {PREDICTIONS}", got, remedy)
+
+    @staticmethod
+    def noise(shape: tuple[int, ...], generator: Any, latents: Any, device: Any) -> Tensor:
+        """The latents to start from, float32."""
+        if isinstance(generator, (list, tuple)) and len(generator) not in (1, shape[0]):
+            refuse("generator", f"one, or a list of {shape[0]}, one per image", f"{len(generator)} of them", "Give one per image.")
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        if not isinstance(latents, Tensor) or tuple(latents.shape) != shape:
+            got = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+            refuse("latents", f"a tensor {shape}", got, "Leave them out to draw them.")
+        return latents.to(device, torch.float32)
+
+    def asked(self, clean: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """The clean picture as what the scheduler takes: itself, the noise or the velocity."""
+        kind = self.scheduler.config.prediction_type
+        if kind == "sample":
+            return clean
+        kept = self.scheduler.alphas_cumprod.to(clean.device)[timestep.long()]
+        if kind == "epsilon":
+            return (noisy - kept.sqrt() * clean) / (1 - kept).sqrt()
+        return (kept.sqrt() * noisy - clean) / (1 - kept).sqrt()
+
+    def prepared(self, given: Any, name: str, channels: int = 3) -> Tensor:
+        """[B, channels, height, width] in [0, 1], float32."""
+        several = given if isinstance(given, (list, tuple)) else [given]
+        if not several:
+            refuse(name, "at least one picture", "an empty list", "Give one, or one per image.")
+        parts = [tensor_of(one, name, channels) for one in several]
+        height, width = self.size
+        resized = []
+        for part in parts:
+            if part.shape[-2:] != (height, width):
+                if part.shape[-2] * width != part.shape[-1] * height:
+                    refuse(name, f"{height} x {width} pixels (height x width) or of the same shape, such as 1024 x 768",
+                           f"{part.shape[-2]} x {part.shape[-1]}", "Crop or pad it first.")  # fmt: skip
+                part = torch.nn.functional.interpolate(part, (height, width), mode="bilinear", antialias=True)
+            resized.append(part)
+        return torch.cat(resized)
+
+    @staticmethod
+    def repeated(tensor: Tensor, count: int, name: str) -> Tensor:
+        if len(tensor) not in (1, count):
+            refuse(name, f"1 or {count}, as many as the others", len(tensor), "Give one picture, or one per image.")
+        return tensor.expand(count, -1, -1, -1)
+
+
+def tensor_of(given: Any, name: str, channels: int) -> Tensor:
+    """[B, channels, h, w] in [0, 1] from a PIL image, an array [h, w, c] or [B, h, w, c], or a tensor [c, h, w] or [B, c, h, w]; masks
+    may leave the channel out."""
+    if isinstance(given, Image.Image):
+        given = np.asarray(given.convert("RGB" if channels == 3 else "L"))
+    if isinstance(given, np.ndarray):
+        array = torch.from_numpy(given.copy())
+        array = array / 255 if array.dtype == torch.uint8 else array
+        bare = array.ndim == 2 or (array.ndim == 3 and channels == 1 and array.shape[-1] != 1)
+        given = (array[..., None] if bare else array).movedim(-1, -3)
+    if not isinstance(given, Tensor):
+        refuse(name, "a PIL image, an array, a tensor, or a list of them", type(given).__name__, "Open a file first: PIL.Image.open(path).")
+    tensor = given[None] if given.ndim == 3 else given
+    if channels == 1 and given.ndim in (2, 3):
+        tensor = given.reshape(-1, 1, *given.shape[-2:])
+    if tensor.ndim != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
+        refuse(name, f"a picture of {channels} channels", tuple(given.shape), "Tensors are [B, channels, height, width].")
+    tensor = tensor.float()
+    if not ((tensor >= 0) & (tensor <= 1)).all():
+        refuse(name, "values between 0 and 1", f"{tensor.min():g} to {tensor.max():g}", "Divide bytes by 255; add 1 and halve -1 ... 1.")
+    return tensor

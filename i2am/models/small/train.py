@@ -1,0 +1,231 @@
+"""Train the small try-on model from nothing: `i2am train-small`.
+
+Every step draws its own pairs and its own noise from (seed, step), so a run that was stopped goes on to the same bits. The clean
+picture is predicted; the mask counts eleven times as much as the rest; one pair in ten is shown without its garment, for guidance.
+The rate is constant after a warm-up and falls to nothing over the last quarter of the steps.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from i2am.files import versions
+from i2am.models.small.encoder import GarmentEncoder, patches
+from i2am.models.small.pipeline import SmallTryOnPipeline
+from i2am.models.small.schedule import STEPS, alphas_cumprod, scheduler
+from i2am.models.small.unet import SmallUNet, small_unet
+from i2am.synthetic.numbers import TRAINING, numbers
+from i2am.synthetic.pairs import Pairs, draw
+from i2am.tokens import is_whole, refuse
+
+SIZE = (128, 96)
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Options:
+    steps: int = 6_400
+    batch: int = 8
+    rate: float = 1e-3
+    warmup: int = 200
+    cooldown: float = 0.25  # the share of the steps over which the rate falls
+    rich: tuple[float, float] = (0.6, 0.2)  # the share of garments that only copying gets right, at the start and later
+    shift: float = 6.0
+    unconditional: float = 0.1
+    outside: float = 0.1  # the weight outside the mask, against 1.1 inside
+    decay: float = 0.998  # of the moving average that is kept
+    seed: int = 0
+
+    def check(self) -> None:
+        for name in ("steps", "batch", "warmup"):
+            if not is_whole(getattr(self, name), 1):
+                refuse(name, "a whole number of at least 1", repr(getattr(self, name)), f"The default is {getattr(Options, name)}.")
+        if not is_whole(self.seed):
+            remedy = f"Pairs are drawn from seed {TRAINING} + seed; those below are held out."
+            refuse("seed", "a whole number of at least 0", repr(self.seed), remedy)
+        if not self.rate > 0:
+            refuse("rate", "above 0", repr(self.rate), f"The default is {Options.rate}.")
+
+    def rate_at(self, step: int) -> float:
+        left = (self.steps - step) / max(1, self.steps * self.cooldown)
+        return self.rate * min(1.0, (step + 1) / self.warmup, max(left, 0.0))
+
+    def rich_at(self, step: int) -> float:
+        first, last = self.rich
+        return first + (last - first) * min(1.0, step / 6000)
+
+
+class Model(nn.Module):
+    """The two networks that are trained together."""
+
+    def __init__(self, unet: SmallUNet | None = None, encoder: GarmentEncoder | None = None) -> None:
+        super().__init__()
+        self.unet = unet or small_unet()
+        self.encoder = encoder or GarmentEncoder()
+
+    def forward(self, noisy: Tensor, timestep: Tensor, known: Tensor, garment: Tensor, shown: Tensor) -> Tensor:
+        tokens = self.encoder(garment)
+        tokens = torch.where(shown[:, None, None], tokens, self.encoder.empty(tokens))
+        return self.unet(torch.cat([noisy, known], 1), timestep, encoder_hidden_states=tokens).sample
+
+    def pipeline(self, shift: float) -> SmallTryOnPipeline:
+        return SmallTryOnPipeline(self.unet, self.encoder, scheduler(shift))
+
+
+def batch_of(options: Options, step: int, device: torch.device) -> Pairs:
+    rows = numbers(options.batch, TRAINING + options.seed, step * options.batch)
+    return draw(rows, size=SIZE, rich=options.rich_at(step), device=device)
+
+
+def loss_of(model: Model, pairs: Pairs, options: Options, step: int, kept: Tensor) -> Tensor:
+    """The weighted squared error of the predicted clean pictures."""
+    generator = torch.Generator().manual_seed((TRAINING + options.seed) * 1_000_003 + step)
+    count, device = len(pairs), pairs.person.device
+    clean = patches(pairs.person)
+    timestep = torch.randint(0, STEPS, (count,), generator=generator).to(device)
+    noise = torch.randn(clean.shape, generator=generator).to(device)
+    shown = (torch.rand(count, generator=generator) >= options.unconditional).to(device)
+    share = kept.to(device)[timestep].view(-1, 1, 1, 1)
+    mask = pairs.mask[:, None].float()
+    inside = nn.functional.avg_pool2d(mask, 4)
+    known = torch.cat([patches(pairs.agnostic), inside, patches(pairs.densepose)], 1)
+    with torch.autocast(device.type, torch.bfloat16):
+        guess = model(share.sqrt() * clean + (1 - share).sqrt() * noise, timestep, known, pairs.garment, shown)
+    weight = inside + options.outside
+    error = ((guess.float() - clean) ** 2 * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
+    return error.mean()
+
+
+def milestones(steps: int, first: int = 100) -> list[int]:
+    """Where checkpoints are kept: 0, 100, 200, 400, ... and the end."""
+    marks = [0]
+    while (mark := first * 2 ** (len(marks) - 1)) < steps:
+        marks.append(mark)
+    return [*marks, steps]
+
+
+def train(out: str | Path, options: Options | None = None, *, device: str | None = None, save_every: int = 500) -> Path:
+    """Train, or go on where `out` stopped; returns the folder of the finished pipeline."""
+    options = options or Options()
+    options.check()
+    out, where = Path(out), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    model = Model().to(where)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.01)
+    kept = alphas_cumprod(options.shift).float()
+    start, seconds, losses = resumed(out, options, model, average, optimizer)
+    marks, begun = milestones(options.steps), time.perf_counter() - seconds
+    if start == 0:
+        keep(average, out / "checkpoints" / "0", options)
+    with tqdm(total=options.steps, initial=start, unit="step", desc="training", smoothing=0.05) as bar:
+        for step in range(start, options.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = options.rate_at(step)
+            loss = loss_of(model, batch_of(options, step, where), options, step, kept)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            rate = min(options.decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - rate)
+            losses.append(loss.item())
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{sum(losses[-100:]) / len(losses[-100:]):.4f}")
+            done = step + 1
+            if done in marks:
+                keep(average, out / "checkpoints" / str(done), options)
+            if done % save_every == 0 or done == options.steps:
+                seconds = time.perf_counter() - begun
+                save_state(out, options, done, seconds, losses, model, average, optimizer)
+                plot(losses, options, out / "loss.png")
+    return finish(average, out, options, losses, seconds, where)
+
+
+def keep(model: Model, folder: Path, options: Options) -> None:
+    """A pipeline's folder in half precision."""
+    half = copy.deepcopy(model).half()
+    half.pipeline(options.shift).save_pretrained(folder)
+
+
+def save_state(out: Path, options: Options, step: int, seconds: float, losses: list[float], *parts: Any) -> None:
+    """Everything that going on needs; the file appears whole or not at all."""
+    state = {"options": asdict(options), "step": step, "seconds": seconds, "losses": losses, "parts": [p.state_dict() for p in parts]}
+    torch.save(state, out / (STATE + ".part"))
+    (out / (STATE + ".part")).replace(out / STATE)
+
+
+def resumed(out: Path, options: Options, *parts: Any) -> tuple[int, float, list[float]]:
+    """The step, seconds and losses so far, with the parts' states loaded."""
+    path = out / STATE
+    if not path.is_file():
+        return 0, 0.0, []
+    state = torch.load(path, weights_only=True, map_location="cpu")
+    was, now = ({name: value for name, value in one.items() if name != "steps"} for one in (state["options"], asdict(options)))
+    other = [f"{name} {was.get(name)} -> {now[name]}" for name in now if tuple_free(was.get(name)) != tuple_free(now[name])]
+    if other or state["step"] > options.steps:
+        refuse(str(path), "a run with these options", ", ".join(other) or f"{state['step']} steps already", "Give another --out.")
+    for part, saved in zip(parts, state["parts"]):
+        part.load_state_dict(saved)
+    return state["step"], state["seconds"], state["losses"]
+
+
+def tuple_free(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def plot(losses: list[float], options: Options, path: Path) -> None:
+    """The loss, smoothed, over the steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    window = max(1, min(100, len(losses) // 5))
+    smooth = torch.tensor(losses).unfold(0, window, max(1, window // 4)).mean(1)
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    axes.plot([window + i * max(1, window // 4) for i in range(len(smooth))], smooth, linewidth=1.2)
+    axes.set(xlabel=f"step of {options.batch} pairs", ylabel=f"loss, mean of {window} steps", yscale="log")
+    axes.set_title("Training the small try-on model")
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def finish(model: Model, out: Path, options: Options, losses: list[float], seconds: float, device: torch.device) -> Path:
+    """The finished pipeline and what it took."""
+    folder = out / "weights"
+    keep(model, folder, options)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
+    about = {
+        "options": asdict(options),
+        "pairs": options.steps * options.batch,
+        "hours": round(seconds / 3600, 2),
+        "device": machine,
+        "final_loss": sum(losses[-200:]) / len(losses[-200:]),
+        "versions": versions(),
+    }
+    (folder / "training.json").write_text(json.dumps(about, indent=2) + "\n")
+    print(f"{about['pairs']:,} pairs in {about['hours']} h on {machine}: {folder}")
+    return folder
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
