@@ -6,13 +6,14 @@ per traced run; a test fails when the README says anything else than the rows do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.rows import Row, read
+from benchmarks.rows import RESULTS, SMALL_WORLD, Row, read
 from benchmarks.table import commit, pipelines, place
+from benchmarks.world_report import summary as small_world
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 END = "<!-- end of table -->"
 COLUMNS = (("streaming", "all"), ("triton", "all"), ("eager", "all"), ("four_flash", "all"), ("streaming", "half"), ("triton", "half"))
 NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two softmaxes", "four_flash": "four flash calls"}
@@ -61,7 +62,11 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
     return f"| {sizes} | {plain['ms']['p50']:.3g} | " + " | ".join(cells) + f" | {memory} | {worst:.0e} |"
 
 
-TABLES = {"<!-- table: operators -->": summary, "<!-- table: pipelines -->": pipelines}
+TABLES: dict[str, Callable[[list[Row]], str]] = {
+    "<!-- table: operators -->": summary,
+    "<!-- table: pipelines -->": pipelines,
+    "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
+}
 
 
 def filled(readme: str, rows: list[Row]) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 Row = dict[str, Any]
+RESULTS = Path(__file__).parent / "results"
+SMALL_WORLD = RESULTS / "small-world.jsonl"
 
 
 def installed(package: str) -> str | None:

@@ -65,7 +65,9 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in blocks:
         names |= names_for(block)
         exec(block, names)
-    assert {path.name for path in tmp_path.iterdir()} == {"r2g.png", "levels.png", "time.webp"}
+    assert {path.name for path in tmp_path.iterdir()} == {"r2g.png", "levels.png", "time.webp", "small-world"}
     assert names["recorder"].maps.unified("g2r").shape == (2, 37, 28)
     assert (names["g2r"].sum(-1) > 0).all()
+    assert names["found"].accuracy > 0.8 > 0.2 > names["found"].baseline_accuracy
+    assert torch.allclose(names["truth"].source, names["draw"](1, seed=7).source)
     assert Path(ROOT / "LICENSE").read_text().startswith("MIT")

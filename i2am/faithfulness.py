@@ -1,0 +1,114 @@
+"""Do maps tell what matters? Change what they point at, make the pictures again from the same noise, and see what changed.
+
+    hiding:   the k% of the reference's patches with the most G2R are painted over; how much does the picture change inside the mask,
+              against hiding as many random patches, and the ones with the least G2R?
+    swapping: the reference is exchanged for another; do the patches with the most R2G change more than others?
+
+Both take `generate`, a function of the references that makes the pictures from the same noise every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2am.regions import as_mask, per_image
+from i2am.tokens import refuse
+from i2am.truth import Correlation, spearman
+
+SHARES = (0.1, 0.2, 0.4)
+Generate = Callable[[Tensor], Tensor]  # references [B, C, h, w] -> pictures [B, C, H, W], both in [0, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """The mean absolute change, [B] each, of one number of patches chosen in different ways."""
+
+    share: float
+    top: Tensor
+    random: Tensor
+    bottom: Tensor
+    garment: Tensor | None = None  # random patches of the garment alone, where its mask is given
+
+    @property
+    def ratio(self) -> float:
+        """How many times more than at random patches, over all images."""
+        return (self.top.sum() / self.random.sum()).item()
+
+
+def hiding(
+    generate: Generate,
+    references: Tensor,
+    g2r: Tensor,
+    mask: Any,
+    *,
+    garment_mask: Any = None,
+    shares: Sequence[float] = SHARES,
+    fill: float = 0.5,
+    seed: int = 0,
+) -> list[Change]:
+    """Paint over patches of the references [B, C, H, W] by their G2R [B, h, w]; the change is measured where mask [B, H, W] is 1.
+
+    Patches are g2r's own, fill is the grey they are painted with. garment_mask adds a harder control than random patches: random
+    patches of the garment. The same patch is never taken twice, and a smaller share's patches are among a larger one's.
+    """
+    checked(references, g2r, shares)
+    before = generate(references)
+    inside = per_image(as_mask(mask, "mask"), len(before), "mask").to(before.device)
+    generator = torch.Generator().manual_seed(seed)
+    chance = torch.rand(g2r.shape, generator=generator)
+    order = {"top": g2r.float().cpu(), "random": chance, "bottom": -g2r.float().cpu()}
+    if garment_mask is not None:
+        whole = per_image(as_mask(garment_mask, "garment_mask"), len(g2r), "garment_mask")
+        covered = F.adaptive_avg_pool2d(whole, (g2r.shape[1], g2r.shape[2]))
+        order["garment"] = chance + (covered > 0.5)
+    changes = []
+    for share in shares:
+        found = {}
+        for name, score in order.items():
+            covers = F.interpolate(first(score, share)[:, None], references.shape[-2:], mode="nearest").to(references)
+            after = generate(references * (1 - covers) + fill * covers)
+            found[name] = ((after - before).abs().mean(1) * inside).sum((1, 2)) / inside.sum((1, 2))
+        changes.append(Change(share, **found))
+    return changes
+
+
+def swapping(
+    generate: Generate, references: Tensor, r2g: Tensor, *, shares: Sequence[float] = SHARES, seed: int = 0
+) -> tuple[list[Change], list[Correlation]]:
+    """Give each image the next one's reference; the change of the patches with the most R2G [B, h, w] against random and least ones,
+    and the rank correlation of R2G and change over all patches of each image."""
+    checked(references, r2g, shares)
+    if len(references) < 2:
+        refuse("references", "at least 2, to be exchanged", len(references), "Take a batch of several.")
+    change = (generate(references.roll(1, 0)) - generate(references)).abs().mean(1, keepdim=True)
+    patches = F.adaptive_avg_pool2d(change.float().cpu(), (r2g.shape[1], r2g.shape[2]))[:, 0]
+    chance = torch.rand(r2g.shape, generator=torch.Generator().manual_seed(seed))
+    scores = {"top": r2g.float().cpu(), "random": chance, "bottom": -r2g.float().cpu()}
+    changes = []
+    for share in shares:
+        taken = {name: first(score, share) for name, score in scores.items()}
+        changes.append(Change(share, **{name: (patches * t).sum((1, 2)) / t.sum((1, 2)) for name, t in taken.items()}))
+    return changes, [spearman(a, b) for a, b in zip(r2g, patches)]
+
+
+def first(score: Tensor, share: float) -> Tensor:
+    """[B, h, w] of 0 and 1: the share of the patches with the highest score; of equal ones the first."""
+    flat = score.flatten(1)
+    count = max(1, round(share * flat.shape[1]))
+    order = flat.argsort(stable=True, dim=1, descending=True)[:, :count]
+    return torch.zeros_like(flat).scatter_(1, order, 1.0).view_as(score)
+
+
+def checked(references: Tensor, maps: Tensor, shares: Sequence[float]) -> None:
+    if references.ndim != 4 or maps.ndim != 3 or len(maps) != len(references):
+        refuse("references and maps", "[B, C, H, W] and [B, h, w]", (tuple(references.shape), tuple(maps.shape)), "One map per reference.")
+    if not maps.isfinite().all():
+        refuse("the maps", "finite", "NaN or infinity", "Look at the run they come from.")
+    if not shares or not all(0 < share < 1 for share in shares):
+        refuse("shares", "between 0 and 1", tuple(shares), "0.2 hides a fifth of the patches.")
