@@ -15,8 +15,9 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.rows import SMALL_WORLD, Row, Writer, environment
-from benchmarks.world import HELD_OUT, opened, paint, traced, unit
+from benchmarks.world import HELD_OUT, paint, traced, unit
 from i2am.faithfulness import Change, hiding, swapping
+from i2am.models.small import WEIGHTS, load
 from i2am.synthetic import draw
 
 WAYS = ("top", "garment", "random", "bottom")
@@ -44,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--fill", type=float, default=1.0, help="what hidden patches are painted with; 1: white, as around a garment")
     parser.add_argument("--out", type=Path, default=SMALL_WORLD)
     given = parser.parse_args(words)
-    pipe = opened(given.weights)
+    pipe = load(given.weights or WEIGHTS)
     pipe.set_progress_bar_config(disable=True)
     hidden, swapped, ranks = [], [], []
     for first in tqdm(range(0, given.count, given.batch), desc="hiding and swapping", unit="batch"):

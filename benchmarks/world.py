@@ -22,7 +22,7 @@ import i2am
 from benchmarks.rows import SMALL_WORLD, Row, Writer, environment
 from i2am.imacs import imacs
 from i2am.maps import AttributionMaps
-from i2am.models.small import GarmentEncoder, SmallTryOnPipeline, load
+from i2am.models.small import WEIGHTS, GarmentEncoder, SmallTryOnPipeline, load
 from i2am.models.small.schedule import scheduler
 from i2am.models.small.unet import small_unet
 from i2am.synthetic import Pairs, draw
@@ -100,10 +100,6 @@ def random_model(seed: int) -> SmallTryOnPipeline:
     return SmallTryOnPipeline(small_unet(), GarmentEncoder(), scheduler())
 
 
-def opened(folder: str | None) -> SmallTryOnPipeline:
-    return load() if folder is None else SmallTryOnPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.world", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=("truth", "random", "checkpoints"))
@@ -115,12 +111,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, default=SMALL_WORLD)
     given = parser.parse_args(words)
-    models: list[tuple[str, Any]] = [("shipped" if given.weights is None else Path(given.weights).name, lambda: opened(given.weights))]
+    models: list[tuple[str, Any]] = [
+        ("shipped" if given.weights is None else Path(given.weights).name, lambda: load(given.weights or WEIGHTS))
+    ]
     if given.what == "random":
         models = [(f"random {seed}", lambda seed=seed: random_model(seed)) for seed in range(5)]
     if given.what == "checkpoints":
         folders = sorted((path for path in given.checkpoints.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-        models = [(f"step {path.name}", lambda path=path: opened(str(path))) for path in folders]
+        models = [(f"step {path.name}", lambda path=path: load(path)) for path in folders]
     count = given.count or (500 if given.what == "truth" else 64)
     rows = Writer(given.out, environment(torch.device("cpu")))
     for name, model in models:

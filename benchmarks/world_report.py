@@ -72,8 +72,8 @@ def along(rows: Sequence[Row]) -> str:
     for row in rows:
         r, own = best(row), " | ".join(f"{row[key]:.3f}" for key in ("imacs_g", "imacs_r", "ssim_mask"))
         lines.append(f"| {row['model']} | {r['accuracy']:.1%} | {r['mass']:.1%} | {own} |")
-    lines += ["", "Spearman's correlation with SSIM in the mask over these checkpoints: " + ", ".join(
-        f"{name} {rho:+.2f} (p = {p:.2g})" for name, (rho, p) in follows(rows).items()) + "."]  # fmt: skip
+    found = [f"{name} {rho:+.2f} ({'p < 0.001' if p < 0.001 else f'p = {p:.2g}'})" for name, (rho, p) in follows(rows).items()]
+    lines += ["", f"Spearman's correlation with SSIM in the mask over these checkpoints: {', '.join(found)}."]
     return "\n".join(lines)
 
 

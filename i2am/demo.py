@@ -102,7 +102,7 @@ def check(out: Path, count: int, seed: int, steps: int, weights: str | Path | No
     if not is_whole(count, 1):
         refuse("count", "at least 1 picture", repr(count), "8 fit a screen.")
     if not is_whole(steps, 1):
-        refuse("steps", "at least 1", repr(steps), "20 are enough.")
+        refuse("steps", "at least 1", repr(steps), "10 are enough.")
     if not is_whole(seed) or seed >= HELD_OUT:
         refuse("seed", "from 0 to 2**32 - 1", repr(seed), "Larger ones are those that the model was trained on.")
     if weights is not None and not (Path(weights) / "model_index.json").is_file():
@@ -123,11 +123,10 @@ def mark(out: Path) -> Any:
 
 def paint(count: int, seed: int, steps: int, weights: str | Path | None) -> Painted:
     """Run the model on held-out pairs inside a trace."""
-    from i2am.models.small import SmallTryOnPipeline, load
+    from i2am.models.small import WEIGHTS, load
     from i2am.synthetic import draw
 
-    given = SmallTryOnPipeline.from_pretrained
-    pipe = load() if weights is None else given(weights, local_files_only=True).to(torch.float32)
+    pipe = load(weights or WEIGHTS)
     pairs = draw(count, seed=seed, size=pipe.size)
     person, cloth, body = (picture / 2 + 0.5 for picture in (pairs.person, pairs.garment, pairs.densepose))
     masks = pairs.mask.float()

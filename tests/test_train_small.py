@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,25 @@ def test_half_precision_is_near_and_keeps_the_person_exactly(tmp_path: Path, dty
     assert 0 < (found - full).abs().max() < 40 * torch.finfo(dtype).eps
 
 
-def test_missing_weights_are_refused_with_the_way_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2am.models.small.pipeline.WEIGHTS", tmp_path)
+def test_missing_and_damaged_weights_are_refused_with_the_way_to_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^i2am: the weights of the small model must be .*train-small"):
-        small.load()
+        small.load(tmp_path)
     tiny().save_pretrained(tmp_path)
-    assert small.load().to(torch.bfloat16).unet.dtype == torch.bfloat16
-    assert small.load().unet.dtype == torch.float32
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert small.load(tmp_path).unet.dtype == torch.float32
+    assert small.load(tmp_path, torch_dtype=torch.bfloat16).unet.dtype == torch.bfloat16
+    stored = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    stored.write_bytes(stored.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"^i2am: the model in .* cannot be read .*train-small"):
+        small.load(tmp_path)
+
+
+def test_the_shipped_weights_are_small_enough_and_load() -> None:
+    assert sum(path.stat().st_size for path in small.WEIGHTS.rglob("*") if path.is_file()) <= 12_000_000
+    pipe = small.load()
+    assert (pipe.size, pipe.unet.dtype) == ((128, 96), torch.float32)
+    assert json.loads((small.WEIGHTS / "training.json").read_text())["options"]["steps"] == Options().steps
 
 
 def test_weights_that_are_elsewhere_are_brought_for_the_call() -> None:

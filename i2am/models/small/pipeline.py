@@ -3,6 +3,7 @@
 # no `from __future__ import annotations`: from_pretrained of diffusers up to 0.35 reads the classes in the annotations of __init__
 
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
 from i2am.models.small.encoder import PATCH, GarmentEncoder, patches, pictures
@@ -22,13 +24,21 @@ WEIGHTS = Path(__file__).parent / "weights"
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
 
 
-def load(**options: Any) -> "SmallTryOnPipeline":
-    """The shipped model; float32 unless the options, which are `from_pretrained`'s, say otherwise."""
-    if not (WEIGHTS / "model_index.json").is_file():
-        remedy = "Install i2am again, or train them: i2am train-small."
-        refuse("the weights of the small model", f"in {WEIGHTS}", "a package without them", remedy)
-    pipe = SmallTryOnPipeline.from_pretrained(WEIGHTS, **options)
-    return pipe if options.keys() & {"dtype", "torch_dtype"} else pipe.to(torch.float32)
+def load(folder: str | Path = WEIGHTS, **options: Any) -> "SmallTryOnPipeline":
+    """The shipped model, or one in a folder; float32 unless the options, which are `from_pretrained`'s, say otherwise."""
+    if not (Path(folder) / "model_index.json").is_file():
+        remedy = "Install i2am again, or train them: i2am train-small." if folder == WEIGHTS else "i2am train-small writes one."
+        refuse("the weights of the small model", f"in {folder}, with their model_index.json", "a folder without it", remedy)
+    if not options.keys() & {"dtype", "torch_dtype"}:
+        options["torch_dtype"] = torch.float32  # the name that every version of diffusers reads
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return SmallTryOnPipeline.from_pretrained(folder, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"i2am: the model in {folder} cannot be read ({error}). Install i2am again, or train one: i2am train-small."
+        ) from error
 
 
 class SmallTryOnPipeline(DiffusionPipeline):
