@@ -104,7 +104,7 @@ def on_grid(region: Region, grid: Grid) -> Tensor:
     """[m, h * w]: masks by nearest neighbour; a point is the cell it lies in; a box the cells whose centres it holds."""
     if isinstance(region, Tensor):
         return F.interpolate(region[:, None], grid, mode="nearest").flatten(1)
-    return of_numbers(tuple(region), grid)
+    return of_numbers(tuple(region), tuple(grid))
 
 
 @lru_cache(maxsize=1 << 14)  # each layer asks again, and cells come by the hundred

@@ -175,7 +175,7 @@ def test_the_command_asks_for_the_same(monkeypatch, capsys, tmp_path):
     asked = []
     monkeypatch.setattr(room, "demo", lambda out, **options: asked.append((out, options)))
     assert main(["demo"]) == main(["demo", "--out", "o", "--count", "3", "--seed", "4", "--steps", "5", "--weights", "w", "--open"]) == 0
-    usual = {"count": 8, "seed": 0, "steps": 20, "weights": None, "open_browser": False}
+    usual = {"count": 8, "seed": 0, "steps": 10, "weights": None, "open_browser": False}
     assert asked == [("demo", usual), ("o", {"count": 3, "seed": 4, "steps": 5, "weights": "w", "open_browser": True})]
     monkeypatch.undo()
     assert main(["demo", "--out", str(tmp_path), "--count", "0"]) == 2

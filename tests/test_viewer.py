@@ -70,7 +70,8 @@ def test_several_references_and_regions():
     assert {(one["kind"], one["reference"]) for one in shown.run["sets"]} == {
         ("r2g", "garment"), ("g2r", "garment"), ("regions", "garment"), ("r2g", "adapter <b>&2")}  # fmt: skip
     assert shown.set("regions", "garment")["places"] == [
-        {"kind": "point", "at": [0.25, 0.75]}, {"kind": "box", "at": [0.1, 0.2, 0.5, 0.6]}, {"kind": "mask", "at": []}]  # fmt: skip
+        {"region": 0, "kind": "point", "at": [0.25, 0.75]}, {"region": 1, "kind": "box", "at": [0.1, 0.2, 0.5, 0.6]},
+        {"region": 2, "kind": "mask", "at": []}]  # fmt: skip
     lacks = {(lack["kind"], lack["reference"]): lack["why"] for lack in shown.run["lacks"]}
     assert "The reference is one token" in lacks["g2r", "adapter <b>&2"]
     assert "no parts of it to tell apart" in lacks["specific", "adapter <b>&2"]
@@ -127,7 +128,7 @@ def test_what_does_not_fit_is_made_coarser_and_said():
         assert (notes == "") == (megabytes == 5)
         assert megabytes == 5 or f"To stay under {megabytes:g} MB: " in notes
     assert sizes == sorted(sizes, reverse=True)
-    assert "Maps of single cells for single time groups, heads and layers have " in notes
+    assert "maps of single cells for single time groups, heads and layers have " in notes
     with pytest.raises(ValueError, match=r"i2am: max_megabytes must be at least 0\.\d for this run, got 0\.1\. Show fewer images"):
         page(maps, max_megabytes=0.1)
 
@@ -140,7 +141,7 @@ def test_coarser_maps_are_means_of_patches_and_sums_of_cells(monkeypatch, detail
     shown = parsed(page(maps))
     notes = " ".join(shown.run["notes"])
     if detail is None:
-        assert "Maps of single cells for single time groups, heads and layers are left out" in notes
+        assert "maps of single cells for single time groups, heads and layers are left out" in notes
         assert shown.set("cells")["left_out"]
         assert set(shown.maps("cells", 0)) == {("unified", 0)}
         return

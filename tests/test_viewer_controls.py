@@ -64,6 +64,7 @@ def test_every_control_changes_what_it_says(show):
     assert "G2R, what of the reference is used \u00b7 down_blocks.0" in text(tab, "figure[data-side=reference] .what")
     tab.locator("input[name=level][value=unified]").check()
     tab.locator("input[name=image][value='1']").check(force=True)
+    tab.wait_for_function("i2am.state.image === 1")
     changed("reference")
     at("unified", 0, "g2r", "reference", image=1)
     for name in ("magma", "viridis", "turbo", "blue"):
@@ -150,6 +151,7 @@ def test_words_are_painted(show):
     right = maps.words(groups=0).image(0)["shirt"][0]
     torch.testing.assert_close(values(painted(tab, "generated")), right, rtol=0, atol=float(right.max()) / 200)
     tab.locator("input[name=image][value='1']").check(force=True)
+    tab.wait_for_function("i2am.state.image === 1")
     settled(tab)
     assert tab.locator("input[name=word]").evaluate_all("all => all.map(e => e.value)") == ["one", "hat", "on", "sand"]
     assert "one, where the word acts" in text(tab, "figure[data-side=generated] .what")
@@ -162,7 +164,9 @@ def test_references_are_chosen_and_one_token_has_a_reason(show):
     right = maps.specific(0, reference="garment")[0]
     torch.testing.assert_close(values(painted(tab, "reference")), right, rtol=0, atol=float(right.max()) / 100)
     hover(tab, "generated", 0.3, 0.3)
-    assert "box 10\u201350 % down, 20\u201360 % across" in text(tab, "figure[data-side=reference] .what")
+    assert "where this box came from" in text(tab, "figure[data-side=reference] .what")
+    names = ["point 25 % down, 75 % across", "box 10\u201350 % down, 20\u201360 % across", "region 2, a mask"]
+    assert tab.locator("#regions label").all_text_contents() == names
     tab.locator("input[name=direction][value=g2r]").check()
     tab.locator("#source").select_option("adapter <b>&2")
     settled(tab)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks import faithful, world, world_report
 from benchmarks.rows import RESULTS, SMALL_WORLD, read
+from i2am.faithfulness import Change
 
 
 def test_the_recorded_report_is_what_the_rows_say() -> None:
@@ -27,7 +28,7 @@ def test_the_recorded_rows_are_of_the_shipped_model_on_held_out_pairs() -> None:
 
 
 def test_a_row_holds_every_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert world.main(["truth", "--count", "2", "--steps", "1", "--batch", "2", "--out", str(tmp_path / "rows.jsonl")]) == 0
+    assert world.main(["truth", "--count", "2", "--steps", "5", "--batch", "2", "--out", str(tmp_path / "rows.jsonl")]) == 0
     (row,) = read(tmp_path / "rows.jsonl")
     layers = world_report.layers(row)
     assert len(layers) == 5
@@ -38,14 +39,22 @@ def test_a_row_holds_every_measure(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "points right" in capsys.readouterr().out
 
 
-def test_faithfulness_adds_up_batches(tmp_path: Path) -> None:
-    assert faithful.main(["--count", "4", "--batch", "2", "--steps", "1", "--out", str(tmp_path / "rows.jsonl")]) == 0
+def test_faithfulness_writes_a_row_per_share(tmp_path: Path) -> None:
+    assert faithful.main(["--count", "2", "--batch", "2", "--steps", "5", "--out", str(tmp_path / "rows.jsonl")]) == 0
     rows = read(tmp_path / "rows.jsonl")
     assert [(row["benchmark"], row["share"]) for row in rows] == [(name, s) for name in ("hiding", "swapping") for s in (0.1, 0.2, 0.4)]
     for row in rows:
         assert row["top"] > row["bottom"]
         assert row["ratio"] == pytest.approx(row["top"] / row["random"])
     assert all(-1 <= row["rank_correlation"] <= 1 for row in rows[3:])
+
+
+def test_faithfulness_adds_up_batches() -> None:
+    tops = torch.tensor([1.0, 2.0]), torch.tensor([6.0])
+    first, second = (Change(0.2, top=top, random=torch.ones(len(top)), bottom=torch.zeros(len(top))) for top in tops)
+    (row,) = faithful.summed([first, second], 3)
+    assert (row["share"], row["images"], row["top"], row["random"], row["bottom"], row["ratio"]) == (0.2, 3, 3.0, 1.0, 0.0, 3.0)
+    assert "garment" not in row
 
 
 def row(name: str, **values: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from i2am.viewer.codes import coarser, encoded, together
 from i2am.viewer.held import Held
 from i2am.viewer.photos import urls
 
-TITLES = {"cells": "Maps of single cells", "regions": "Maps of the regions", "words": "Word maps",
+TITLES = {"cells": "maps of single cells", "regions": "maps of the regions", "words": "word maps",
           "r2g": "R2G maps", "g2r": "G2R maps"}  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class Part:
 def loss(detail: Detail | None) -> float:
     """Halvings of detail: patches and cells count fully, steps that the eye does not see hardly."""
     if detail is None:
-        return 8.0
+        return 12.0
     return 0.3 * math.log2(255 / detail.steps) ** 1.5 + 2 * math.log2(detail.coarse) + 2.2 * math.log2(detail.merged)
 
 

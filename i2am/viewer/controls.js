@@ -84,7 +84,7 @@ function regions_control() {
       const inputs = (set?.places ?? []).map((_, i) => h("input", { type: "checkbox", name: "region", value: i,
         onchange: (event) => choose({ region: event.target.checked ? i : null, pin: null }) }));
       room.replaceChildren(h("fieldset", { class: "chips" }, h("legend", { class: "away" }, "Region"),
-        ...inputs.map((input, i) => h("label", { title: set.names[0][i] + (set.places[i].at.length ? "" : ": where it lies is not kept with the maps") }, input, region_name(set.places[i], set.names[0][i], i)))));
+        ...inputs.map((input, i) => h("label", { title: set.names[0][i] + (set.places[i].at.length ? "" : ": where it lies is not kept with the maps") }, input, region_name(set.places[i], set.names[0][i])))));
     }
     room.querySelectorAll("input").forEach((input) => (input.checked = Number(input.value) === state.region));
   });

@@ -13,7 +13,7 @@ async function build_strip() {
     labels.push(h("label", { title: `Image ${image}` }, input, canvas));
   }
   strip.append(...labels);
-  listeners.push(() => labels.forEach((label, image) => (label.querySelector("input").checked = image === state.image)));
+  listeners.push(() => labels.forEach((label, image) => (label.querySelector("input").checked = image === awaited)));
   for (let image = 0; image < run.facts.images; image++) await thumbnail(labels[image].querySelector("canvas"), image);
 }
 

@@ -33,7 +33,7 @@ class Place:
     at: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "at": self.at}
+        return {"region": self.region, "kind": self.kind, "at": self.at}
 
 
 def read(region: int, name: str) -> Place:

@@ -23,7 +23,7 @@ function redraw() {
   for (const listener of listeners) listener(shown);
 }
 
-let awaited = 0;
+let awaited = 0; // the image that was asked for last
 
 /** A change of image waits for its bytes, so that nothing half new is seen. */
 async function show_image(image) {
@@ -81,7 +81,12 @@ function specific_at(place) {
   }
   const item = place.region ?? (regions ? region_at(regions.places, place) : null);
   if (!regions || item === null) return null;
-  return { set: regions, level: level_of(regions), item, name: region_name(regions.places[item], regions.names[0][item], item), place: regions.places[item] };
+  return { set: regions, level: level_of(regions), item, name: this_region(regions, item), place: regions.places[item] };
+}
+
+function this_region(regions, item) {
+  const place = regions.places[item];
+  return place.at.length ? `this ${place.kind}` : region_name(place, regions.names[0][item]);
 }
 
 /** The smallest box around a place, or else the nearest point close to it. */

@@ -80,12 +80,12 @@ function edge(edges, n, x) {
 }
 
 /** A region's place in words. */
-function region_name(place, name, i) {
+function region_name(place, name) {
   const [y, x, bottom, right] = place.at.map((part) => `${Math.round(100 * part)}`);
   if (place.kind === "point") return `point ${y} % down, ${x} % across`;
   if (place.kind === "box")
     return `box ${y}–${bottom} % down, ${x}–${right} % across`;
-  return place.kind === "mask" ? `region ${i}, a mask` : name;
+  return place.kind === "mask" ? `region ${place.region}, a mask` : name;
 }
 
 const shorter = new Map();
