@@ -2,7 +2,7 @@
 
 The reference patches with the most G2R are hidden and the picture is made again from the same noise; and the garment is exchanged,
 to see whether the picture changes where R2G is high. Definitions: i2am/faithfulness.py. Rows go to
-benchmarks/results/small-world.jsonl; `python -m benchmarks.world_report` draws them.
+benchmarks/results/small-world.jsonl, the plot to docs/faithfulness.png.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from benchmarks.rows import SMALL_WORLD, Row, Writer, environment
 from benchmarks.world import HELD_OUT, paint, traced, unit
+from benchmarks.world_report import ROOT, plot_changes
 from i2am.faithfulness import Change, hiding, swapping
 from i2am.models.small import WEIGHTS, load
 from i2am.synthetic import draw
@@ -44,6 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--layers", default=None, help='the layers whose maps are asked, such as "up_blocks.1*"; default: all')
     parser.add_argument("--fill", type=float, default=1.0, help="what hidden patches are painted with; 1: white, as around a garment")
     parser.add_argument("--out", type=Path, default=SMALL_WORLD)
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "faithfulness.png")
     given = parser.parse_args(words)
     pipe = load(given.weights or WEIGHTS)
     pipe.set_progress_bar_config(disable=True)
@@ -65,13 +67,15 @@ def main(words: Sequence[str] | None = None) -> int:
     options = {"steps": given.steps, "guidance": given.guidance, "fill": given.fill,
                "layers": given.layers or "all", "weights": given.weights or "shipped"}  # fmt: skip
     rank = torch.tensor(ranks).nanmean().item()
-    for name, found in (("hiding", hidden), ("swapping", swapped)):
-        for row in summed(found, given.count):
+    tables = {"hiding": summed(hidden, given.count), "swapping": summed(swapped, given.count)}
+    for name, found in tables.items():
+        for row in found:
             rows.write({"benchmark": name, **options, **row, **({"rank_correlation": rank} if name == "swapping" else {})})
             numbers = ", ".join(f"{way} {row[way]:.4f}" for way in WAYS if way in row)
             print(f"{name} {row['share']:.0%}: {numbers}: {row['ratio']:.2f} x random")
     print(f"rank correlation of R2G and change, mean over images: {rank:.3f}")
     rows.close()
+    plot_changes(tables["hiding"], tables["swapping"], given.plot)
     return 0
 
 

@@ -40,7 +40,9 @@ def test_a_row_holds_every_measure(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_faithfulness_writes_a_row_per_share(tmp_path: Path) -> None:
-    assert faithful.main(["--count", "2", "--batch", "2", "--steps", "5", "--out", str(tmp_path / "rows.jsonl")]) == 0
+    files = ["--out", str(tmp_path / "rows.jsonl"), "--plot", str(tmp_path / "plot.png")]
+    assert faithful.main(["--count", "2", "--batch", "2", "--steps", "5", *files]) == 0
+    assert (tmp_path / "plot.png").stat().st_size > 1000
     rows = read(tmp_path / "rows.jsonl")
     assert [(row["benchmark"], row["share"]) for row in rows] == [(name, s) for name in ("hiding", "swapping") for s in (0.1, 0.2, 0.4)]
     for row in rows:
