@@ -7,7 +7,6 @@ every layer's grid and every image size: pixel (300, 200) of a 512 x 384 image i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -102,15 +101,9 @@ def images_of(region: Region) -> int:
 
 def on_grid(region: Region, grid: Grid) -> Tensor:
     """[m, h * w]: masks by nearest neighbour; a point is the cell it lies in; a box the cells whose centres it holds."""
+    height, width = grid
     if isinstance(region, Tensor):
         return F.interpolate(region[:, None], grid, mode="nearest").flatten(1)
-    return of_numbers(tuple(region), tuple(grid))
-
-
-@lru_cache(maxsize=1 << 14)  # each layer asks again, and cells come by the hundred
-def of_numbers(region: tuple[float, ...], grid: Grid) -> Tensor:
-    """A point's or a box's weights [1, h * w], which nobody writes to."""
-    height, width = grid
     weight = torch.zeros(grid, dtype=torch.float32, device="cpu")
     if len(region) == 4:
         down, right = ((torch.arange(n, dtype=torch.float32, device="cpu") + 0.5) / n for n in grid)
