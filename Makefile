@@ -10,6 +10,9 @@ PINS_0.31 := diffusers==0.31.0 transformers==4.46.3 tokenizers==0.20.3 huggingfa
 PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.17.1 accelerate==1.10.1
 ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py
 N ?= 1000
+# a worker a core, each file's tests in one of them; threads that wait must not spin, as the workers share the cores
+WORKERS := -n auto --dist loadfile
+PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
 .PHONY: help setup test test-versions test-oldest check format fuzz codegen bench demo gpu-pack clean
 
@@ -37,13 +40,13 @@ $(OLD_TRITON): | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $(OLD_TRITON) triton==3.6.0
 
 test: $(READY) $(OLD_TRITON)
-	$(BIN)/python -m pytest
+	$(PARALLEL) $(BIN)/python -m pytest $(WORKERS)
 
 .diffusers-%: | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PINS_$*)
 
 test-oldest: $(READY) .diffusers-0.31
-	PYTHONPATH=.diffusers-0.31 $(BIN)/python -m pytest $(ATTACHED)
+	$(PARALLEL) PYTHONPATH=.diffusers-0.31 $(BIN)/python -m pytest $(WORKERS) $(ATTACHED)
 
 test-versions: test-oldest $(OLD_DIFFUSERS)
 	PYTHONPATH=.diffusers-0.35 $(BIN)/python -m pytest $(ATTACHED)
