@@ -61,6 +61,15 @@ def settled(tab: Any) -> None:
     tab.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+def shows(tab: Any, image: int) -> None:
+    """Wait until this image is shown; playwright's own waiting evaluates text, which the page's policy forbids."""
+    for _ in range(200):
+        if tab.evaluate("i2am.state.image") == image:
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(f"image {image} is not shown")
+
+
 def spot(tab: Any, side: str, y: float, x: float) -> tuple[float, float]:
     box = tab.locator(f"figure[data-side={side}] .canvas").bounding_box()
     return box["x"] + x * box["width"], box["y"] + y * box["height"]

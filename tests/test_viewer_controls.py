@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browsing import Open, hover, middle, painted, pixels, settled, spot, started, text, values, windows
+from browsing import Open, hover, middle, painted, pixels, settled, shows, spot, started, text, values, windows
 from torch.nn import functional as F
 from viewed import CELLS, LAYERS, known, several, words_of
 
@@ -64,7 +64,7 @@ def test_every_control_changes_what_it_says(show):
     assert "G2R, what of the reference is used \u00b7 down_blocks.0" in text(tab, "figure[data-side=reference] .what")
     tab.locator("input[name=level][value=unified]").check()
     tab.locator("input[name=image][value='1']").check(force=True)
-    tab.wait_for_function("i2am.state.image === 1")
+    shows(tab, 1)
     changed("reference")
     at("unified", 0, "g2r", "reference", image=1)
     for name in ("magma", "viridis", "turbo", "blue"):
@@ -151,7 +151,7 @@ def test_words_are_painted(show):
     right = maps.words(groups=0).image(0)["shirt"][0]
     torch.testing.assert_close(values(painted(tab, "generated")), right, rtol=0, atol=float(right.max()) / 200)
     tab.locator("input[name=image][value='1']").check(force=True)
-    tab.wait_for_function("i2am.state.image === 1")
+    shows(tab, 1)
     settled(tab)
     assert tab.locator("input[name=word]").evaluate_all("all => all.map(e => e.value)") == ["one", "hat", "on", "sand"]
     assert "one, where the word acts" in text(tab, "figure[data-side=generated] .what")
