@@ -15,11 +15,11 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.rows import SMALL_WORLD, Row, Writer, environment
-from benchmarks.world import HELD_OUT, paint, traced, unit
+from benchmarks.world import HELD_OUT, paint, traced
 from benchmarks.world_report import ROOT, plot_changes
 from i2am.faithfulness import Change, hiding, swapping
 from i2am.models.small import WEIGHTS, load
-from i2am.synthetic import draw
+from i2am.synthetic import draw, unit
 
 WAYS = ("top", "garment", "random", "bottom")
 
@@ -29,8 +29,9 @@ def summed(changes: Sequence[Change], images: int) -> list[Row]:
     rows = []
     for share in dict.fromkeys(change.share for change in changes):
         here = [change for change in changes if change.share == share]
-        found = {way: torch.cat([getattr(c, way) for c in here]).mean().item() for way in WAYS if getattr(here[0], way) is not None}
-        rows.append({"share": share, "images": images, **found, "ratio": found["top"] / found["random"]})
+        whole = Change(share, **{way: torch.cat([getattr(c, way) for c in here]) for way in WAYS if getattr(here[0], way) is not None})
+        found = {way: values.mean().item() for way in WAYS if (values := getattr(whole, way)) is not None}
+        rows.append({"share": share, "images": images, **found, "ratio": whole.ratio})
     return rows
 
 

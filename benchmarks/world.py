@@ -25,16 +25,10 @@ from i2am.maps import AttributionMaps
 from i2am.models.small import WEIGHTS, GarmentEncoder, SmallTryOnPipeline, load
 from i2am.models.small.schedule import scheduler
 from i2am.models.small.unet import small_unet
-from i2am.synthetic import Pairs, draw
+from i2am.synthetic import Pairs, draw, unit
 from i2am.truth import add_tables, oracle_maps, ssim, table
 
 HELD_OUT = 20_261_121  # a seed below the training's
-GRID = (32, 24)
-
-
-def unit(pictures: Tensor) -> Tensor:
-    """[-1, 1] -> [0, 1]."""
-    return pictures / 2 + 0.5
 
 
 def noise(first: int, count: int) -> list[torch.Generator]:
@@ -68,14 +62,15 @@ def traced(
 def measured(pipe: SmallTryOnPipeline, count: int, *, steps: int, guidance: float, batch: int, name: str) -> Row:
     """Everything that is asked of a model, over held-out pairs 0 ... count - 1."""
     pipe.set_progress_bar_config(disable=True)
+    grid, _ = pipe.reference_tokens
     tables, scores = [], []
     began = time.perf_counter()
     for first in tqdm(range(0, count, batch), desc=name, unit="batch"):
         pairs = draw(min(batch, count - first), seed=HELD_OUT, first=first, size=pipe.size)
-        images, maps = traced(pipe, pairs, first, steps, guidance, specific=i2am.cells(*GRID))
+        images, maps = traced(pipe, pairs, first, steps, guidance, specific=i2am.cells(*grid))
         tables.append(table(maps, pairs.truth))
         truth, mask = unit(pairs.person), pairs.mask.float()
-        oracle = oracle_maps(pairs.truth, GRID, GRID)
+        oracle = oracle_maps(pairs.truth, grid, grid)
         change = (images - truth).abs().mean(1)
         scores.append({
             "imacs_g": imacs(maps.unified("r2g"), mask),

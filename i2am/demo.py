@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 NEEDED = ("diffusers", "matplotlib", "PIL", "tqdm")  # modules of the extras "diffusers" and "pictures"
 CELLS = (16, 12)  # regions of the generated picture whose sources are asked for
-HELD_OUT = 2**32  # seeds from here on were trained on
 MARK = "i2am demo"
 ENLARGED = 4  # times, under a map
 SCORES = ("imacs_g", "imacs_r", "pointing_accuracy", "pointing_mass")
@@ -103,7 +102,9 @@ def check(out: Path, count: int, seed: int, steps: int, weights: str | Path | No
         refuse("count", "at least 1 picture", repr(count), "8 fit a screen.")
     if not is_whole(steps, 1):
         refuse("steps", "at least 1", repr(steps), "10 are enough.")
-    if not is_whole(seed) or seed >= HELD_OUT:
+    from i2am.synthetic.numbers import TRAINING
+
+    if not is_whole(seed) or seed >= TRAINING:
         refuse("seed", "from 0 to 2**32 - 1", repr(seed), "Larger ones are those that the model was trained on.")
     if weights is not None and not (Path(weights) / "model_index.json").is_file():
         refuse("weights", "the folder of a small model, with its model_index.json", str(weights), "Leave it out for the shipped model.")
@@ -124,11 +125,11 @@ def mark(out: Path) -> Any:
 def paint(count: int, seed: int, steps: int, weights: str | Path | None) -> Painted:
     """Run the model on held-out pairs inside a trace."""
     from i2am.models.small import WEIGHTS, load
-    from i2am.synthetic import draw
+    from i2am.synthetic import draw, unit
 
     pipe = load(weights or WEIGHTS)
     pairs = draw(count, seed=seed, size=pipe.size)
-    person, cloth, body = (picture / 2 + 0.5 for picture in (pairs.person, pairs.garment, pairs.densepose))
+    person, cloth, body = (unit(picture) for picture in (pairs.person, pairs.garment, pairs.densepose))
     masks = pairs.mask.float()
     pipe.set_progress_bar_config(desc=f"painting {count} picture{'s' * (count > 1)}", unit="step")
     start = time.perf_counter()
@@ -192,6 +193,7 @@ def write(out: Path, done: Painted, scored: Scored, weights: str) -> None:
     """Everything, the mark first, so that a demo that was stopped can be run again."""
     from i2am.demo_page import page
     from i2am.drawing import as_images
+    from i2am.synthetic import unit
 
     count = len(done.images)
     facts: dict[str, Any] = {"steps": done.steps, "seed": done.seed, "seconds": round(done.seconds, 2), "threads": torch.get_num_threads(),
@@ -201,7 +203,7 @@ def write(out: Path, done: Painted, scored: Scored, weights: str) -> None:
     (out / "scores.json").write_text(json.dumps(text, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     pairs, maps = done.pairs, done.maps
     sets: dict[str, Any] = {"reference": pairs.garment, "agnostic": pairs.agnostic, "generated": done.images, "person": pairs.person}
-    pictures = {name: as_images(found if name == "generated" else (found / 2 + 0.5).clamp(0, 1)) for name, found in sets.items()}
+    pictures = {name: as_images(found if name == "generated" else unit(found).clamp(0, 1)) for name, found in sets.items()}
     under = {name: [backdrop(one) for one in pictures[name]] for name in ("generated", "reference")}
     pictures["r2g"] = maps.overlay(under["generated"], "r2g")
     pictures["g2r"] = maps.overlay(under["reference"], "g2r")

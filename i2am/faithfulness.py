@@ -60,13 +60,11 @@ def hiding(
     checked(references, g2r, shares)
     before = generate(references)
     inside = per_image(as_mask(mask, "mask"), len(before), "mask").to(before.device)
-    generator = torch.Generator().manual_seed(seed)
-    chance = torch.rand(g2r.shape, generator=generator)
-    order = {"top": g2r.float().cpu(), "random": chance, "bottom": -g2r.float().cpu()}
+    order = ways(g2r, seed)
     if garment_mask is not None:
         whole = per_image(as_mask(garment_mask, "garment_mask"), len(g2r), "garment_mask")
         covered = F.adaptive_avg_pool2d(whole, (g2r.shape[1], g2r.shape[2]))
-        order["garment"] = chance + (covered > 0.5)
+        order["garment"] = order["random"] + (covered > 0.5)
     changes = []
     for share in shares:
         found = {}
@@ -88,13 +86,18 @@ def swapping(
         refuse("references", "at least 2, to be exchanged", len(references), "Take a batch of several.")
     change = (generate(references.roll(1, 0)) - generate(references)).abs().mean(1, keepdim=True)
     patches = F.adaptive_avg_pool2d(change.float().cpu(), (r2g.shape[1], r2g.shape[2]))[:, 0]
-    chance = torch.rand(r2g.shape, generator=torch.Generator().manual_seed(seed))
-    scores = {"top": r2g.float().cpu(), "random": chance, "bottom": -r2g.float().cpu()}
+    order = ways(r2g, seed)
     changes = []
     for share in shares:
-        taken = {name: first(score, share) for name, score in scores.items()}
+        taken = {name: first(score, share) for name, score in order.items()}
         changes.append(Change(share, **{name: (patches * t).sum((1, 2)) / t.sum((1, 2)) for name, t in taken.items()}))
     return changes, [spearman(a, b) for a, b in zip(r2g, patches)]
+
+
+def ways(maps: Tensor, seed: int) -> dict[str, Tensor]:
+    """The scores by which patches are chosen: the most of a map first, at random, the least first."""
+    chance = torch.rand(maps.shape, generator=torch.Generator().manual_seed(seed))
+    return {"top": maps.float().cpu(), "random": chance, "bottom": -maps.float().cpu()}
 
 
 def first(score: Tensor, share: float) -> Tensor:

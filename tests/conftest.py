@@ -31,6 +31,13 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="module")
+def on_the_cpu():
+    """What a test makes is on the CPU, whatever the suite's default device; no mode is left behind."""
+    with torch.device("cpu"):
+        yield
+
+
 @pytest.fixture(params=["reference", "streaming", "triton"])
 def backend(request):
     return request.param

@@ -22,13 +22,9 @@ DEEP = [
 
 
 @pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
-    """Maps are CPU tensors whatever the suite's default device, and whoever asks for pyplot does not get it."""
+def without_pyplot(on_the_cpu, monkeypatch):
+    """Whoever asks for pyplot does not get it."""
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    before = torch.get_default_device()
-    torch.set_default_device("cpu")
-    yield
-    torch.set_default_device(before)
 
 
 def noise(height, width, seed=0):

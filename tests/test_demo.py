@@ -34,17 +34,11 @@ NONE = Scored([{"image": 0, **NOTHING, "patches": 0}], NOTHING, {"00 imacs_r": "
 FACTS = {"steps": 2, "seed": 0, "seconds": 1.0, "threads": 1, "weights": "<own>", "layers": 5, "groups": 2, "megabytes": 1.0}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def on_the_cpu():
-    """The demo runs on the CPU whatever the suite's default device."""
-    before = torch.get_default_device()
-    torch.set_default_device("cpu")
-    yield
-    torch.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory, on_the_cpu):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tiny") / "weights"
     unet = small_unet((16, 32), 2, 32, (8, 6))

@@ -10,7 +10,7 @@ from PIL import Image
 
 pytest.importorskip("matplotlib")
 from matplotlib import colormaps
-from painted import DEEP, LAYERS, Maps, at, close, colour, hot, noise, on_the_cpu  # noqa: F401 (a fixture)
+from painted import DEEP, LAYERS, Maps, at, close, colour, hot, noise, without_pyplot  # noqa: F401 (a fixture)
 
 from i2am.pictures import animate, heat, levels, overlay, sheet
 

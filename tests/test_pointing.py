@@ -7,14 +7,7 @@ from known import GRID, PIXELS, SUMS, WARPS, maps_of, one_hot, same, shares, tar
 from i2am import AttributionMaps, Recorder, cells
 from i2am.truth import Truth, add_tables, pointing, table
 
-
-@pytest.fixture(autouse=True)
-def on_the_cpu():
-    """Maps are CPU tensors whatever the suite's default device."""
-    before = torch.get_default_device()
-    torch.set_default_device("cpu")
-    yield
-    torch.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.mark.parametrize("special", [0, 2])

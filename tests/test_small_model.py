@@ -28,13 +28,7 @@ TINY, REAL = (8, 6), (32, 24)  # grids of tokens; pictures are four times as lar
 HEADS, STEPS, GROUPS = 2, 3, 2
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu():
-    """Half precision on a CPU is a case of its own, and pictures come back there."""
-    before = torch.get_default_device()
-    torch.set_default_device("cpu")
-    yield
-    torch.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @cache

@@ -24,13 +24,7 @@ SIZE = (128, 96)
 COUNT_DRAWN = 12
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu():
-    """Pairs are CPU tensors whatever the suite's default device."""
-    before = torch.get_default_device()
-    torch.set_default_device("cpu")
-    yield
-    torch.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_small_model import HEADS, REAL, TINY, inputs, on_the_cpu, run, tiny
+from test_small_model import HEADS, REAL, TINY, inputs, run, tiny
 from torch import Tensor
 
 from i2am import cli
@@ -27,7 +27,7 @@ from i2am.models.small.unet import small_unet
 from i2am.synthetic import numbers
 from i2am.synthetic.numbers import TRAINING
 
-__all__ = ["on_the_cpu"]
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 OPTIONS = Options(steps=3, batch=2, warmup=2)
 
 

@@ -11,14 +11,7 @@ from known import GRID, PIXELS, maps_of, truth_of
 from i2am import AttributionMaps, imacs
 from i2am.truth import Truth, add_tables, oracle_maps, pointing, spearman, ssim, table
 
-
-@pytest.fixture(autouse=True)
-def on_the_cpu():
-    """Maps are CPU tensors whatever the suite's default device."""
-    before = torch.get_default_device()
-    torch.set_default_device("cpu")
-    yield
-    torch.set_default_device(before)
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 
 def test_places_are_the_mean_of_worn_pixels():

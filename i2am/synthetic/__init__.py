@@ -4,6 +4,6 @@
 """
 
 from i2am.synthetic.disk import read_truth, write_vitonhd
-from i2am.synthetic.pairs import Pairs, draw, numbers
+from i2am.synthetic.pairs import Pairs, draw, numbers, unit
 
-__all__ = ["Pairs", "draw", "numbers", "read_truth", "write_vitonhd"]
+__all__ = ["Pairs", "draw", "numbers", "read_truth", "unit", "write_vitonhd"]

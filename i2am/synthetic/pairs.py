@@ -21,6 +21,11 @@ from i2am.truth import Truth
 RICH = 0.2  # the share of garments with a different colour everywhere
 
 
+def unit(pictures: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1], as pipelines take them."""
+    return pictures / 2 + 0.5
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Pictures are [B, 3, H, W] float32 in [-1, 1]; masks [B, H, W] bool."""

@@ -23,6 +23,11 @@ def pictures(patched: Tensor) -> Tensor:
     return nn.functional.pixel_shuffle(patched, PATCH)
 
 
+def known(kept: Tensor, inside: Tensor, body: Tensor) -> Tensor:
+    """What the UNet sees beside the noisy picture, in this order: the person without the mask, each patch's share of it, the body."""
+    return torch.cat([patches(kept), inside, patches(body)], 1)
+
+
 class GarmentEncoder(ModelMixin, ConfigMixin):
     """Convolutions on the fine grid, self-attention on the one of half its size, and both put together."""
 

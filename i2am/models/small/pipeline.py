@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2am.models.small.encoder import PATCH, GarmentEncoder, patches, pictures
+from i2am.models.small.encoder import PATCH, GarmentEncoder, known, pictures
 from i2am.models.small.unet import SmallUNet
 from i2am.tokens import Grid, is_whole, refuse
 
@@ -102,12 +102,12 @@ class SmallTryOnPipeline(DiffusionPipeline):
         mask = (mask > 0.5).float()
         if not mask.flatten(1).any(1).all():
             refuse("mask_image", "white somewhere", "an empty mask", "White is what is painted anew, black is kept.")
-        around = patches((person * 2 - 1) * (1 - mask))
-        known = torch.cat([around, torch.nn.functional.avg_pool2d(mask, PATCH), patches(body * 2 - 1)], 1).to(dtype)
+        inside = torch.nn.functional.avg_pool2d(mask, PATCH)
+        beside = known((person * 2 - 1) * (1 - mask), inside, body * 2 - 1).to(dtype)
         self._guidance_scale = guidance_scale
         guided = self.do_classifier_free_guidance
         tokens = self.garment_encoder((cloth * 2 - 1).to(dtype), guided)
-        known = torch.cat([known, known]) if guided else known
+        beside = torch.cat([beside, beside]) if guided else beside
 
         latents = self.noise((count, 3 * PATCH**2, *self.unet.config.sample_size), generator, latents, device)
         self.scheduler.set_timesteps(num_inference_steps, device=device)
@@ -117,7 +117,7 @@ class SmallTryOnPipeline(DiffusionPipeline):
             for i, timestep in enumerate(self.scheduler.timesteps):
                 noisy = self.scheduler.scale_model_input(latents, timestep)
                 both = torch.cat([noisy, noisy]) if guided else noisy
-                clean = self.unet(torch.cat([both.to(dtype), known], 1), timestep, encoder_hidden_states=tokens).sample.float()
+                clean = self.unet(torch.cat([both.to(dtype), beside], 1), timestep, encoder_hidden_states=tokens).sample.float()
                 if guided:
                     without, worn = clean.chunk(2)
                     clean = without + guidance_scale * (worn - without)

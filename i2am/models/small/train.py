@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from i2am.files import versions
-from i2am.models.small.encoder import GarmentEncoder, patches
+from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
 from i2am.models.small.pipeline import SmallTryOnPipeline
 from i2am.models.small.schedule import STEPS, alphas_cumprod, scheduler
 from i2am.models.small.unet import SmallUNet, small_unet
@@ -73,10 +73,10 @@ class Model(nn.Module):
         self.unet = unet or small_unet()
         self.encoder = encoder or GarmentEncoder()
 
-    def forward(self, noisy: Tensor, timestep: Tensor, known: Tensor, garment: Tensor, shown: Tensor) -> Tensor:
+    def forward(self, noisy: Tensor, timestep: Tensor, beside: Tensor, garment: Tensor, shown: Tensor) -> Tensor:
         tokens = self.encoder(garment)
         tokens = torch.where(shown[:, None, None], tokens, self.encoder.empty(tokens))
-        return self.unet(torch.cat([noisy, known], 1), timestep, encoder_hidden_states=tokens).sample
+        return self.unet(torch.cat([noisy, beside], 1), timestep, encoder_hidden_states=tokens).sample
 
     def pipeline(self, shift: float) -> SmallTryOnPipeline:
         return SmallTryOnPipeline(self.unet, self.encoder, scheduler(shift))
@@ -97,10 +97,10 @@ def loss_of(model: Model, pairs: Pairs, options: Options, step: int, kept: Tenso
     shown = (torch.rand(count, generator=generator) >= options.unconditional).to(device)
     share = kept.to(device)[timestep].view(-1, 1, 1, 1)
     mask = pairs.mask[:, None].float()
-    inside = nn.functional.avg_pool2d(mask, 4)
-    known = torch.cat([patches(pairs.agnostic), inside, patches(pairs.densepose)], 1)
+    inside = nn.functional.avg_pool2d(mask, PATCH)
+    beside = known(pairs.agnostic, inside, pairs.densepose)
     with torch.autocast(device.type, torch.bfloat16):
-        guess = model(share.sqrt() * clean + (1 - share).sqrt() * noise, timestep, known, pairs.garment, shown)
+        guess = model(share.sqrt() * clean + (1 - share).sqrt() * noise, timestep, beside, pairs.garment, shown)
     weight = inside + options.outside
     error = ((guess.float() - clean) ** 2 * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
     return error.mean()
