@@ -8,18 +8,20 @@ OLD_TRITON := .triton-3.6
 OLD_DIFFUSERS := .diffusers-0.31 .diffusers-0.35
 PINS_0.31 := diffusers==0.31.0 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.26.5 peft==0.13.2 accelerate==1.1.1
 PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.17.1 accelerate==1.10.1
-ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py
+ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py tests/test_stableviton.py tests/test_stableviton_convert.py tests/test_built_in.py
 N ?= 1000
+KILLS ?= 100
 # a worker a core, each file's tests in one of them; threads that wait must not spin, as the workers share the cores
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup test test-versions test-oldest check format fuzz codegen bench demo gpu-pack clean
+.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench demo gpu-pack clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
 	@echo "make test-versions  the tracer's tests with diffusers 0.31, 0.35 and the newest"
 	@echo "make check     lint, format and types"
+	@echo "make soak      kill an evaluation KILLS=$(KILLS) times at random moments, and end it"
 	@echo "make fuzz      draw N=$(N) random calls a backend and compare each with float64"
 	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
 	@echo "make bench     time the operator and whole traced runs on this machine against their baselines"
@@ -63,6 +65,9 @@ format: $(READY)
 
 fuzz: $(READY)
 	N=$(N) $(BIN)/python -m pytest tests/test_fuzz.py
+
+soak: $(READY)
+	KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_evaluation_processes.py -k killed
 
 codegen: $(READY) $(OLD_TRITON)
 	$(BIN)/python -m benchmarks.codegen --out benchmarks/results/codegen.jsonl

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.evaluation_report import recorded as evaluations
+from benchmarks.evaluation_report import summary as evaluation
 from benchmarks.rows import RESULTS, SMALL_WORLD, Row, read
 from benchmarks.table import commit, pipelines, place
 from benchmarks.world_report import summary as small_world
@@ -65,6 +67,7 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
 TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: operators -->": summary,
     "<!-- table: pipelines -->": pipelines,
+    "<!-- table: evaluation -->": lambda _: evaluation(evaluations()),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
 }
 

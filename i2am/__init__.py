@@ -18,12 +18,17 @@ __all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "l
 
 if TYPE_CHECKING:
     from i2am.metric import Imacs as Imacs
+    from i2am.vitonhd import VitonHD as VitonHD
 
 
 def __getattr__(name: str) -> Any:
-    """`Imacs` needs torchmetrics, which is only there with the extra "metrics"."""
+    """`Imacs` and `VitonHD` need packages that are only there with the extras "metrics" and "pictures"."""
     if name == "Imacs":
         from i2am.metric import Imacs
 
         return Imacs
+    if name == "VitonHD":
+        from i2am.vitonhd import VitonHD
+
+        return VitonHD
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from i2am.commands.convert import add_convert
+from i2am.commands.detect import add_detect
+from i2am.commands.evaluate import add_evaluate, add_imacs
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="i2am", description="See which part of a reference image made which part of a generated image.")
@@ -131,4 +135,4 @@ def train_small(parsed: argparse.Namespace) -> None:
         raise SystemExit(130) from None
 
 
-COMMANDS = (add_view, add_demo, add_train_small)
+COMMANDS = (add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert, add_train_small)

@@ -97,6 +97,7 @@ class Convention:
     g2r: Side | None = field(default_factory=Side)
     threshold: float = 0.4
     penalty: float = 3.0
+    weighed: bool = False  # G2R is weighed by the inpainting mask while the model runs: i2am.trace(..., generated_mask=mask)
 
     @staticmethod
     def of(name: str | Convention) -> Convention:
@@ -161,6 +162,7 @@ CONVENTIONS = {
             "by the inpainting mask while the model runs (generated_mask=).",
             Side(without=MIDDLE),
             Side(without=MIDDLE),
+            weighed=True,
         ),
     )
 }

@@ -13,7 +13,7 @@ from i2am.tokens import is_whole, refuse
 try:
     from torchmetrics import Metric
 except ImportError as error:
-    raise ImportError("i2am: Imacs needs torchmetrics. pip install 'i2am[metrics]'") from error
+    raise ImportError("i2am: Imacs and bootstrap intervals need torchmetrics. pip install 'i2am[metrics]'") from error
 
 CHUNK = 1 << 22  # scores drawn at a time
 

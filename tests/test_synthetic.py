@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, grid_sample, max_pool2d
 
 from i2am.synthetic import Pairs, draw, numbers, read_truth, write_vitonhd
+from i2am.synthetic.disk import BATCH, GREY, whole
 from i2am.synthetic.numbers import COUNT, Numbers
+from i2am.synthetic.pairs import trimmed
 from i2am.synthetic.shapes import Cut
 from i2am.synthetic.textures import GLYPHS, KINDS, RICH, Texture
 
@@ -133,6 +135,43 @@ def test_a_pair_is_the_same_bits_in_any_batch(pairs: Pairs) -> None:
     assert same(draw(numbers(2, 0, 4), size=SIZE), pairs[4:6])
 
 
+@pytest.mark.parametrize("tile", [500, 10**6], ids=["strips", "batches"])
+def test_a_pair_is_the_same_bits_however_it_is_cut_into_tiles(monkeypatch: pytest.MonkeyPatch, pairs: Pairs, tile: int) -> None:
+    """Strips of 5 rows, the last of 3, and all pairs in one."""
+    monkeypatch.setattr("i2am.synthetic.pairs.TILE", tile)
+    assert same(draw(4, size=SIZE), pairs[:4])
+    monkeypatch.undo()
+    odd = draw(3, size=(67, 91), rich=0.6)
+    monkeypatch.setattr("i2am.synthetic.pairs.TILE", tile)
+    assert same(draw(3, size=(67, 91), rich=0.6), odd)
+
+
+def test_drawing_only_what_is_seen_changes_nothing(monkeypatch: pytest.MonkeyPatch, pairs: Pairs) -> None:
+    """As a GPU draws: every colour of the batch, also where it is covered."""
+    monkeypatch.setattr("i2am.synthetic.pairs.dressed", lambda texture, cut, x, y, seen: trimmed(texture, cut, x, y))
+    monkeypatch.setattr("i2am.synthetic.pairs.TILE", 10**6)
+    assert same(draw(COUNT_DRAWN, size=SIZE), pairs)
+
+
+def test_pair_7_is_what_it_was(pairs: Pairs) -> None:
+    """The red of 4 x 3 fields, 0 ... 255: the shipped model was trained on these pictures and its recorded rows measured on them."""
+    was = {
+        "garment": [[255, 252, 255], [78, 49, 174], [135, 43, 239], [230, 207, 253]],
+        "person": [[143, 143, 143], [135, 127, 121], [126, 53, 100], [120, 91, 85]],
+        "densepose": [[0, 0, 0], [0, 56, 14], [13, 72, 56], [0, 23, 21]],
+    }
+    for name, fields_ in was.items():
+        now = (adaptive_avg_pool2d(getattr(pairs, name)[7], (4, 3))[0] + 1) * 127.5
+        assert (now - torch.tensor(fields_)).abs().max() <= 1, name
+
+
+def test_pairs_may_be_learned_from() -> None:
+    """They are drawn in inference mode, whose tensors autograd would refuse."""
+    scale = torch.ones((), requires_grad=True)
+    (draw(1, size=(16, 16)).person * scale).mean().backward()
+    assert scale.grad is not None
+
+
 def test_seeds_and_places_give_different_pairs(pairs: Pairs) -> None:
     drawn = torch.cat([numbers(50, seed) for seed in (0, 1, 2, 20_261_121)])
     assert len({row.numpy().tobytes() for row in drawn}) == 200
@@ -244,6 +283,24 @@ def test_writing_again_adds_pairs_and_changes_none(tmp_path: Path) -> None:
     assert {name for name in before if before[name] != after[name]} == {"test_pairs.txt"}
     assert len(after) == len(before) + 7
     assert len(read_truth(tmp_path, ["00002_00"])) == 1
+
+
+def test_threads_write_what_one_would_and_leave_torch_its_own(tmp_path: Path) -> None:
+    """More than two batches, of which the last is not full; the grey of the agnostic picture is the one that 0 rounds to."""
+    count, threads = 2 * BATCH + 1, torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        write_vitonhd(tmp_path / "many", count, size=(32, 24))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    drawn = draw(count, size=(32, 24))
+    truth = read_truth(tmp_path / "many", [f"{i:05d}_00" for i in range(count)])
+    assert torch.equal(truth.source, drawn.source)
+    write_vitonhd(tmp_path / "few", 3, size=(32, 24))
+    many = contents(tmp_path / "many")
+    assert all(many[name] == data for name, data in contents(tmp_path / "few").items() if name != "test_pairs.txt")
+    assert torch.equal(whole(drawn.person[:1]).masked_fill(drawn.mask[:1], GREY), whole(drawn.agnostic[:1]))
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"size": (24, 32)}, {"rich": 0.5}], ids=str)

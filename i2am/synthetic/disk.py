@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +16,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from i2am.synthetic.numbers import numbers
-from i2am.synthetic.pairs import RICH, Pairs, check, draw
+from i2am.synthetic.pairs import RICH, Pairs, check, draw, one_core
 from i2am.tokens import Grid, is_whole, refuse
 from i2am.truth import Truth
 
 FOLDERS = ("image", "cloth", "cloth-mask", "agnostic-v3.2", "agnostic-mask", "image-densepose", "truth")
 BATCH = 8
+GREY = 128  # what 0 between -1 and 1 rounds to
 
 
 def write_vitonhd(root: str | Path, count: int, seed: int = 0, size: Grid = (256, 192), *, split: str = "test", rich: float = RICH) -> Path:
@@ -43,7 +45,7 @@ def write_vitonhd(root: str | Path, count: int, seed: int = 0, size: Grid = (256
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "world.json").write_text(json.dumps(about) + "\n")
-    with ThreadPoolExecutor() as pool, tqdm(total=count, unit="pair", desc=f"drawing {split}") as bar:
+    with one_core(), ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=count, unit="pair", desc=f"drawing {split}") as bar:
         waiting: list = []
         for first in range(0, count, BATCH):
             pairs = draw(min(BATCH, count - first), seed=seed, first=first, size=size, rich=rich)
@@ -74,14 +76,21 @@ def stem(index: int) -> str:
 
 def write(folder: Path, name: str, pair: Pairs) -> None:
     """One pair's files."""
-    pictures = {"image": pair.person, "cloth": pair.garment, "agnostic-v3.2": pair.agnostic, "image-densepose": pair.densepose}
+    person = whole(pair.person)
+    pictures = {"image": person, "cloth": whole(pair.garment), "image-densepose": whole(pair.densepose)}
+    pictures["agnostic-v3.2"] = person.masked_fill(pair.mask, GREY)
     for where, picture in pictures.items():
-        array = ((picture[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(array).save(folder / where / f"{name}.jpg", quality=95, subsampling=0)
+        channels = [Image.fromarray(channel.numpy()) for channel in picture]
+        Image.merge("RGB", channels).save(folder / where / f"{name}.jpg", quality=95, subsampling=0)
     Image.fromarray(white(pair.garment_mask)).save(folder / "cloth-mask" / f"{name}.jpg", quality=95)
     Image.fromarray(white(pair.mask)).save(folder / "agnostic-mask" / f"{name}_mask.png", compress_level=1)
     truth = {"source": pair.source[0].contiguous(), "worn": pair.worn[0].to(torch.uint8), "shade": pair.shade[0].half()}
     save_file(truth, folder / "truth" / f"{name}.safetensors")
+
+
+def whole(picture: Tensor) -> Tensor:
+    """[3, H, W] in 0 ... 255 from [1, 3, H, W] in -1 ... 1."""
+    return ((picture[0] + 1) * 127.5).round().byte()
 
 
 def white(mask: Tensor) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from i2am.tokens import is_whole, refuse
 
 COUNT = 560  # draws a pair
+Holder = TypeVar("Holder")
 TRAINING = 2**32  # training pairs have seeds from here on; whatever is below is held out
 
 
@@ -50,3 +53,10 @@ class Numbers:
     def choice(self, count: int) -> Tensor:
         """[B, 1, 1] long, 0 ... count - 1."""
         return (self.take(1, 1) * count).long().clamp(max=count - 1)
+
+
+def rows(holder: Holder, which: slice) -> Holder:
+    """These pairs' rows of a tensor, or of all that a dataclass or a list holds."""
+    if isinstance(holder, (Tensor, list, tuple)):
+        return cast(Holder, holder[which] if isinstance(holder, Tensor) else type(holder)(rows(one, which) for one in holder))
+    return type(holder)(*(rows(getattr(holder, f.name), which) for f in fields(cast(Any, holder))))

@@ -7,17 +7,20 @@ a formula and not an estimate.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from i2am.synthetic.numbers import COUNT, Numbers, numbers
-from i2am.synthetic.shapes import Body, Cut, ellipse
+from i2am.synthetic.numbers import COUNT, Numbers, numbers, rows
+from i2am.synthetic.shapes import Bend, Body, Cut, Place, ellipse
 from i2am.synthetic.textures import Texture, blend, hsv
 from i2am.tokens import Grid, is_size, refuse
 from i2am.truth import Truth
 
+TILE = 24576  # pixels that a CPU draws at a time: what an operation reads is still in its cache
 RICH = 0.2  # the share of garments with a different colour everywhere
 
 
@@ -42,8 +45,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.garment)
 
-    def __getitem__(self, rows: slice) -> Pairs:
-        return Pairs(*(getattr(self, f.name)[rows] for f in fields(self)))
+    def __getitem__(self, which: slice) -> Pairs:
+        return rows(self, which)
 
     @property
     def agnostic(self) -> Tensor:
@@ -69,38 +72,95 @@ def draw(
     drawn = count if isinstance(count, Tensor) else numbers(count, seed, first)
     if drawn.ndim != 2 or drawn.shape[1] != COUNT or not len(drawn):
         refuse("count", f"a number of pairs, or their numbers [B, {COUNT}]", tuple(drawn.shape), "See i2am.synthetic.numbers.")
-    of = Numbers(drawn.to(device))
     height, width = size
-    x, y = canvas(size, drawn.shape[0], device)
-    cut, texture = Cut.drawn(of), Texture.drawn(of, rich)
+    x, y = canvas(size, device)
+    cpu = x.device.type == "cpu"
+    each, high = (max(1, TILE // (height * width)), max(1, TILE // width)) if cpu else (len(drawn), height)
+    made = None
+    with one_core(), torch.inference_mode():  # a fifth less time on small operations
+        world = World.drawn(Numbers(drawn.to(device)), rich)
+        for first in range(0, len(drawn), each):
+            some = rows(world, slice(first, first + each))
+            for top in range(0, height, high):
+                tile = parts(painted(some, x[:, top : top + high], y[:, top : top + high], size))
+                made = made or blank(tile, len(drawn), size)
+                for whole, part in zip(made, tile):
+                    whole[first : first + each, ..., top : top + high, :] = part
+    assert made
+    return Pairs(*made)
 
-    # the garment laid out: turned, scaled, shifted
-    scale, turn, left, down = of(1.05, 1.6), of(-0.22, 0.22), of(-0.14, 0.14), of(-0.24, 0.20)
-    across, below = turned(x - left, y - down, turn)
-    flat = cut.distance(across / scale, below / scale)
-    cloth = cover(flat, scale, height)
-    garment = blend(torch.ones(len(drawn), 3, *size, device=device), dressed(texture, cut, across / scale, below / scale), cloth)
 
-    # the body: turned, scaled, shifted, bent
-    size_, lean, right, low = of(0.66, 1.15), of(-0.22, 0.22), of(-0.22, 0.22), of(-0.22, 0.30)
-    bx, by = turned(x - right, y - low, lean)
-    bx, by = bent(bx / size_, by / size_, of)
-    shape = cut.distance(bx, by)
-    worn = cover(shape, size_, height)
+@contextmanager
+def one_core() -> Iterator[None]:
+    """torch keeps to one thread, here and in threads that start meanwhile: a tile is over before a second one has woken up."""
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def parts(pairs: Pairs) -> list[Tensor]:
+    return [getattr(pairs, f.name) for f in fields(pairs)]
+
+
+@torch.inference_mode(False)
+def blank(tile: list[Tensor], count: int, size: Grid) -> list[Tensor]:
+    """Room for whole pictures, which training may differentiate through."""
+    return [part.new_empty(count, *part.shape[1:-2], *size) for part in tile]
+
+
+@dataclass(frozen=True)
+class World:
+    """What pairs are made of."""
+
+    cut: Cut
+    texture: Texture
+    flat: Place
+    body: Place
+    bend: Bend
+    wider: Cut  # what is painted anew
+    margin: Tensor
+    skirt: Tensor
+    hair: Tensor
+    scene: Scene
+
+    @staticmethod
+    def drawn(of: Numbers, rich: float) -> World:
+        cut, texture = Cut.drawn(of), Texture.drawn(of, rich)
+        flat = Place.drawn(of, (1.05, 1.6), (-0.14, 0.14), (-0.24, 0.20))
+        body, bend = Place.drawn(of, (0.66, 1.15), (-0.22, 0.22), (-0.22, 0.30)), Bend.drawn(of)
+        wider = Cut(torch.maximum(cut.sleeve, of(0.05, 0.45)), torch.maximum(cut.hem, of(0.28, 0.48)), cut.width + 0.01, cut.neck * 0.6,
+                    cut.flare.clamp(min=0), torch.zeros_like(cut.vee))  # fmt: skip
+        return World(cut, texture, flat, body, bend, wider, of(0.03, 0.07), of(-0.1, 0.3), of(-0.1, 0.4), Scene.drawn(of))
+
+
+def painted(world: World, x: Tensor, y: Tensor, size: Grid) -> Pairs:
+    """The pairs at pixel centres x, y [B, h, W] of pictures of this size."""
+    (height, width), high, cut = size, x.shape[1], world.cut
+    across, down = world.flat.into(x, y)
+    bx, by = world.bend(*world.body.into(x, y))
+    # the garment laid out above the garment worn: one sweep draws both
+    both = torch.cat([across, bx], 1), torch.cat([down, by], 1)
+    flat, shape = cut.distance(*both).split(high, 1)
+    cloth, worn = cover(flat, world.flat.scale, height), cover(shape, world.body.scale, height)
+    laid, dress = dressed(world.texture, cut, *both, torch.cat([cloth, worn], 1) > 0).split(high, 2)
+    garment = blend(torch.ones_like(laid), laid, cloth)
+
     folds = 1 + 0.05 * torch.sin(9 * bx + 5 * by) * (0.5 + by).clamp(0, 1)
     shade = folds * (1 - 0.22 * ((shape + 0.05) / 0.05).clamp(0, 1))
-    wider = Cut(torch.maximum(cut.sleeve, of(0.05, 0.45)), torch.maximum(cut.hem, of(0.28, 0.48)), cut.width + 0.01, cut.neck * 0.6,
-                cut.flare.clamp(min=0), torch.zeros_like(cut.vee))  # fmt: skip
-    mask = wider.distance(bx, by) < of(0.03, 0.07)
-
-    skirt, hair = of(-0.1, 0.3), of(-0.1, 0.4)
-    body = Body.of(bx, by, cut, skirt, hair)
-    person = scenery(of, body, (bx, by), y, size_, height)
-    person = blend(person, (dressed(texture, cut, bx, by) + 1) * shade[:, None] - 1, worn).clamp(-1, 1)
+    mask = world.wider.distance(bx, by) < world.margin
+    body = Body.of(bx, by, cut, world.skirt, world.hair)
+    person = scenery(world.scene, body, (bx, by), y, world.body.scale, height)
+    person = blend(person, (dress + 1) * shade[:, None] - 1, worn).clamp(-1, 1)
 
     # back from garment coordinates to the reference's pixels
-    qx, qy = turned(bx * scale, by * scale, -turn)
-    source = torch.stack([(qy + down + 1) / 2, (qx + left) * height / (2 * width) + 0.5], 1)
+    right, low = world.flat.back(bx, by)
+    source = torch.stack([(low + 1) / 2, right * height / (2 * width) + 0.5], 1)
     return Pairs(garment.clamp(-1, 1), cloth > 0.5, person, mask, iuv(body, bx, by), worn > 0.5, source, shade)
 
 
@@ -111,27 +171,12 @@ def check(size: Grid, rich: float) -> None:
         refuse("rich", "a share from 0 to 1", repr(rich), f"The default is {RICH}.")
 
 
-def canvas(size: Grid, count: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """x and y of the pixel centres [B, H, W]; the height is 2."""
+def canvas(size: Grid, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """x and y of the pixel centres [1, H, W]; the height is 2."""
     height, width = size
-    y = ((torch.arange(height, device=device) + 0.5) / height * 2 - 1)[None, :, None].expand(count, height, width)
-    x = (((torch.arange(width, device=device) + 0.5) / width * 2 - 1) * width / height)[None, None, :].expand(count, height, width)
+    y = ((torch.arange(height, device=device) + 0.5) / height * 2 - 1)[None, :, None].expand(1, height, width)
+    x = (((torch.arange(width, device=device) + 0.5) / width * 2 - 1) * width / height)[None, None, :].expand(1, height, width)
     return x, y
-
-
-def turned(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    return cos * x + sin * y, cos * y - sin * x
-
-
-def bent(x: Tensor, y: Tensor, of: Numbers) -> tuple[Tensor, Tensor]:
-    """A smooth bend: a leaning spine, a drooping or rising line of shoulders, each arm raised or lowered."""
-    spine, droop, wave, girth = of(-0.2, 0.2), of(-0.25, 0.25), of(-0.03, 0.03), of(0.92, 1.1)
-    arms = of(-0.5, 0.45), of(-0.5, 0.45)
-    x = (x + spine * y * y.abs() + wave * torch.sin(5 * y)) * girth
-    beyond = (x.abs() - 0.17).clamp(min=0)
-    raised = torch.where(x < 0, *arms) * beyond**2 / (beyond + 0.12)
-    return x, y + droop * x * x + raised
 
 
 def cover(distance: Tensor, scale: Tensor, height: int) -> Tensor:
@@ -139,31 +184,67 @@ def cover(distance: Tensor, scale: Tensor, height: int) -> Tensor:
     return (0.5 - distance * scale * height / 2).clamp(0, 1)
 
 
-def dressed(texture: Texture, cut: Cut, x: Tensor, y: Tensor) -> Tensor:
-    """The garment's colours, with its trim."""
+def dressed(texture: Texture, cut: Cut, x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
+    """The garment's colours [B, 3, H, W]; on a CPU pair by pair and only where they are seen, which a GPU would wait for."""
+    if x.device.type != "cpu":
+        return trimmed(texture, cut, x, y)
+    colours = x.new_zeros(len(x), 3, *x.shape[1:])
+    for i in range(len(x)):
+        places = seen[i].flatten().nonzero()[:, 0]
+        if len(places):
+            one, across, down = slice(i, i + 1), x[i].flatten()[None, None, places], y[i].flatten()[None, None, places]
+            colours[i].view(3, -1)[:, places] = trimmed(rows(texture, one), rows(cut, one), across, down)[0, :, 0]
+    return colours
+
+
+def trimmed(texture: Texture, cut: Cut, x: Tensor, y: Tensor) -> Tensor:
+    """The texture, with neck and hem in the second colour where the garment has them so."""
+    colours = texture(x, y)
+    if not texture.trim.any():
+        return colours
     trim = torch.minimum(cut.throat(x, y) - 0.035, cut.hem - 0.04 - y)
-    return blend(texture(x, y), texture.second, ((-trim) * 80 + 0.5).clamp(0, 1) * texture.trim)
+    return blend(colours, texture.second, ((-trim) * 80 + 0.5).clamp(0, 1) * texture.trim)
 
 
-def scenery(of: Numbers, body: Body, place: tuple[Tensor, Tensor], y: Tensor, scale: Tensor, height: int) -> Tensor:
+@dataclass(frozen=True)
+class Scene:
+    """The colours of what try-on keeps, [B, 3, 1, 1] each."""
+
+    background: Tensor
+    skin: Tensor
+    hair: Tensor
+    trousers: Tensor
+    eyes: Tensor
+    mouth: Tensor
+
+    @staticmethod
+    def drawn(of: Numbers) -> Scene:
+        grey = of(0.45, 0.95)
+        background, tone = hsv(of(0, 1), of(0.02, 0.25), grey), of(0, 1)
+        return Scene(
+            background,
+            skin=hsv(0.055 + 0.025 * tone, 0.55 - 0.3 * tone, 0.38 + 0.6 * tone),
+            hair=hsv(of(0.03, 0.13), of(0.2, 0.7), of(0.06, 0.75)),
+            trousers=hsv(of(0, 1), of(0, 0.6), of(0.1, 0.75)),
+            eyes=hsv(of(0.05, 0.6), of(0.2, 0.6), of(0.05, 0.3)),
+            mouth=hsv(of(0.96, 1), of(0.4, 0.7), of(0.5, 0.8)),
+        )
+
+
+def scenery(scene: Scene, body: Body, place: tuple[Tensor, Tensor], y: Tensor, scale: Tensor, height: int) -> Tensor:
     """Background, hair, skin, face and trousers: all that try-on keeps."""
     x, down = place
-    grey = of(0.45, 0.95)
-    picture = hsv(of(0, 1), of(0.02, 0.25), grey).expand(-1, -1, *y.shape[1:]) - 0.12 * (y[:, None] + 0.3)
-    tone = of(0, 1)
-    skin = hsv(0.055 + 0.025 * tone, 0.55 - 0.3 * tone, 0.38 + 0.6 * tone)
-    hair = hsv(of(0.03, 0.13), of(0.2, 0.7), of(0.06, 0.75))
-    trousers = hsv(of(0, 1), of(0, 0.6), of(0.1, 0.75))
+    picture = scene.background.expand(-1, -1, *y.shape[1:]) - 0.12 * (y[:, None] + 0.3)
     round_ = 1 - 0.18 * ((body.skin + 0.05) / 0.05).clamp(0, 1)
-    picture = blend(picture, hair, cover(body.hair, scale, height))
-    picture = blend(picture, (skin + 1) * round_[:, None] - 1, cover(body.skin, scale, height))
+    picture = blend(picture, scene.hair, cover(body.hair, scale, height))
+    picture = blend(picture, (scene.skin + 1) * round_[:, None] - 1, cover(body.skin, scale, height))
     fringe = torch.maximum(ellipse(x, down + 0.62, 0.14, 0.18), down + 0.69)
-    picture = blend(picture, hair, cover(fringe, scale, height))
+    picture = blend(picture, scene.hair, cover(fringe, scale, height))
     eyes = ellipse(x.abs() - 0.047, down + 0.63, 0.016, 0.013)
     mouth = ellipse(x, down + 0.535, 0.036, 0.011)
-    picture = blend(picture, hsv(of(0.05, 0.6), of(0.2, 0.6), of(0.05, 0.3)), cover(eyes, scale, height))
-    picture = blend(picture, hsv(of(0.96, 1), of(0.4, 0.7), of(0.5, 0.8)), cover(mouth, scale, height))
-    return blend(picture, trousers, cover(body.legs, scale, height))
+    picture = blend(picture, scene.eyes, cover(eyes, scale, height))
+    picture = blend(picture, scene.mouth, cover(mouth, scale, height))
+    return blend(picture, scene.trousers, cover(body.legs, scale, height))
 
 
 def iuv(body: Body, x: Tensor, y: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from i2am.synthetic.numbers import Numbers
 
+Range = tuple[float, float]
 ARM = (math.cos(0.85), math.sin(0.85))  # the direction of a hanging arm
 
 
@@ -25,8 +27,57 @@ def ellipse(x: Tensor, y: Tensor, across: float, down: float) -> Tensor:
 def capsule(x: Tensor, y: Tensor, start: tuple[Tensor, Tensor], end: tuple[Tensor, Tensor], radius: Tensor | float) -> Tensor:
     """The distance to a thick line."""
     across, down = end[0] - start[0], end[1] - start[1]
-    along = (((x - start[0]) * across + (y - start[1]) * down) / (across**2 + down**2)).clamp(0, 1)
-    return ((x - start[0] - along * across) ** 2 + (y - start[1] - along * down) ** 2 + 1e-9).sqrt() - radius
+    x, y = x - start[0], y - start[1]
+    along = ((x * across + y * down) / (across**2 + down**2)).clamp_(0, 1)
+    return ((x - along * across).square_() + (y - along * down).square_() + 1e-9).sqrt_() - radius
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a garment lies in a picture: turned, scaled and shifted; [B, 1, 1] each."""
+
+    scale: Tensor
+    cos: Tensor
+    sin: Tensor
+    right: Tensor
+    low: Tensor
+
+    @staticmethod
+    def drawn(of: Numbers, scale: Range, right: Range, low: Range) -> Place:
+        large, turn = of(*scale), of(-0.22, 0.22)
+        return Place(large, torch.cos(turn), torch.sin(turn), of(*right), of(*low))
+
+    def into(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Garment coordinates of places in the picture."""
+        x, y = x - self.right, y - self.low
+        return (self.cos * x + self.sin * y) / self.scale, (self.cos * y - self.sin * x) / self.scale
+
+    def back(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Places in the picture of garment coordinates."""
+        x, y = x * self.scale, y * self.scale
+        return self.cos * x - self.sin * y + self.right, self.cos * y + self.sin * x + self.low
+
+
+@dataclass(frozen=True)
+class Bend:
+    """A smooth bend: a leaning spine, a drooping or rising line of shoulders, each arm raised or lowered; [B, 1, 1] each."""
+
+    spine: Tensor
+    droop: Tensor
+    wave: Tensor
+    girth: Tensor
+    left: Tensor
+    right: Tensor
+
+    @staticmethod
+    def drawn(of: Numbers) -> Bend:
+        return Bend(of(-0.2, 0.2), of(-0.25, 0.25), of(-0.03, 0.03), of(0.92, 1.1), of(-0.5, 0.45), of(-0.5, 0.45))
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = (x + self.spine * y * y.abs() + self.wave * torch.sin(5 * y)) * self.girth
+        beyond = (x.abs() - 0.17).clamp(min=0)
+        raised = torch.where(x < 0, self.left, self.right) * beyond**2 / (beyond + 0.12)
+        return x, y + self.droop * x * x + raised
 
 
 @dataclass(frozen=True)
@@ -51,6 +102,8 @@ class Cut:
     def throat(self, x: Tensor, y: Tensor) -> Tensor:
         """The distance to the neckline, round or pointed."""
         around = (x**2 + (y + 0.42) ** 2 + 1e-9).sqrt() - self.neck
+        if not self.vee.any():
+            return around
         pointed = torch.maximum(x.abs() * 1.25 + (y + 0.30) * 0.72 - 0.10, -0.6 - y)
         return torch.minimum(around, torch.where(self.vee, pointed, around))
 
@@ -95,4 +148,4 @@ class Body:
 
     @property
     def skin(self) -> Tensor:
-        return torch.stack([self.head, self.neck, self.torso, self.upper, self.lower]).amin(0)
+        return reduce(torch.minimum, (self.head, self.neck, self.torso, self.upper, self.lower))

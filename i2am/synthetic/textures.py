@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from i2am.synthetic.numbers import Numbers
 
 KINDS = ("plain", "stripes", "upright stripes", "slanted stripes", "checks", "dots", "blocks", "fade", "field", "patchwork")
-RICH = 2  # the last kinds, whose colours differ everywhere: only copying gets them right
+RICH_MODES = {"field": "bilinear", "patchwork": "nearest"}  # colours that differ everywhere: only copying gets them right
+RICH = len(RICH_MODES)  # the last kinds
 PRINTS = 3
 TABLE = 10  # cells along a side of the colour table of the rich kinds
 EXTENT = 0.75  # the table and its neighbours cover garment coordinates -0.75 ... 0.75
@@ -97,27 +98,25 @@ class Texture:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """[B, 3, H, W] at garment coordinates [B, H, W]."""
-        colours = blend(self.first.expand(-1, -1, *x.shape[1:]), self.second, self.weight(x, y))
-        for kind, mode in (("field", "bilinear"), ("patchwork", "nearest")):
-            rows = self.rows(kind)
-            colours[rows] = sample(self.table[rows], x[rows] / EXTENT, y[rows] / EXTENT, mode)
+        kinds, weight = self.kinds(), torch.zeros_like(x)  # the share of the second colour
+        for kind, rows in kinds.items():
+            if kind in PATTERNS:
+                weight[rows] = PATTERNS[kind](x[rows], y[rows], self.frequency[rows], self.phase[rows])
+        colours = blend(self.first.expand(-1, -1, *x.shape[1:]), self.second, weight)
+        for kind, rows in kinds.items():
+            if kind in RICH_MODES:
+                colours[rows] = sample(self.table[rows], x[rows] / EXTENT, y[rows] / EXTENT, RICH_MODES[kind])
         for (left, down, half), mark in zip(self.places, self.prints):
             rows = mark[:, 3].flatten(1).any(1).nonzero()[:, 0]
-            across, below = ((x[rows] - left[rows]) / half[rows]), ((y[rows] - down[rows]) / half[rows])
-            stamp = sample(mark[rows], across, below, "bilinear", "zeros")
-            colours[rows] = colours[rows] * (1 - stamp[:, 3:]) + stamp[:, :3]  # colours come multiplied by their alpha
+            if len(rows):
+                stamp = sample(mark[rows], (x[rows] - left[rows]) / half[rows], (y[rows] - down[rows]) / half[rows], "bilinear", "zeros")
+                colours[rows] = colours[rows] * (1 - stamp[:, 3:]) + stamp[:, :3]  # colours come multiplied by their alpha
         return colours
 
-    def rows(self, kind: str) -> Tensor:
-        return (self.kind.flatten() == KINDS.index(kind)).nonzero()[:, 0]
-
-    def weight(self, x: Tensor, y: Tensor) -> Tensor:
-        """[B, H, W]: the share of the second colour."""
-        weight = torch.zeros_like(x)
-        for kind, pattern in PATTERNS.items():
-            rows = self.rows(kind)
-            weight[rows] = pattern(x[rows], y[rows], self.frequency[rows], self.phase[rows])
-        return weight
+    def kinds(self) -> dict[str, Tensor]:
+        """The kinds that occur, and their rows."""
+        found = self.kind.flatten()
+        return {KINDS[kind]: (found == kind).nonzero()[:, 0] for kind in sorted(set(found.tolist()))}
 
 
 def band(t: Tensor, frequency: Tensor, phase: Tensor) -> Tensor:

@@ -1,0 +1,75 @@
+"""Which pairs go together, how many at a time, and reading them ahead of the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import default_collate
+
+from i2am.evaluation.models import Batch
+from i2am.evaluation.shards import Row
+from i2am.tokens import is_whole, refuse
+
+READERS = 4  # threads that read pictures while the model paints
+AHEAD = 2  # chunks
+ON_A_CPU = 8  # larger batches are no faster there
+LARGEST = 64
+FILE = "batch-size"
+
+
+def chunks(count: int, size: int, without: set[int]) -> list[list[int]]:
+    """Pairs 0 ... count - 1, cut at multiples of size, whoever paints them and whatever is missing."""
+    cut = ([i for i in range(first, min(first + size, count)) if i not in without] for first in range(0, count, size))
+    return [chunk for chunk in cut if chunk]
+
+
+def chosen_size(asked: int | str, out: Path, peak: Callable[[int], int] | None, free: int) -> int:
+    """The batch size: as asked; or that of the run which began this folder; or what fits, by the peak memory of batches of 1 and 2."""
+    if asked != "auto":
+        if not isinstance(asked, int) or not is_whole(asked, 1):
+            refuse("batch_size", '"auto" or a whole number of at least 1', repr(asked), "")
+        return asked
+    path = out / FILE
+    if path.is_file() and path.read_text().strip().isdecimal():
+        return int(path.read_text())
+    return ON_A_CPU if peak is None else fitting(peak, free)
+
+
+def fitting(peak: Callable[[int], int], free: int) -> int:
+    """The largest power of two whose extrapolated peak leaves a fifth of the free memory."""
+    one, two = peak(1), peak(2)
+    size = 1
+    while size < LARGEST and one + (2 * size - 1) * max(1, two - one) <= 0.8 * free:
+        size *= 2
+    return size
+
+
+def read_ahead(data: Any, mine: Sequence[Sequence[int]], keep_going: bool) -> Iterator[tuple[Batch | None, list[Row]]]:
+    """Each chunk as a batch, with the pairs that could not be read, which are failures if keep_going and errors otherwise."""
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting: deque[list[Future]] = deque()
+        left = iter(mine)
+        try:
+            for _ in range(AHEAD):
+                waiting.extend([[pool.submit(data.__getitem__, i) for i in chunk] for chunk in (next(left, None),) if chunk])
+            for chunk in mine:
+                futures = waiting.popleft()
+                waiting.extend([[pool.submit(data.__getitem__, i) for i in more] for more in (next(left, None),) if more])
+                items, failed = [], []
+                for index, future in zip(chunk, futures):
+                    try:
+                        items.append(future.result())
+                    except ValueError as error:
+                        if not keep_going:
+                            raise
+                        name, cloth = data.pairs[index]
+                        failed.append({"index": index, "name": name, "cloth": cloth, "failed": str(error)})
+                yield (default_collate(items) if items else None), failed
+        finally:
+            for futures in waiting:
+                for future in futures:
+                    future.cancel()

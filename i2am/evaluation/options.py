@@ -1,0 +1,113 @@
+"""Everything that the numbers of a run depend on, beside the machine; a folder holds the results of one set of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from i2am.evaluation.models import TryOn
+from i2am.imacs import Convention
+from i2am.imacs import convention as by_name
+from i2am.select import listed
+from i2am.tokens import Grid, is_whole, refuse
+
+FILE = "run.json"
+SAMPLE = 64  # values of each parameter that go into a model's fingerprint
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of an evaluation. None: the model's own. limit: the first pairs alone."""
+
+    paired: bool = True
+    split: str = "test"
+    limit: int | None = None
+    size: Grid | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int = 0
+    convention: str | Convention | None = None
+    layers: tuple[str, ...] | None = None
+    groups: int = 1
+    metrics: tuple[str, ...] = ()
+    repaint: bool = False
+    images: bool = False
+    maps: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("steps", 1), ("groups", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not is_whole(value, least) and not (value is None and name in ("limit", "steps")):
+                refuse(name, f"a whole number of at least {least}", repr(value), "")
+
+    def settled(self, model: TryOn) -> Options:
+        """With the model's own values where none was asked for."""
+        return replace(
+            self,
+            size=model.size if self.size is None else self.size,
+            steps=model.steps if self.steps is None else self.steps,
+            guidance_scale=model.guidance_scale if self.guidance_scale is None else float(self.guidance_scale),
+            convention=by_name(model.convention if self.convention is None else self.convention),
+            images=self.images or bool({"fid", "kid"} & set(self.metrics)),  # they compare whole sets, at the end
+        )
+
+
+def described(options: Options, model: TryOn, name: str, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """The options as JSON, with fingerprints of the model and of the list of pairs."""
+    listing = hashlib.sha256("".join(f"{person}\t{cloth}\n" for person, cloth in pairs).encode()).hexdigest()[:16]
+    about = {"model": name, "about": model.about, "weights": fingerprint(model.pipeline), "pairs": len(pairs), "list": listing}
+    found = {name: value for name, value in asdict(options).items() if name != "limit"}  # more of the same pairs may follow
+    return json.loads(json.dumps({**found, **about}))
+
+
+def fingerprint(pipeline: Any) -> str:
+    """A hash of some values of every parameter, of the scheduler's settings, and of which parts there are."""
+    parts = getattr(pipeline, "components", None) or vars(pipeline)
+    digest = hashlib.sha256()
+    for name, part in sorted(parts.items()):
+        if isinstance(part, torch.nn.Module):
+            for key, tensor in part.state_dict().items():
+                flat = tensor.detach().flatten()
+                some = flat[:: max(1, flat.numel() // SAMPLE)][:SAMPLE].double().cpu().contiguous()
+                digest.update(f"{name}.{key} {tuple(tensor.shape)}".encode() + some.numpy().tobytes())
+        elif hasattr(part, "set_timesteps"):
+            config = {k: v for k, v in dict(getattr(part, "config", {})).items() if not k.startswith("_")}
+            digest.update(f"{name} {type(part).__name__} {sorted(config.items(), key=str)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def keep(folder: Path, asked: dict[str, Any]) -> None:
+    """Write the options of a new folder; refuse those that would mix other results into an old one."""
+    path = folder / FILE
+    if path.is_file():
+        compare(path, asked)
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        refuse("out", "a new folder, or an earlier evaluation's", f"{folder}, which holds other things", "Choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write(path, asked)
+
+
+def compare(path: Path, asked: dict[str, Any]) -> None:
+    try:
+        was = json.loads(path.read_text(encoding="utf-8"))["options"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"i2am: {path} is damaged ({error!r}). Choose another folder for --out.") from error
+    names = sorted(n for n in was.keys() | asked.keys() if was.get(n) != asked.get(n))
+    if names:
+        differ = [f"{n}: {json.dumps(was.get(n))} there, {json.dumps(asked.get(n))} now" for n in names]
+        refuse("out", "results of the same options", f"{path.parent}, where they differ. " + listed(differ), "Choose another folder.")
+
+
+def write(path: Path, asked: dict[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps({"options": asked}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)

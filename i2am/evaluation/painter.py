@@ -1,0 +1,204 @@
+"""Paint a chunk of pairs inside a trace, score it, and write what was asked for of each pair."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+import i2am
+from i2am.evaluation.models import Batch, TryOn
+from i2am.evaluation.options import Options
+from i2am.evaluation.shards import Row
+from i2am.imacs import Convention, scores
+from i2am.maps import AttributionMaps
+from i2am.select import Layers
+from i2am.tokens import refuse
+
+LOOK = 256  # pixels high
+Scorer = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]  # images, truth, mask -> metric -> [B]
+
+
+def seed_of(seed: int, name: str, cloth: str) -> int:
+    """A pair's own seed: it does not depend on the batch, the order or the process."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\t{name}\t{cloth}".encode()).digest()[:7], "big")
+
+
+@dataclass
+class Painter:
+    """One process's model at work. `most`: the largest batch that has not run out of memory."""
+
+    model: TryOn
+    options: Options  # settled
+    out: Path
+    device: torch.device
+    scorer: Scorer
+    keep_going: bool = False
+    say: Callable[[str], None] = print
+    most: int | None = None
+    painted: int = 0
+    scoring: float = 0.0  # seconds
+    notes: list[str] = field(default_factory=list)
+
+    def rows(self, batch: Batch) -> list[Row]:
+        """Scores of every pair of a batch, in parts where it does not fit into memory at once."""
+        count = len(batch["name"])
+        size, found, first = min(count, self.most or count), [], 0
+        while first < count:
+            try:
+                found += self.part({name: values[first : first + size] for name, values in batch.items()})
+                first += size
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or size == 1:
+                    raise
+            else:
+                continue
+            gc.collect()  # outside the handler, which holds the tensors of the attempt
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            size = self.most = math.ceil(size / 2)
+            self.notes.append(f"Out of memory: went on with batches of {size}.")
+            self.say(self.notes[-1])
+        return found
+
+    def part(self, batch: Batch) -> list[Row]:
+        names, model, options = batch["name"], self.model, self.options
+        seeds = [seed_of(options.seed, name, cloth) for name, cloth in zip(names, batch["cloth"])]
+        how = self.convention
+        images, maps = self.paint(batch, seeds, options.steps or model.steps)
+        bad = (~images.isfinite()).flatten(1).any(1).tolist()
+        if any(bad) and not self.keep_going:
+            refuse("the generated images", "finite", f"NaN or infinity in {', '.join(name for name, b in zip(names, bad) if b)}",
+                   "Half precision overflows in some VAEs: use float32; or leave such pairs out with --keep-going.")  # fmt: skip
+        images = images.nan_to_num().clamp(0, 1)
+        began = time.perf_counter()
+        garment_mask = None if how.g2r is None else batch["garment_mask"]
+        found = scores(maps, batch["mask"], garment_mask, convention=how, layers=options.layers)
+        found |= self.scorer(images, batch["person"], batch["mask"])
+        values = {name: numbers(score) for name, score in found.items()}
+        rows: list[Row] = []
+        for i, name in enumerate(names):
+            row: Row = {"index": int(batch["index"][i]), "name": name, "cloth": batch["cloth"][i]}
+            kept = {"failed": "the image is not finite"} if bad[i] else {"seed": seeds[i], "scores": {m: v[i] for m, v in values.items()}}
+            rows.append({**row, **kept})
+        self.keep(images, maps, batch)
+        self.scoring += time.perf_counter() - began
+        self.painted += len(names)
+        return rows
+
+    @property
+    def convention(self) -> Convention:
+        return Convention.of(self.options.convention or self.model.convention)
+
+    def paint(self, batch: Batch, seeds: Sequence[int], steps: int) -> tuple[Tensor, AttributionMaps]:
+        """The model's images [B, 3, H, W], float32 on the CPU, and their maps."""
+        model, options = self.model, self.options
+        there = {name: values.to(self.device) if isinstance(values, Tensor) else values for name, values in batch.items()}
+        weighed = {"generated_mask": batch["mask"]} if self.convention.weighed else {}
+        scale = model.guidance_scale if options.guidance_scale is None else options.guidance_scale
+        with i2am.trace(model.pipeline, **{"groups": options.groups, **weighed, **model.trace}) as run:
+            generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+            images = model.paint(there, steps=steps, guidance_scale=scale, generators=generators)
+        shape = batch["person"].shape
+        if not isinstance(images, Tensor) or images.shape != shape:
+            got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+            refuse(
+                "what paint returns",
+                f"a tensor {tuple(shape)}, [batch, 3, height, width]",
+                got,
+                'Use output_type="pt", and the data\'s size.',
+            )
+        return images.detach().float().cpu(), run.maps
+
+    def peak(self, pairs: Any, count: int) -> int:
+        """The most memory that a GPU holds for a batch of this many, in bytes beyond what is there now; measured on a run of few steps."""
+        batch = default_collate([pairs[i % len(pairs)] for i in range(count)])
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self.paint(batch, range(count), max(2, self.options.groups))
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+    def keep(self, images: Tensor, maps: AttributionMaps, batch: Batch) -> None:
+        """Each pair's files; they are on disk, whole, before the pair counts as done."""
+        looks = strips(images, maps, batch, self.convention, self.options.layers)
+        for i, name in enumerate(batch["name"]):
+            stem = Path(name).stem
+            replaced(self.out / "looks" / f"{stem}.jpg", partial(looks[i].save, format="JPEG", quality=88))
+            if self.options.images:
+                replaced(self.out / "images" / f"{stem}.png", partial(picture(images[i]).save, format="PNG", compress_level=1))
+            if self.options.maps:
+                folder = self.out / "maps"
+                folder.mkdir(exist_ok=True)
+                maps[i].save(folder / f"{stem}.safetensors")
+
+
+def numbers(score: Tensor) -> list[float | None]:
+    """Floats, None where there is no score."""
+    return [value if math.isfinite(value) else None for value in score.detach().float().cpu().tolist()]
+
+
+def strips(images: Tensor, maps: AttributionMaps, batch: Batch, how: Convention, layers: Layers) -> list[Any]:
+    """A look at each pair: the garment under its G2R, what was generated under its R2G, and the person's own picture."""
+    height, width = images.shape[-2:]
+    size = (max(1, round(LOOK * width / height)), LOOK)
+    sets = {name: [picture(p).resize(size) for p in found] for name, found in
+            (("g2r", batch["garment"]), ("r2g", images), ("person", batch["person"]))}  # fmt: skip
+    for direction in ("g2r", "r2g"):
+        if direction == "g2r" and how.g2r is None:
+            continue
+        names = maps.names(direction, layers) if layers else how.layers(direction, maps.names(direction))
+        sets[direction] = maps.overlay(sets[direction], direction, layers=names)
+    return [joined(row) for row in zip(*sets.values())]
+
+
+def joined(pictures: Sequence[Any]) -> Any:
+    """Side by side."""
+    from PIL import Image
+
+    whole = Image.new("RGB", (sum(p.width for p in pictures), pictures[0].height))
+    for place, one in enumerate(pictures):
+        whole.paste(one, (place * one.width, 0))
+    return whole
+
+
+def picture(image: Tensor) -> Any:
+    """A PIL image of [3, H, W] in [0, 1]."""
+    from PIL import Image
+
+    return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def opened(path: Path) -> Tensor:
+    """[3, H, W] in [0, 1] of a picture that was written here."""
+    from PIL import Image
+
+    with Image.open(path) as found:
+        return torch.from_numpy(np.array(found.convert("RGB"))).permute(2, 0, 1) / 255
+
+
+def replaced(path: Path, write: Callable[[Path], Any]) -> None:
+    """The file appears whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Of a GPU or of the machine: CPU tensors say so in a plain RuntimeError."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error).lower() for word in words)

@@ -1,0 +1,185 @@
+"""The evaluation of a data set: who paints what, what is done already, and what goes wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from i2am.evaluation import batches, shards
+from i2am.evaluation.facts import every_version, hardware, summed
+from i2am.evaluation.models import TryOn, resolve
+from i2am.evaluation.options import Options, described, keep
+from i2am.evaluation.painter import Painter, opened
+from i2am.evaluation.report import write
+from i2am.quality import Quality
+from i2am.tokens import refuse
+from i2am.vitonhd import PARTS, Problem, VitonHD
+from i2am.vitonhd import described as listed
+
+SET = 16  # images at a time for metrics of sets
+NEEDED = ("person", "garment", "mask", "garment_mask")
+
+
+def evaluate(
+    data: str | Path,
+    model: str | TryOn = "small",
+    *,
+    out: str | Path,
+    batch_size: int | str = "auto",
+    keep_going: bool = False,
+    weights: str | Path | None = None,
+    model_options: dict[str, str] | None = None,
+    cpu: bool = False,
+    **options: Any,
+) -> Path:
+    """Score a model on a VITON-HD tree; returns the path of report.html. Started again with the same `out`, it goes on.
+
+    batch_size: "auto" or a number. keep_going: bad pairs are named, counted and left out; else they stop the run before it starts.
+    weights: a folder with the files that LPIPS, FID and KID need. options: those of `i2am.evaluation.Options`.
+    Under `accelerate launch` or torchrun every process paints a part, and the first one writes the report.
+    """
+    from accelerate import PartialState
+
+    state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
+    out = Path(out)
+    built = resolve(model, **(model_options or {}))
+    asked = Options(**options).settled(built)
+    pairs = VitonHD(data, asked.split, asked.paired, asked.size or built.size, tuple(p for p in PARTS if p in (*NEEDED, *built.parts)))
+    count = len(pairs) if asked.limit is None else min(asked.limit, len(pairs))
+    twice = [name for name, times in Counter(Path(person).stem for person, _ in pairs.pairs[:count]).items() if times > 1]
+    if twice:
+        refuse(str(pairs.listing), "a list that names each person once", f"{', '.join(twice[:5])} twice or more",
+               "Images, maps and looks are named after persons: make a list, and a folder, of each part.")  # fmt: skip
+    quality = Quality(asked.metrics, weights=weights, device=state.device, paired=asked.paired, repaint=asked.repaint)
+    quality.check()
+    place(built.pipeline, state.device)
+    about = described(asked, built, model if isinstance(model, str) else type(model.pipeline).__name__, pairs.pairs)
+    began = time.perf_counter()
+    with told(out), contextlib.ExitStack() as stack:
+        with state.main_process_first():
+            keep(out, about)
+        shard = shards.Shard(out / "shards", state.process_index)
+        stack.callback(shard.close)
+        done = shards.read(out / "shards")
+        problems = examined(pairs, [i for i in range(count) if i not in done], state, keep_going)  # and nobody writes before all have read
+        bad = {problem.index for problem in problems if problem.index is not None}
+        quiet(built.pipeline, stack)
+        painter = Painter(built, asked, out, state.device, quality.per_image, keep_going, tqdm.write)
+        size = agreed(batch_size, painter, pairs, state)
+        run(painter, pairs, shards.todo(batches.chunks(count, size, bad), done), shard, done, state)
+        spent = summed({"images": painter.painted, "seconds": time.perf_counter() - began, "scoring": painter.scoring}, state)
+        notes = gathered(painter.notes, state)
+        if state.is_main_process:
+            about |= {"data": str(data), "limit": asked.limit, "batch_size": size, "processes": state.num_processes}
+            report(painter, pairs, count, quality, {"options": about, "time": spent, "notes": notes}, problems)
+        state.wait_for_everyone()
+    return out / "report.html"
+
+
+def run(painter: Painter, pairs: VitonHD, left: list, shard: shards.Shard, done: dict[int, shards.Row], state: Any) -> None:
+    """Paint this process's chunks, and write each pair's line as soon as its files are there."""
+    mine = left[state.process_index :: state.num_processes]
+    missing = sum(i not in done or "failed" in done[i] for chunk in left for i in chunk)
+    before = shards.count(shard.path.parent)
+    with tqdm(total=missing, unit="image", desc="evaluating", disable=not state.is_main_process, smoothing=0.05) as bar:
+        for batch, failed in batches.read_ahead(pairs, mine, painter.keep_going):
+            found = failed + (painter.rows(batch) if batch is not None else [])
+            shard.append([row for row in found if row["index"] not in done or "failed" in done[row["index"]]])
+            if state.is_main_process:
+                bar.update(min(missing, shards.count(shard.path.parent) - before) - bar.n)  # of all processes
+
+
+def report(painter: Painter, pairs: VitonHD, count: int, quality: Quality, known: dict[str, Any], problems: list[Problem]) -> None:
+    """Metrics of whole sets, and the three files."""
+    there = shards.read(painter.out / "shards")
+    rows = [there[i] for i in sorted(there) if i < count]
+    scored = [row for row in rows if "failed" not in row]
+    lost = {pairs.pairs[p.index][0]: str(p) for p in reversed(problems) if p.index is not None}
+    lost |= {row["name"]: row["failed"] for row in rows if "failed" in row}
+    failed = [{"name": name, "what": what} for name, what in sorted(lost.items())]
+    sets = quality.of_sets(both(painter.out, pairs, scored), len(scored)) if scored else {}
+    known["notes"] += quality.notes
+    setting = "paired" if painter.options.paired else "unpaired"
+    facts = {"title": f"{known['options']['model']}: {len(scored):,} pairs, {setting}", "convention": asdict(painter.convention),
+             "versions": every_version(), "hardware": hardware(painter.device), "sets": sets, "settings": quality.settings(),
+             "pairs": {"asked": count, "scored": len(scored), "failed": len(failed)}, "failed": failed}  # fmt: skip
+    write(painter.out, scored, known | facts)
+
+
+def examined(pairs: VitonHD, indices: list[int], state: Any, keep_going: bool) -> list[Problem]:
+    """What is wrong with the pairs that are still to be painted; each process looks at a part."""
+    mine = indices[state.process_index :: state.num_processes]
+    problems = list(dict.fromkeys(gathered(pairs.check(mine, progress=state.is_main_process), state)))
+    whole = [problem for problem in problems if problem.index is None]
+    if whole or (problems and not keep_going):
+        way_out = "Mend the copy." if whole else "Mend them, or leave them out with --keep-going."
+        raise ValueError(f"i2am: the data in {pairs.root} have problems, and nothing was generated.\n{listed(problems)}\n{way_out}")
+    if problems and state.is_main_process:
+        tqdm.write(f"i2am: left out, and counted in the report:\n{listed(problems)}")
+    return problems
+
+
+def agreed(asked: int | str, painter: Painter, pairs: VitonHD, state: Any) -> int:
+    """The batch size, the same in every process: the smallest that any of them can hold."""
+    on_gpu = state.device.type == "cuda"
+    free = torch.cuda.mem_get_info(state.device)[0] if on_gpu else 0
+    size = batches.chosen_size(asked, painter.out, (lambda n: painter.peak(pairs, n)) if on_gpu else None, free)
+    size = min(gathered([size], state))
+    if state.is_main_process:
+        (painter.out / batches.FILE).write_text(f"{size}\n")
+    return size
+
+
+def gathered(mine: list[Any], state: Any) -> list[Any]:
+    """The lists of all processes, one after another."""
+    if state.num_processes == 1:
+        return mine
+    from accelerate.utils import gather_object
+
+    return gather_object(mine)
+
+
+def both(out: Path, pairs: VitonHD, scored: list[shards.Row]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The generated images, the real ones and the masks, for metrics of sets."""
+    for first in range(0, len(scored), SET):
+        part = scored[first : first + SET]
+        images = torch.stack([opened(out / "images" / f"{Path(row['name']).stem}.png") for row in part])
+        real = [pairs[row["index"]] for row in part]
+        yield images, torch.stack([pair["person"] for pair in real]), torch.stack([pair["mask"] for pair in real])
+
+
+def place(pipeline: Any, device: torch.device) -> None:
+    """Move the pipeline, unless it moves itself (offloading) or cannot be moved."""
+    parts = [part for part in (getattr(pipeline, "components", None) or {}).values() if isinstance(part, torch.nn.Module)]
+    if hasattr(pipeline, "to") and not any(hasattr(module, "_hf_hook") for part in parts for module in part.modules()):
+        pipeline.to(device)
+
+
+def quiet(pipeline: Any, stack: contextlib.ExitStack) -> None:
+    """No bar for the steps of each batch, until the evaluation is over."""
+    if hasattr(pipeline, "set_progress_bar_config"):
+        stack.callback(setattr, pipeline, "_progress_bar_config", getattr(pipeline, "_progress_bar_config", {}))
+        pipeline.set_progress_bar_config(**{**getattr(pipeline, "_progress_bar_config", {}), "disable": True})
+
+
+@contextlib.contextmanager
+def told(out: Path) -> Iterator[None]:
+    """A full disk in words."""
+    try:
+        yield
+    except Exception as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full:
+            raise
+        refuse(f"the disk of {out}", "large enough", f"no space left ({error})",
+               "Everything written before is kept: make room, and give the same command again.")  # fmt: skip

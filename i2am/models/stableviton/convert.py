@@ -1,0 +1,91 @@
+"""The published checkpoint (one file of the LDM code base) as a folder that `StableVITONPipeline.from_pretrained` reads.
+
+Nothing in the file is executed, and no tensor goes missing in silence: what is known to be needed nowhere is listed in
+`names.LEFT_OUT`; any other tensor without a place, a place without a tensor and a wrong shape are errors with every name.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from i2am.models.stableviton.names import left_out, renamed
+from i2am.models.stableviton.pipeline import StableVITONPipeline
+from i2am.models.stableviton.release import parts, scheduler
+from i2am.tokens import refuse
+
+
+def convert(checkpoint: str | Path, out: str | Path, models: Mapping[str, Any] | None = None) -> Path:
+    """Write the folder `out` from `checkpoint`, a .ckpt (read with weights_only) or .safetensors file; returns `out`.
+
+    models: `release.parts(...)` of other widths, for a checkpoint that is not the release's; they are filled.
+    """
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        refuse("the output folder", "new or empty", folder, "Choose another, or move what is in it.")
+    state = read(Path(checkpoint))
+    sampler = scheduler()
+    schedule = state.get("alphas_cumprod", sampler.alphas_cumprod)
+    if schedule.shape != sampler.alphas_cumprod.shape or not torch.allclose(schedule.float(), sampler.alphas_cumprod, rtol=1e-4):
+        refuse("alphas_cumprod", "the release's noise schedule", list(schedule.shape), "The checkpoint is of another model.")
+    if models is None:
+        with torch.device("meta"):
+            models = parts()
+    fill(models, state)
+    StableVITONPipeline(**models, scheduler=sampler).save_pretrained(folder)
+    return folder
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name."""
+    if not path.is_file():
+        refuse("the checkpoint", "a file", path, "It is the VITONHD.ckpt of StableVITON's release.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"i2am: {path} cannot be read as tensors alone ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Whatever else it "
+            "holds is not executed: get the file again, or save its state dict alone where you trust it."
+        ) from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+        refuse("the checkpoint", "tensors by name, or those under state_dict", type(found).__name__, "Save the model's state dict.")
+    return found
+
+
+def fill(models: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:
+    """Put the tensors of a checkpoint into the parts; they may be on the meta device."""
+    wanted = {part: model.state_dict() for part, model in models.items()}
+    filled: dict[str, dict[str, Tensor]] = {part: {} for part in models}
+    unexpected, misshapen = [], []
+    for name, tensor in state.items():
+        if left_out(name):
+            continue
+        part, places = renamed(name) or ("", [])
+        if not places or not all(place in wanted[part] for place in places):
+            unexpected.append(name)
+            continue
+        for place, piece in zip(places, tensor.chunk(len(places))):
+            want = wanted[part][place].shape
+            if piece.ndim == 4 and len(want) == 2:  # attention as a convolution of one pixel
+                piece = piece.flatten(1)
+            if piece.shape != want:
+                misshapen.append(f"{name} {list(tensor.shape)} (for {part}.{place} {list(want)})")
+            filled[part][place] = piece.clone() if len(places) > 1 else piece  # a file holds no two views of one storage
+    missing = [f"{part}.{place}" for part, places in wanted.items() for place in places if place not in filled[part]]
+    problems = {"unexpected": unexpected, "missing": missing, "of another shape": misshapen}
+    if any(problems.values()):
+        told = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+        raise ValueError(f"i2am: the checkpoint is not one of StableVITON's release. Tensors {told}.")
+    for part, model in models.items():
+        model.load_state_dict(filled[part], assign=True)
