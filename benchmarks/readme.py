@@ -11,6 +11,8 @@ from pathlib import Path
 
 from benchmarks.evaluation_report import recorded as evaluations
 from benchmarks.evaluation_report import summary as evaluation
+from benchmarks.hook_report import recorded as hooks
+from benchmarks.hook_report import summary as hook
 from benchmarks.rows import RESULTS, SMALL_WORLD, Row, read
 from benchmarks.table import commit, pipelines, place
 from benchmarks.world_report import summary as small_world
@@ -23,7 +25,8 @@ NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two so
 
 def recorded() -> list[Row]:
     """The rows of the operator's benchmark and of the pipelines'."""
-    rows = [row for path in sorted(RESULTS.glob("*.jsonl")) for row in read(path) if "runner" in row]
+    others = (*RESULTS.glob("*-evaluation.jsonl"), *RESULTS.glob("*-release-hook.jsonl"))
+    rows = [row for path in sorted(set(RESULTS.glob("*.jsonl")) - set(others)) for row in read(path) if "runner" in row]
     return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
 
 
@@ -68,6 +71,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: operators -->": summary,
     "<!-- table: pipelines -->": pipelines,
     "<!-- table: evaluation -->": lambda _: evaluation(evaluations()),
+    "<!-- table: release hook -->": lambda _: hook(hooks()),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
 }
 
