@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import accelerate  # noqa: F401  before the forks: importing takes longer than painting
 import torch
 
 import i2am.models.small.pipeline
-import i2am.pictures  # noqa: F401  before the forks: importing takes longer than painting
+import i2am.pictures  # noqa: F401
 from i2am.evaluation import evaluate
 from i2am.evaluation.shards import count
 
@@ -33,6 +34,10 @@ def attempt(data: str, model: str, out: Path) -> int:
         os._exit(code)
 
 
+def ended(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def main(data: str, model: str, out: Path, kills: int, seed: int) -> None:
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     began = time.monotonic()
@@ -40,8 +45,14 @@ def main(data: str, model: str, out: Path, kills: int, seed: int) -> None:
     lasts = time.monotonic() - began
     chance, done = random.Random(seed), []
     while len(done) < kills:
+        before = count(out / "killed" / "shards")
         child = attempt(data, model, out / "killed")
-        time.sleep(chance.uniform(0, 0.8 * lasts))
+        if len(done) % 2:  # at any time, or shortly after a batch was written
+            time.sleep(chance.uniform(0, lasts))
+        else:
+            while count(out / "killed" / "shards") == before and not ended(child):
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, lasts / 10))
         os.kill(child, signal.SIGKILL)
         if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
             done.append(count(out / "killed" / "shards"))

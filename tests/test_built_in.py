@@ -125,6 +125,17 @@ def test_they_are_evaluated(
     assert report["convention"]["r2g"]["invert"] is by_name
 
 
+@pytest.mark.parametrize("name", ["paint-by-example", "full"])
+def test_the_whole_garment_is_seen(name: str, tree: Path, paint_by_example: Path, inpainting: Path) -> None:
+    """Its top rows as well: a picture that is not square would be cut to its middle."""
+    by_name = name == "paint-by-example"
+    model = resolve(f"{name}:{paint_by_example}", size=SIZE) if by_name else with_adapter(inpainting, name)
+    pair = VitonHD(tree, size=(64, 48))[0]
+    changed = {**pair, "garment": pair["garment"].clone()}
+    changed["garment"][:, :6] = 0
+    assert not torch.allclose(painted(model, [changed]), painted(model, [pair]), atol=1e-5)
+
+
 def test_what_they_need_is_named() -> None:
     for name in ("paint-by-example", "ip-adapter", "stableviton"):
         with pytest.raises(ValueError, match="the folder "):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from evaluated import PAIRS, lines, model, tree
 
 from i2am.evaluation.batches import LARGEST, chosen_size, chunks, fitting, read_ahead
@@ -117,6 +118,13 @@ def test_batch_sizes(tmp_path: Path) -> None:
     assert fitting(lambda n: 1000 + 1000 * n, 10_000) == 4
     assert fitting(lambda n: 9000 * n, 10_000) == 1
     assert fitting(lambda n: 0, 10_000) == LARGEST
+
+    def full(pairs: int) -> int:
+        if pairs > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 9000
+
+    assert fitting(full, 10_000) == 1
     (tmp_path / "batch-size").write_text("5\n")
     assert chosen_size("auto", tmp_path, None, 0) == 5
     assert chosen_size(2, tmp_path, None, 0) == 2

@@ -5,19 +5,31 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+# what holds for the converted weights
+NOTICES = {
+    "stableviton": "CC BY-NC-SA 4.0, as the checkpoint: no commercial use",
+    "paint-by-example": "CreativeML Open RAIL-M, as the checkpoint",
+    "dci-vton": "Paint-by-Example's CreativeML Open RAIL-M holds for what was trained from it. diffusers' pipeline blanks the picture "
+    "under the mask, where DCI-VTON shows its warped garment: these are its weights, not its way of painting",
+}
+
 
 def add_convert(commands: Any) -> None:
     parser = commands.add_parser("convert", help="a published checkpoint as a folder of diffusers", description="Read a checkpoint "
                                  "without executing anything in it, and write a folder that from_pretrained reads.")  # fmt: skip
-    parser.add_argument("model", choices=("stableviton",))
-    parser.add_argument("checkpoint", metavar="VITONHD.ckpt", help="the published file, .ckpt or .safetensors")
+    parser.add_argument("model", choices=tuple(NOTICES))
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the published file, .ckpt or .safetensors")
     parser.add_argument("out", metavar="FOLDER", help="a new folder")
     parser.set_defaults(run=convert)
 
 
 def convert(parsed: argparse.Namespace) -> None:
     try:
-        from i2am.models.stableviton import convert
+        from i2am.models import paint_by_example, stableviton
     except ImportError as error:
         raise ImportError("i2am: converting needs diffusers, transformers and Pillow. pip install 'i2am[diffusers,pictures]'") from error
-    print(f"{convert(parsed.checkpoint, parsed.out)} (CC BY-NC-SA 4.0, as the checkpoint: no commercial use)")
+    if parsed.model == "stableviton":
+        folder = stableviton.convert(parsed.checkpoint, parsed.out)
+    else:
+        folder = paint_by_example.convert(parsed.checkpoint, parsed.out, parsed.model)
+    print(f"{folder} ({NOTICES[parsed.model]})")

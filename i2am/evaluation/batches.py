@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import default_collate
 
 from i2am.evaluation.models import Batch
@@ -41,8 +42,11 @@ def chosen_size(asked: int | str, out: Path, peak: Callable[[int], int] | None, 
 
 def fitting(peak: Callable[[int], int], free: int) -> int:
     """The largest power of two whose extrapolated peak leaves a fifth of the free memory."""
-    one, two = peak(1), peak(2)
-    size = 1
+    size, one = 1, peak(1)
+    try:
+        two = peak(2)
+    except torch.OutOfMemoryError:
+        return 1
     while size < LARGEST and one + (2 * size - 1) * max(1, two - one) <= 0.8 * free:
         size *= 2
     return size

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from i2am.evaluation.models import Batch, TryOn
+from i2am.evaluation.painter import picture
 from i2am.imacs import convention
 from i2am.tokens import Grid, refuse
 
@@ -53,8 +54,9 @@ def paint_by_example(path: str | None = None, dtype: str = "float32", size: str 
 
     def paint(batch: Batch, *, steps: int, guidance_scale: float, generators: list[torch.Generator]) -> Tensor:
         return pipe(
-            example_image=as_pil(batch["garment"]), image=batch["person"] * 2 - 1, mask_image=batch["mask"][:, None], height=height,
-            width=width, num_inference_steps=steps, guidance_scale=guidance_scale, generator=generators, output_type="pt",
+            example_image=squared(batch["garment"], pipe.image_encoder), image=batch["person"] * 2 - 1,
+            mask_image=batch["mask"][:, None], height=height, width=width, num_inference_steps=steps,
+            guidance_scale=guidance_scale, generator=generators, output_type="pt",
         ).images  # fmt: skip
 
     return TryOn(pipe, paint, (height, width), convention="paint-by-example", about={"dtype": dtype})
@@ -90,7 +92,7 @@ def ip_adapter(
 
     def garments(batch: Batch, guided: bool) -> Tensor:
         """Embeddings [uncond, cond], each pair's its own."""
-        worn, without = pipe.encode_image(as_pil(batch["garment"]), pipe._execution_device, 1, not plain)
+        worn, without = pipe.encode_image(squared(batch["garment"], pipe.image_encoder), pipe._execution_device, 1, not plain)
         return (torch.cat([without, worn]) if guided else worn)[:, None]
 
     def paint(batch: Batch, *, steps: int, guidance_scale: float, generators: list[torch.Generator]) -> Tensor:
@@ -165,10 +167,11 @@ def pixels(size: str) -> Grid:
     return int(height), int(width)
 
 
-def as_pil(pictures: Tensor) -> list[Any]:
-    from PIL import Image
-
-    return [Image.fromarray(p) for p in (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
+def squared(pictures: Tensor, encoder: Any) -> list[Any]:
+    """As an image encoder sees them, whole: what diffusers would do first is to cut off the top and bottom of a garment."""
+    edge = encoder.config.image_size
+    small = torch.nn.functional.interpolate(pictures.float(), (edge, edge), mode="bicubic", antialias=True)
+    return [picture(one) for one in small.clamp(0, 1)]
 
 
 BUILT_IN: dict[str, Callable[..., TryOn]] = {

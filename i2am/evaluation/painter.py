@@ -113,12 +113,8 @@ class Painter:
         shape = batch["person"].shape
         if not isinstance(images, Tensor) or images.shape != shape:
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-            refuse(
-                "what paint returns",
-                f"a tensor {tuple(shape)}, [batch, 3, height, width]",
-                got,
-                'Use output_type="pt", and the data\'s size.',
-            )
+            way_out = 'Use output_type="pt", and the size of the data.'
+            refuse("what paint returns", f"a tensor {tuple(shape)}, [batch, 3, height, width]", got, way_out)
         return images.detach().float().cpu(), run.maps
 
     def peak(self, pairs: Any, count: int) -> int:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from i2am.models.stableviton.names import left_out, renamed
+from i2am.models.stableviton.names import LEFT_OUT, PREFIXES, Rule, left_out, renamed
 from i2am.models.stableviton.pipeline import StableVITONPipeline
 from i2am.models.stableviton.release import parts, scheduler
 from i2am.tokens import refuse
@@ -28,34 +28,68 @@ def convert(checkpoint: str | Path, out: str | Path, models: Mapping[str, Any] |
 
     models: `release.parts(...)` of other widths, for a checkpoint that is not the release's; they are filled.
     """
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        refuse("the output folder", "new or empty", folder, "Choose another, or move what is in it.")
-    state = read(Path(checkpoint))
-    sampler = scheduler()
-    schedule = state.get("alphas_cumprod", sampler.alphas_cumprod)
-    if schedule.shape != sampler.alphas_cumprod.shape or not torch.allclose(schedule.float(), sampler.alphas_cumprod, rtol=1e-4):
-        refuse("alphas_cumprod", "the release's noise schedule", list(schedule.shape), "The checkpoint is of another model.")
+    state = opened(checkpoint, out)
     if models is None:
         with torch.device("meta"):
             models = parts()
     fill(models, state)
-    StableVITONPipeline(**models, scheduler=sampler).save_pretrained(folder)
-    return folder
+    StableVITONPipeline(**models, scheduler=scheduler()).save_pretrained(out)
+    return Path(out)
+
+
+def opened(checkpoint: str | Path, out: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, once there is a place for what is made of them and their noise schedule is the known one."""
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        refuse("the output folder", "new or empty", folder, "Choose another, or move what is in it.")
+    state = read(Path(checkpoint))
+    known = scheduler().alphas_cumprod
+    schedule = state.get("alphas_cumprod", known)
+    if schedule.shape != known.shape or not torch.allclose(schedule.float(), known, rtol=1e-4):
+        refuse("alphas_cumprod", "the release's noise schedule", list(schedule.shape), "The checkpoint is of another model.")
+    return state
+
+
+class Unread:
+    """In the place of what a training files beside the tensors: made of anything, holds and does nothing."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Unread:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **options: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+# what Lightning 1 files there: its callbacks by their class, and rates as numbers of NumPy 1 or 2
+BOOKKEEPING = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+)
+
+
+def unread(path: str) -> type[Unread]:
+    """A stand-in under another's name; the class of that name is neither imported nor called."""
+    module, _, name = path.rpartition(".")
+    return type(name, (Unread,), {"__module__": module, "__qualname__": name})
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name."""
     if not path.is_file():
-        refuse("the checkpoint", "a file", path, "It is the VITONHD.ckpt of StableVITON's release.")
+        refuse("the checkpoint", "a file", path, "It is the published one, .ckpt or .safetensors.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals([unread(name) for name in BOOKKEEPING]):
+            found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError, ValueError) as error:
+        said = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).partition("\n")[0])
         raise ValueError(
-            f"i2am: {path} cannot be read as tensors alone ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Whatever else it "
-            "holds is not executed: get the file again, or save its state dict alone where you trust it."
+            f"i2am: {path} cannot be read as tensors alone ({type(error).__name__}: {said.strip()}). Whatever else it holds is not "
+            "executed: get the file again, or save its state dict alone where you trust it."
         ) from error
     found = found.get("state_dict", found) if isinstance(found, dict) else found
     if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
@@ -63,15 +97,21 @@ def read(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def fill(models: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:
-    """Put the tensors of a checkpoint into the parts; they may be on the meta device."""
+def fill(
+    models: Mapping[str, nn.Module],
+    state: Mapping[str, Tensor],
+    release: str = "StableVITON",
+    prefixes: Mapping[str, tuple[str, Rule]] = PREFIXES,
+    needless: Mapping[str, str] = LEFT_OUT,
+) -> None:
+    """Put the tensors of a checkpoint into the parts; they may be on the meta device. prefixes, needless: tables as in `names`."""
     wanted = {part: model.state_dict() for part, model in models.items()}
     filled: dict[str, dict[str, Tensor]] = {part: {} for part in models}
     unexpected, misshapen = [], []
     for name, tensor in state.items():
-        if left_out(name):
+        if left_out(name, needless):
             continue
-        part, places = renamed(name) or ("", [])
+        part, places = renamed(name, prefixes) or ("", [])
         if not places or not all(place in wanted[part] for place in places):
             unexpected.append(name)
             continue
@@ -86,6 +126,6 @@ def fill(models: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> None:
     problems = {"unexpected": unexpected, "missing": missing, "of another shape": misshapen}
     if any(problems.values()):
         told = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in problems.items() if names)
-        raise ValueError(f"i2am: the checkpoint is not one of StableVITON's release. Tensors {told}.")
+        raise ValueError(f"i2am: the checkpoint is not one of {release}'s release. Tensors {told}.")
     for part, model in models.items():
         model.load_state_dict(filled[part], assign=True)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+
+Rule = Callable[[str], str]
 
 # what a checkpoint holds and no part needs: why, and which names
-LEFT_OUT = {
+LDM_LEFT_OUT = {
     "the noise schedule, which the scheduler computes": r"betas|logvar|posterior_\w+|\w*alphas_cumprod\w*",
+    "counted anew": r"cond_stage_model\.transformer\.vision_model\.embeddings\.position_ids",
+}
+LEFT_OUT = {
+    **LDM_LEFT_OUT,
     "computed by the release, read by nothing": r"control_model\.(input_blocks\.(9|10|11)|middle_block)\..*",
     "a layer that the release never calls": r"lastzc\.(weight|bias)",
-    "counted anew": r"cond_stage_model\.transformer\.vision_model\.embeddings\.position_ids",
 }
 
 RESIDUAL = {
@@ -51,14 +57,14 @@ MAPPER = {
 }
 
 
-def left_out(name: str) -> bool:
+def left_out(name: str, table: Mapping[str, str] = LEFT_OUT) -> bool:
     """Whether a tensor of the checkpoint is known to be needed nowhere."""
-    return any(re.fullmatch(pattern, name) for pattern in LEFT_OUT.values())
+    return any(re.fullmatch(pattern, name) for pattern in table.values())
 
 
-def renamed(name: str) -> tuple[str, list[str]] | None:
+def renamed(name: str, prefixes: Mapping[str, tuple[str, Rule]] | None = None) -> tuple[str, list[str]] | None:
     """The part that a tensor of the checkpoint belongs to and its name there; three names if it is to be cut in three."""
-    for prefix, (part, rule) in PREFIXES.items():
+    for prefix, (part, rule) in (prefixes or PREFIXES).items():
         if name.startswith(prefix):
             stem, _, kind = name.removeprefix(prefix).rpartition(".")
             return part, [f"{one}.{kind}".strip(".") for one in rule(stem).split(" ")]
@@ -103,20 +109,22 @@ def vae(stem: str) -> str:
     return f"{block}.resnets.{found[3]}.{swapped(found[4], VAE)}" if found[3] else f"{block}.{way}samplers.0.conv"
 
 
-def clip(stem: str) -> str:
+def clip(stem: str, model: str = "clip", mapper: str = "mapper") -> str:
+    """model, mapper: what the image encoder calls CLIP and the list of the mapper's blocks."""
     if stem == "final_ln":
         return "final_layer_norm"
     if stem.startswith("mapper.resblocks."):
         number, _, rest = stem.removeprefix("mapper.resblocks.").partition(".")
-        return " ".join(f"mapper.{number}.{one}" for one in swapped(rest, MAPPER).split(" "))
-    return "clip." + stem.removeprefix("transformer.vision_model.")
+        return " ".join(f"{mapper}.{number}.{one}" for one in swapped(rest, MAPPER).split(" "))
+    return f"{model}." + stem.removeprefix("transformer.vision_model.")
 
 
-PREFIXES = {
+# Paint-by-Example's, of which StableVITON is made
+LDM_PREFIXES: dict[str, tuple[str, Rule]] = {
     "model.diffusion_model.": ("unet", unet),
-    "control_model.": ("spatial_encoder", unet),
     "first_stage_model.": ("vae", vae),
     "cond_stage_model.": ("image_encoder", clip),
     "proj_out.": ("image_encoder", lambda stem: "proj_out"),
     "learnable_vector": ("image_encoder", lambda stem: "uncond_vector"),
 }
+PREFIXES: dict[str, tuple[str, Rule]] = {**LDM_PREFIXES, "control_model.": ("spatial_encoder", unet)}
