@@ -14,7 +14,6 @@ import torch
 from i2am.evaluation.models import TryOn
 from i2am.imacs import Convention
 from i2am.imacs import convention as by_name
-from i2am.select import listed
 from i2am.tokens import Grid, is_whole, refuse
 
 FILE = "run.json"
@@ -102,7 +101,7 @@ def compare(path: Path, asked: dict[str, Any]) -> None:
     names = sorted(n for n in was.keys() | asked.keys() if was.get(n) != asked.get(n))
     if names:
         differ = [f"{n}: {json.dumps(was.get(n))} there, {json.dumps(asked.get(n))} now" for n in names]
-        refuse("out", "results of the same options", f"{path.parent}, where they differ. " + listed(differ), "Choose another folder.")
+        refuse("out", "results of the same options", f"those of {path.parent}: {'; '.join(differ)}", "Choose another folder.")
 
 
 def write(path: Path, asked: dict[str, Any]) -> None:

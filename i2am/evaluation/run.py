@@ -50,6 +50,7 @@ def evaluate(
     """
     from accelerate import PartialState
 
+    cpu = cpu or not torch.accelerator.is_available()  # else accelerate takes each of several processes on CPUs for the only one
     state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
     out = Path(out)
     built = resolve(model, **(model_options or {}))
