@@ -15,7 +15,7 @@ KILLS ?= 100
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench demo gpu-pack clean
+.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench gate demo gpu-pack clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
@@ -24,7 +24,8 @@ help:
 	@echo "make soak      kill an evaluation KILLS=$(KILLS) times at random moments, and end it"
 	@echo "make fuzz      draw N=$(N) random calls a backend and compare each with float64"
 	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
-	@echo "make bench     time the operator and whole traced runs on this machine against their baselines"
+	@echo "make bench     operator, layers, whole runs, evaluation, growth: against their baselines, on this machine"
+	@echo "make gate      compare counts of operations and instructions with the recorded ones"
 	@echo "make gpu-pack  everything a machine with a GPU is asked to do (OUT=folder)"
 	@echo "make demo      paint a batch with the embedded model, traced, and write a page about it: demo/index.html"
 
@@ -75,8 +76,16 @@ codegen: $(READY) $(OLD_TRITON)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.operators
+	$(BIN)/python -m benchmarks.layer_set
 	$(BIN)/python -m benchmarks.pipelines
+	$(BIN)/python -m benchmarks.evaluation --steps 5 --rounds 2
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.where
 	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.report
+
+gate: $(READY)
+	$(BIN)/python -m benchmarks.gate
 
 gpu-pack:
 	python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack)

@@ -1,0 +1,291 @@
+"""The results page: every recorded row as tables and plots, and the targets beside what was measured.
+
+    python -m benchmarks.report        # writes benchmarks/results/README.md and its plots
+
+A target is met where every row that it speaks of meets it; the page says how many do, and names the best and the worst. Where no
+row speaks of it, as where no GPU has recorded any, it says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import evaluation_report, hook_report, readme, where
+from benchmarks.gate import BOUNDS
+from benchmarks.rows import RESULTS, Row, read, slug
+from benchmarks.table import pipelines
+from benchmarks.world_report import plots
+
+PAGE = RESULTS / "README.md"
+OURS = ("streaming", "triton")
+LABELS = {("ours", "all"): "ours", ("ours", "half"): "ours, conditional half", ("eager", "all"): "eager, two softmaxes",
+          ("four_flash", "all"): "four flash calls"}  # fmt: skip
+COLOURS = {"ours": "#1f5fbf", "ours, conditional half": "#8fb4e8", "eager, two softmaxes": "#d9661f", "four flash calls": "0.65",
+           "release's hooks": "#d9661f"}  # fmt: skip
+RED = math.inf  # wrong numbers have no speed and meet no target
+Rows = dict[str, list[Row]]
+Found = list[tuple[str, float]]  # what a target speaks of: a row's name, and its number
+
+
+class Target(NamedTuple):
+    """What is asked of one kind of rows: a number at most, or at least."""
+
+    asked: str
+    limit: float
+    at_most: bool
+    gpu: bool
+    kind: str
+    of: Callable[[list[Row]], Found]
+
+    def meets(self, value: float) -> bool:
+        return value <= self.limit if self.at_most else value >= self.limit
+
+
+def everything() -> Rows:
+    """The recorded rows, by the benchmark that made them."""
+    both = readme.recorded()
+    others = {name: [row for path in sorted(RESULTS.glob(f"*-{name}.jsonl")) for row in read(path)] for name in ("layer-set", "growth")}
+    return {
+        "operators": [row for row in both if "shape" in row], "pipelines": [row for row in both if "untraced_peak_mb" in row],
+        "evaluation": evaluation_report.recorded(), "hook": hook_report.recorded(), "where": where.recorded(), **others,
+    }  # fmt: skip
+
+
+def calls(rows: list[Row]) -> dict[tuple[str, str, str], Row]:
+    """The last call of each shape, way and batch rows; one name for our backends. A place's usual batch and dtype: its first row's."""
+    timed = [row for row in rows if "ms" in row and (row["batch"], row["dtype"]) == (rows[0]["batch"], rows[0]["dtype"])]
+    return {(row["shape"], "ours" if row["runner"] in OURS else row["runner"], row["rows"]): row for row in timed}
+
+
+def ratios(which: str, size: int | None = None) -> Callable[[list[Row]], Found]:
+    def found(rows: list[Row]) -> Found:
+        ours = [row for row in rows if row["runner"] in OURS and row["rows"] == which and size in (None, row["size"])]
+        last = {(row["shape"], row["batch"], row["dtype"]): row for row in ours if "ms" in row or row.get("red")}
+        return [(f"{shape}, batch {batch}, {dtype}", row.get("ratio", RED)) for (shape, batch, dtype), row in last.items()]
+
+    return found
+
+
+def overheads(rows: list[Row]) -> Found:
+    """At SD1.5's width, the median of the pairs."""
+    last = {row["case"]: row for row in rows if row["section"] == "sd15-full" and row["runner"] == "i2am"}
+    return [(case, row["overhead_percent"]["p50"] if "ms" in row else RED) for case, row in last.items()]
+
+
+def speeds(key: str) -> Callable[[list[Row]], Found]:
+    def found(rows: list[Row]) -> Found:
+        last = {(row["batch"], row["processes"]): row for row in rows if row["runner"] == "ours"}
+        return [(f"batch {batch}, {n} process{'es' * (n > 1)}", row[key]) for (batch, n), row in last.items()]
+
+    return found
+
+
+def operator_memory(rows: list[Row]) -> Found:
+    """Over the peak of attention alone, where the tokens are those of a 64x48 grid."""
+    found = calls(rows)
+    over = {key: row["peak_mb"] - found[key[0], "sdpa", "all"]["peak_mb"] for key, row in found.items() if row["generated"] == 64 * 48}
+    return [(shape, over[shape, "eager", "all"] / mb) for (shape, way, which), mb in over.items()
+            if (way, which) == ("ours", "all") and (shape, "eager", "all") in over]  # fmt: skip
+
+
+def traced_memory(rows: list[Row]) -> Found:
+    """What the release's hooks keep over what a trace keeps, on 64x48 latents."""
+    last = {(row["case"], row["runner"]): row for row in rows if row["section"] == "sd15-full"}
+    return [(case, last[case, "eager_hook"]["extra_mb"] / row["extra_mb"]) for (case, runner), row in last.items()
+            if runner == "i2am" and (case, "eager_hook") in last]  # fmt: skip
+
+
+TARGETS = {
+    "operator, CPU": Target("x SDPA, at most", 1.6, True, False, "operators", ratios("all")),
+    "operator, CPU, conditional half": Target("x SDPA, at most", 1.3, True, False, "operators", ratios("half")),
+    "pipeline, CPU, SD1.5's width": Target("% overhead, at most", 8.0, True, False, "pipelines", overheads),
+    "evaluation, CPU": Target("x the release's way, at least", 4.0, False, False, "evaluation",
+                                                           speeds("ratio_levels")),
+    "evaluation, CPU, one level": Target("x the release's way, at least", 4.0, False, False, "evaluation", speeds("ratio")),
+    "extra memory, operator at 64x48": Target("x smaller than eager, at least", 50.0, False, False, "operators", operator_memory),
+    "extra memory, pipeline at 64x48": Target("x smaller than the hooks, at least", 50.0, False, False, "pipelines", traced_memory),
+    "operator, GPU, head size 64": Target("x SDPA, at most", 1.7, True, True, "operators", ratios("all", 64)),
+    "operator, GPU, head size 64, conditional half": Target("x SDPA, at most", 1.35, True, True, "operators", ratios("half", 64)),
+    "pipeline, GPU, SD1.5's width": Target("% overhead, at most", 3.0, True, True, "pipelines", overheads),
+    "evaluation, GPU": Target("x the release's way, at least", 20.0, False, True, "evaluation", speeds("ratio_levels")),
+}  # fmt: skip
+
+
+def device(row: Row) -> str:
+    return row["environment"]["device"]
+
+
+def on(rows: list[Row], gpu: bool) -> dict[str, list[Row]]:
+    """The rows of each device of a kind."""
+    here = [row for row in rows if (row["environment"]["capability"] is not None) == gpu]
+    return {name: [row for row in here if device(row) == name] for name in dict.fromkeys(map(device, here))}
+
+
+def targets(rows: Rows) -> str:
+    lines = ["| target | asked | on | best row | worst row | met by |", "|---" * 6 + "|"]
+    for name, target in TARGETS.items():
+        asked = f"{target.limit:g} {target.asked}"
+        found = {machine: of for machine, here in on(rows[target.kind], target.gpu).items() if (of := target.of(here))}
+        for machine, of in found.items():
+            ordered = sorted(of, key=lambda one: one[1], reverse=not target.at_most)
+            best, worst = (f"{value:.3g} ({which})" for which, value in (ordered[0], ordered[-1]))
+            held = sum(target.meets(value) for _, value in of)
+            state = "met" if held == len(of) else "**missed**"
+            lines.append(f"| {name} | {asked} | {machine} | {best} | {worst} | {state}: {held} of {len(of)} |")
+        if not found:
+            lines.append(f"| {name} | {asked} | | | | no row yet |")
+    return "\n".join(lines)
+
+
+def bounds() -> str:
+    lines = ["| counts of | call | bounds |", "|---|---|---|"]
+    for key, counts in json.loads(BOUNDS.read_text()).items():
+        for call, found in counts.items():
+            lines.append(f"| {key} | {call} | " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in found.items()) + " |")
+    return "\n".join(lines)
+
+
+def pictures(rows: Rows) -> dict[str, Callable[[], Any]]:
+    """The plots of the page by file name, each a figure when it is called."""
+    made: dict[str, Callable[[], Any]] = {}
+    drawn = {"operators": draw_operators, "pipelines": draw_pipelines, "evaluation": draw_evaluation}
+    for kind, draw in drawn.items():
+        for gpu in (False, True):
+            for name, here in on(rows[kind], gpu).items():
+                made[f"{kind}-{slug(name)}.png"] = partial(draw, here, gpu)
+    return made
+
+
+def line_at(axis: Any, value: float, text: str, colour: str = "#b02020") -> None:
+    axis.axhline(value, color=colour, linestyle="--", linewidth=1, label=text)
+
+
+def bars(axis: Any, names: Sequence[str], series: dict[str, list[Row | None]], value: Callable[[Row], float]) -> list[list[float]]:
+    """Groups of bars, a group a name, none where a row is missing; where each series' bars stand."""
+    width, at = 0.8 / max(1, len(series)), []
+    for i, (label, of) in enumerate(series.items()):
+        at.append([n + (i - len(series) / 2 + 0.5) * width for n in range(len(names))])
+        here = [(x, value(row)) for x, row in zip(at[-1], of) if row is not None]
+        axis.bar([x for x, _ in here], [height for _, height in here], width, label=label, color=COLOURS[label])
+    axis.set_xticks(range(len(names)), names)
+    axis.grid(alpha=0.3, axis="y")
+    axis.set_axisbelow(True)
+    return at
+
+
+def draw_operators(rows: list[Row], gpu: bool) -> Any:
+    figure, axis = plots().subplots(figsize=(10, 4), layout="constrained")
+    found = calls(rows)
+    shapes = list(dict.fromkeys(shape for shape, *_ in found))
+    series = {label: [found.get((shape, *way)) for shape in shapes] for way, label in LABELS.items()}
+    first = found[shapes[0], "sdpa", "all"]
+    names = [f"{row['generated']} x {row['reference']}\n{row['heads']} heads of {row['size']}" for row in
+             (found[shape, "sdpa", "all"] for shape in shapes)]  # fmt: skip
+    bars(axis, names, series, lambda row: row["ratio"])
+    axis.axhline(1, color="0.4", linewidth=1)
+    whole = "operator, GPU, head size 64" if gpu else "operator, CPU"
+    for name, text in ((whole, "ours"), (f"{whole}, conditional half", "ours, conditional half")):
+        line_at(axis, TARGETS[name].limit, f"target of {text}", COLOURS[text])
+    axis.legend(frameon=False, fontsize=8, ncols=2)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.set(ylabel="time / attention without maps")
+    axis.set_title(f"one call with both maps, batch {first['batch']}, {first['dtype']}: {device(first)}", fontsize=10)
+    return figure
+
+
+def draw_pipelines(rows: list[Row], gpu: bool) -> Any:
+    last = {(row["section"], row["case"], row["runner"]): row for row in rows if "ms" in row}
+    sections = list(dict.fromkeys(section for section, *_ in last))
+    figure, axes = plots().subplots(1, len(sections), figsize=(5 * len(sections), 3.8), layout="constrained", squeeze=False)
+    for axis, section in zip(axes[0], sections):
+        cases = list(dict.fromkeys(case for section_, case, _ in last if section_ == section))
+        series = {label: [last.get((section, case, runner)) for case in cases]
+                  for label, runner in (("ours", "i2am"), ("release's hooks", "eager_hook"))}  # fmt: skip
+        for of, xs in zip(series.values(), bars(axis, cases, series, lambda row: row["overhead_percent"]["p50"])):
+            for x, row in zip(xs, of):
+                if row is not None:
+                    axis.vlines(x, row["overhead_percent"]["p20"], row["overhead_percent"]["p80"], color="0.15", linewidth=1)
+        if section == "sd15-full":
+            line_at(axis, TARGETS[f"pipeline, {'GPU' if gpu else 'CPU'}, SD1.5's width"].limit, "target")
+        axis.legend(frameon=False, fontsize=8)
+        axis.axhline(0, color="0.4", linewidth=1)
+        axis.tick_params(axis="x", labelsize=8)
+        axis.set_title(f"{section}: {device(rows[0])}", fontsize=10)
+    axes[0, 0].set_ylabel("overhead of a trace, %\np20, p50, p80 of the pairs")
+    return figure
+
+
+def draw_evaluation(rows: list[Row], gpu: bool) -> Any:
+    figure, axis = plots().subplots(figsize=(7, 4), layout="constrained")
+    ways = {"bare": ("painting alone", "0.6"), "ours": ("ours: two directions, all levels, scores", COLOURS["ours"])}
+    for runner, processes in dict.fromkeys((row["runner"], row["processes"]) for row in rows if row["runner"] in ways):
+        label, colour = ways[runner]
+        of = {row["batch"]: row["images_per_second"] for row in rows if (row["runner"], row["processes"]) == (runner, processes)}
+        more = {"label": label, "marker": "o"} if processes == 1 else {"label": f"{label}, {processes} processes", "marker": "^"}
+        axis.plot(list(of), list(of.values()), color=colour, **more)
+    slow = next(row["images_per_second"] for row in reversed(rows) if row["runner"] == "release")
+    times = TARGETS[f"evaluation, {'GPU' if gpu else 'CPU'}"].limit
+    line_at(axis, slow, "the release's way: one image, one level, a run for each direction", COLOURS["release's hooks"])
+    line_at(axis, times * slow, f"target: {times:g} times that")
+    batches = sorted({row["batch"] for row in rows})
+    axis.set_xscale("log", base=2)
+    axis.set_xticks(batches, batches)
+    axis.set_ylim(0, 1.5 * max(row["images_per_second"] for row in rows))  # room for the legend
+    axis.set(xlabel="batch", ylabel="images a second")
+    axis.set_title(f"a test set scored: {device(rows[0])}", fontsize=10)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def page(rows: Rows) -> str:
+    """The page that the rows make."""
+    drawn = list(pictures(rows))
+
+    def section(title: str, kind: str, text: Callable[[list[Row]], str]) -> list[str]:
+        found = [f"## {title}", text(rows[kind]) if rows[kind] else "No row yet."]
+        return [*found, *(f"![{title}]({name})" for name in drawn if name.startswith(f"{kind}-"))]
+
+    parts = [
+        "# What was measured",
+        "Made from the rows in this folder by `python -m benchmarks.report`. Losing rows stay. The small world's numbers are in "
+        "[small-world.md](small-world.md), what the compiler makes of the kernels in [codegen.md](codegen.md).",
+        "## Targets", targets(rows),
+        *section("The operator", "operators", readme.summary),
+        *section("The layers of one step", "layer-set", lambda of: import_module("benchmarks.layer_set").summary(of)),
+        *section("Whole denoising runs", "pipelines", pipelines),
+        *section("A test set", "evaluation", evaluation_report.summary),
+        *section("The release's hook and its drop-in", "hook", hook_report.summary),
+        *section("How it grows", "growth", lambda of: import_module("benchmarks.growth").summary(of)),
+        *(f"![How it grows]({path.name})" for path in sorted(RESULTS.glob("*-growth.png")) if rows["growth"]),
+        *section("Where the time goes", "where", where.summary),
+        "## The gate",
+        "Counts that `python -m benchmarks.gate` holds within 10%, so that a slow-down shows on a noisy machine. The kernels' SASS has "
+        "its bounds in [tests/test_codegen.py](../../tests/test_codegen.py).",
+        bounds() if BOUNDS.exists() else "No bounds yet.",
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def write(rows: Rows, folder: Path) -> None:
+    for name, draw in pictures(rows).items():
+        figure = draw()
+        figure.savefig(folder / name, dpi=110)
+        plots().close(figure)
+    (folder / PAGE.name).write_text(page(rows))
+
+
+def main() -> None:
+    rows = everything()
+    write(rows, RESULTS)
+    print(f"wrote {PAGE.name} and {len(pictures(rows))} plots from {sum(map(len, rows.values()))} rows")
+
+
+if __name__ == "__main__":
+    main()
