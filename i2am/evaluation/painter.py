@@ -136,7 +136,8 @@ class Painter:
             if self.options.maps:
                 folder = self.out / "maps"
                 folder.mkdir(exist_ok=True)
-                maps[i].save(folder / f"{stem}.safetensors")
+                garments = {reference: [picture(batch["garment"][i])] for reference in maps.references}
+                maps[i].with_pictures([picture(images[i])], garments).save(folder / f"{stem}.safetensors")
 
 
 def numbers(score: Tensor) -> list[float | None]:
