@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import RESULTS, Row, read
+from benchmarks.rows import Row
 from benchmarks.table import commit, place
-
-
-def recorded() -> list[Row]:
-    return [row for path in sorted(RESULTS.glob("*-evaluation.jsonl")) for row in read(path)]
 
 
 def summary(rows: list[Row]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.rows import RESULTS, Row, read
+from benchmarks.rows import Row
 from benchmarks.table import commit, place
 
 WAYS = {
@@ -10,10 +10,6 @@ WAYS = {
     "drop_in": "ours: both directions, every level and layer",
     "same_layers": "ours, the same layers alone",
 }
-
-
-def recorded() -> list[Row]:
-    return [row for path in sorted(RESULTS.glob("*-release-hook.jsonl")) for row in read(path)]
 
 
 def summary(rows: list[Row]) -> str:

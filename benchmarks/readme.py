@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.evaluation_report import recorded as evaluations
 from benchmarks.evaluation_report import summary as evaluation
-from benchmarks.hook_report import recorded as hooks
 from benchmarks.hook_report import summary as hook
 from benchmarks.rows import RESULTS, SMALL_WORLD, Row, read
+from benchmarks.rows import recorded as rows_of
 from benchmarks.table import commit, pipelines, place
 from benchmarks.world_report import summary as small_world
 
@@ -70,8 +69,8 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
 TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: operators -->": summary,
     "<!-- table: pipelines -->": pipelines,
-    "<!-- table: evaluation -->": lambda _: evaluation(evaluations()),
-    "<!-- table: release hook -->": lambda _: hook(hooks()),
+    "<!-- table: evaluation -->": lambda _: evaluation(rows_of("evaluation")),
+    "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
 }
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import evaluation_report, hook_report, readme, where
 from benchmarks.gate import BOUNDS
-from benchmarks.rows import RESULTS, Row, read, slug
+from benchmarks.rows import RESULTS, Row, recorded, slug
 from benchmarks.table import pipelines
 from benchmarks.world_report import plots
 
@@ -50,10 +50,9 @@ class Target(NamedTuple):
 def everything() -> Rows:
     """The recorded rows, by the benchmark that made them."""
     both = readme.recorded()
-    others = {name: [row for path in sorted(RESULTS.glob(f"*-{name}.jsonl")) for row in read(path)] for name in ("layer-set", "growth")}
     return {
         "operators": [row for row in both if "shape" in row], "pipelines": [row for row in both if "untraced_peak_mb" in row],
-        "evaluation": evaluation_report.recorded(), "hook": hook_report.recorded(), "where": where.recorded(), **others,
+        **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth")}, "hook": recorded("release-hook"),
     }  # fmt: skip
 
 

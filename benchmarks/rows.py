@@ -84,6 +84,11 @@ class Writer:
         self.file.close()
 
 
+def recorded(kind: str) -> list[Row]:
+    """Every device's rows of one benchmark, results/<device>-<kind>.jsonl."""
+    return [row for path in sorted(RESULTS.glob(f"*-{kind}.jsonl")) for row in read(path)]
+
+
 def read(path: Path) -> list[Row]:
     """The rows of a file. A last line that was cut off in the middle is left out; anything else that is no row is an error."""
     lines = path.read_text().split("\n")

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks import pipelines, truth
 from benchmarks.measure import Run, cpu_ms, interleaved
 from benchmarks.operators import RUNNERS
-from benchmarks.rows import RESULTS, Row, Writer, environment, percentiles, read, slug
+from benchmarks.rows import RESULTS, Row, Writer, environment, percentiles, slug
 from benchmarks.shapes import CPU_BATCH, SHAPES, Shape, arguments
 from benchmarks.table import commit, place
 from i2am_kernels.streaming import streaming
@@ -167,10 +167,6 @@ def pipeline(section: str, case: str, model: pipelines.Model, steps: int, trace:
         "profiled_ms": whole, "ours_ms": ours, "ours_calls": int(calls), "others_ms": {name: others[name] for name in named},
         "rest_ms": rest, "python_ms": max(0.0, whole - ours - sum(others.values())),
     }  # fmt: skip
-
-
-def recorded() -> list[Row]:
-    return [row for path in sorted(RESULTS.glob("*-where.jsonl")) for row in read(path)]
 
 
 def summary(rows: list[Row]) -> str:

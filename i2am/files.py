@@ -7,6 +7,7 @@ Tensors are named "<place of the layer in the metadata>.<r2g | g2r | specific | 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,13 +76,18 @@ def save(maps: AttributionMaps, path: str | Path) -> Path:
         "versions": versions(),
         **({"pictures": shown} if pictures else {}),
     }  # fmt: skip
+    replaced(path, lambda part: save_file({**tensors, **pictures}, part, metadata={"i2am": json.dumps(about)}))
+    return path
+
+
+def replaced(path: Path, write: Callable[[Path], Any]) -> None:
+    """The file appears whole or not at all: `write` gets another name, beside it."""
     part = path.with_name(path.name + ".part")
     try:
-        save_file({**tensors, **pictures}, part, metadata={"i2am": json.dumps(about)})
+        write(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return path
 
 
 def load(path: str | Path) -> AttributionMaps:

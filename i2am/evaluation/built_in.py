@@ -34,6 +34,8 @@ def paint_by_example(path: str | None = None, dtype: str = "float32", size: str 
     import diffusers
     from transformers import CLIPImageProcessor
 
+    from i2am.models.paint_by_example import PaintByExampleImageEncoder
+
     if path is None:
         refuse(
             "paint-by-example", "the folder or hub name of its weights", "none", "Write paint-by-example:Fantasy-Studio/Paint-by-Example."
@@ -42,7 +44,7 @@ def paint_by_example(path: str | None = None, dtype: str = "float32", size: str 
     kinds: dict[str, Any] = {
         "vae": diffusers.AutoencoderKL,
         "unet": diffusers.UNet2DConditionModel,
-        "image_encoder": paint_by_example_encoder(),
+        "image_encoder": PaintByExampleImageEncoder,
     }
     models = {name: loaded(kind, path, dtype, subfolder=name) for name, kind in kinds.items()}
     stepper = diffusers.DDIMScheduler.load_config(path, subfolder="scheduler")["_class_name"]
@@ -134,15 +136,6 @@ def stableviton(path: str | None = None, dtype: str = "float32", size: str = "51
 def ready(images: Any, embeds: list[Tensor], *_: Any) -> list[Tensor]:
     """In the place of a pipeline's preparation of adapters' images."""
     return embeds
-
-
-def paint_by_example_encoder() -> Any:
-    """Its class, wherever this version of diffusers has it."""
-    try:
-        from diffusers.pipelines.deprecated.paint_by_example import PaintByExampleImageEncoder
-    except ImportError:
-        from diffusers.pipelines.paint_by_example import PaintByExampleImageEncoder
-    return PaintByExampleImageEncoder
 
 
 def loaded(kind: Any, path: str, dtype: str, **options: Any) -> Any:

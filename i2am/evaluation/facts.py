@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from i2am.files import versions
+from i2am.machine import processor
 
 COMBINED = (("images", sum), ("seconds", max), ("seconds", sum), ("scoring", sum))
 PACKAGES = ("transformers", "accelerate", "torchmetrics", "numpy", "scipy", "pillow")
@@ -40,16 +40,7 @@ def installed(package: str) -> str | None:
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """The machine, as far as it says."""
-    found: dict[str, Any] = {"device": str(device), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "cpu": cpu()}
+    found: dict[str, Any] = {"device": str(device), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "cpu": processor()}
     if device.type == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return found
-
-
-def cpu() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from i2am.evaluation.models import TryOn
+from i2am.files import replaced
 from i2am.imacs import Convention
 from i2am.imacs import convention as by_name
 from i2am.tokens import Grid, is_whole, refuse
@@ -105,8 +106,11 @@ def compare(path: Path, asked: dict[str, Any]) -> None:
 
 
 def write(path: Path, asked: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps({"options": asked}, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    text = json.dumps({"options": asked}, indent=1, allow_nan=False) + "\n"
+
+    def synced(part: Path) -> None:
+        part.write_text(text, encoding="utf-8")
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+
+    replaced(path, synced)

@@ -21,6 +21,7 @@ import i2am
 from i2am.evaluation.models import Batch, TryOn
 from i2am.evaluation.options import Options
 from i2am.evaluation.shards import Row
+from i2am.files import replaced
 from i2am.imacs import Convention, scores
 from i2am.maps import AttributionMaps
 from i2am.select import Layers
@@ -127,6 +128,8 @@ class Painter:
 
     def keep(self, images: Tensor, maps: AttributionMaps, batch: Batch) -> None:
         """Each pair's files; they are on disk, whole, before the pair counts as done."""
+        for folder in ("looks", *(["images"] if self.options.images else []), *(["maps"] if self.options.maps else [])):
+            (self.out / folder).mkdir(exist_ok=True)
         looks = strips(images, maps, batch, self.convention, self.options.layers)
         for i, name in enumerate(batch["name"]):
             stem = Path(name).stem
@@ -134,10 +137,8 @@ class Painter:
             if self.options.images:
                 replaced(self.out / "images" / f"{stem}.png", partial(picture(images[i]).save, format="PNG", compress_level=1))
             if self.options.maps:
-                folder = self.out / "maps"
-                folder.mkdir(exist_ok=True)
                 garments = {reference: [picture(batch["garment"][i])] for reference in maps.references}
-                maps[i].with_pictures([picture(images[i])], garments).save(folder / f"{stem}.safetensors")
+                maps[i].with_pictures([picture(images[i])], garments).save(self.out / "maps" / f"{stem}.safetensors")
 
 
 def numbers(score: Tensor) -> list[float | None]:
@@ -182,17 +183,6 @@ def opened(path: Path) -> Tensor:
 
     with Image.open(path) as found:
         return torch.from_numpy(np.array(found.convert("RGB"))).permute(2, 0, 1) / 255
-
-
-def replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    """The file appears whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from i2am.evaluation.report_page import page
+from i2am.files import replaced
 
 Rows = Sequence[Mapping[str, Any]]
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
@@ -39,7 +41,8 @@ def write(out: Path, rows: Rows, facts: Mapping[str, Any]) -> Path:
         "report.json": json.dumps(found, indent=2, allow_nan=False) + "\n",
         "report.html": page(found, rows, columns, out / "looks"),
     }.items():
-        replace(out / name, text)
+        data = text.encode("utf-8", "backslashreplace")  # a file's name need not be Unicode
+        replaced(out / name, partial(Path.write_bytes, data=data))
     return out / "report.html"
 
 
@@ -105,12 +108,3 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     return plain(value.item()) if hasattr(value, "item") else str(value)
-
-
-def replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file's name need not be Unicode
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

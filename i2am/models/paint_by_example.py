@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, PaintByExamplePipeline, UNet2DConditionModel
+from diffusers import PaintByExamplePipeline, UNet2DConditionModel
 from transformers import CLIPImageProcessor, CLIPVisionConfig
 
-from i2am.evaluation.built_in import paint_by_example_encoder
+try:  # wherever this version of diffusers has it
+    from diffusers.pipelines.deprecated.paint_by_example import PaintByExampleImageEncoder
+except ImportError:
+    from diffusers.pipelines.paint_by_example import PaintByExampleImageEncoder
+
 from i2am.models.stableviton.convert import fill, opened
 from i2am.models.stableviton.names import LDM_LEFT_OUT, LDM_PREFIXES, Rule, clip
-from i2am.models.stableviton.release import scheduler
+from i2am.models.stableviton.release import autoencoder, scheduler
 from i2am.tokens import refuse
 
 AVERAGES = {"averages of the weights, which the release does not paint with": r"model_ema\.(decay|num_updates|diffusion_model\w+)"}
@@ -58,14 +62,8 @@ def parts(width: int = 320, tokens: int = 768, vae_width: int = 128, hidden: int
             block_out_channels=(width, 2 * width, 4 * width, 4 * width),
             cross_attention_dim=tokens,
         ),
-        "image_encoder": paint_by_example_encoder()(vision),
-        "vae": AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(vae_width, 2 * vae_width, 4 * vae_width, 4 * vae_width),
-            layers_per_block=2,
-            sample_size=512,
-        ),
+        "image_encoder": PaintByExampleImageEncoder(vision),
+        "vae": autoencoder(vae_width),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.files import load, versions, versions_in
+from i2am.files import load, replaced, versions, versions_in
 from i2am.maps import AttributionMaps
 from i2am.shown import Pictures
 from i2am.tokens import refuse
@@ -65,12 +65,7 @@ def view(
     if images is not None or references is not None:
         maps = maps.with_pictures(images, references)
     text = made(maps, title or maps.about.get("model") or "Attribution maps", max_megabytes, made_with)
-    part = out.with_name(out.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    replaced(out, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
     if open_browser:
         webbrowser.open(out.resolve().as_uri())
     return out

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from i2am.files import versions
+from i2am.files import replaced, versions
+from i2am.machine import processor
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
 from i2am.models.small.pipeline import SmallTryOnPipeline
 from i2am.models.small.schedule import STEPS, alphas_cumprod, scheduler
@@ -164,8 +164,7 @@ def keep(model: Model, folder: Path, options: Options) -> None:
 def save_state(out: Path, options: Options, step: int, seconds: float, losses: list[float], *parts: Any) -> None:
     """Everything that going on needs; the file appears whole or not at all."""
     state = {"options": asdict(options), "step": step, "seconds": seconds, "losses": losses, "parts": [p.state_dict() for p in parts]}
-    torch.save(state, out / (STATE + ".part"))
-    (out / (STATE + ".part")).replace(out / STATE)
+    replaced(out / STATE, lambda part: torch.save(state, part))
 
 
 def resumed(out: Path, options: Options, *parts: Any) -> tuple[int, float, list[float]]:
@@ -221,11 +220,3 @@ def finish(model: Model, out: Path, options: Options, losses: list[float], secon
     (folder / "training.json").write_text(json.dumps(about, indent=2) + "\n")
     print(f"{about['pairs']:,} pairs in {about['hours']} h on {machine}: {folder}")
     return folder
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

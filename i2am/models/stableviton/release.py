@@ -24,16 +24,21 @@ def parts(
         "unet": stableviton_unet(channels, tokens=tokens, grid=grid),
         "spatial_encoder": SpatialEncoder(block_out_channels=channels[:3], tokens=tokens),
         "image_encoder": ImageEncoder(tokens=tokens, **(image_encoder or {})),
-        "vae": AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(vae_width, 2 * vae_width, 4 * vae_width, 4 * vae_width),
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=512,
-            scaling_factor=0.18215,
-        ),
+        "vae": autoencoder(vae_width),
     }
+
+
+def autoencoder(width: int = 128) -> AutoencoderKL:
+    """Stable Diffusion's."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(width, 2 * width, 4 * width, 4 * width),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+        scaling_factor=0.18215,
+    )
 
 
 def scheduler() -> PNDMScheduler:
