@@ -8,14 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
-from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from i2am.models.inputs import noise, repeated, tensor_of
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, pictures
 from i2am.models.small.unet import SmallUNet
 from i2am.tokens import Grid, is_whole, refuse
@@ -98,7 +96,7 @@ class SmallTryOnPipeline(DiffusionPipeline):
         inputs = {"image": image, "mask_image": mask_image, "densepose": densepose, "garment": garment}
         ready = {name: self.prepared(one, name, 1 if name == "mask_image" else 3) for name, one in inputs.items()}
         count = max(map(len, ready.values()))
-        person, mask, body, cloth = (self.repeated(tensor, count, name).to(device) for name, tensor in ready.items())
+        person, mask, body, cloth = (repeated(tensor, count, name).to(device) for name, tensor in ready.items())
         mask = (mask > 0.5).float()
         if not mask.flatten(1).any(1).all():
             refuse("mask_image", "white somewhere", "an empty mask", "White is what is painted anew, black is kept.")
@@ -109,7 +107,7 @@ class SmallTryOnPipeline(DiffusionPipeline):
         tokens = self.garment_encoder((cloth * 2 - 1).to(dtype), guided)
         beside = torch.cat([beside, beside]) if guided else beside
 
-        latents = self.noise((count, 3 * PATCH**2, *self.unet.config.sample_size), generator, latents, device)
+        latents = noise((count, 3 * PATCH**2, *self.unet.config.sample_size), generator, latents, device)
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         latents = latents * self.scheduler.init_noise_sigma
         extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
@@ -150,18 +148,6 @@ class SmallTryOnPipeline(DiffusionPipeline):
             got = f"{type(self.scheduler).__name__}, {kind!r}"
             refuse("the scheduler", f"one of noise, with prediction_type in {PREDICTIONS}", got, remedy)
 
-    @staticmethod
-    def noise(shape: tuple[int, ...], generator: Any, latents: Any, device: Any) -> Tensor:
-        """The latents to start from, float32."""
-        if isinstance(generator, (list, tuple)) and len(generator) not in (1, shape[0]):
-            refuse("generator", f"one, or a list of {shape[0]}, one per image", f"{len(generator)} of them", "Give one per image.")
-        if latents is None:
-            return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-        if not isinstance(latents, Tensor) or tuple(latents.shape) != shape:
-            got = tuple(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-            refuse("latents", f"a tensor {shape}", got, "Leave them out to draw them.")
-        return latents.to(device, torch.float32)
-
     def asked(self, clean: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
         """The clean picture as what the scheduler takes: itself, the noise or the velocity."""
         kind = self.scheduler.config.prediction_type
@@ -188,32 +174,3 @@ class SmallTryOnPipeline(DiffusionPipeline):
                 part = torch.nn.functional.interpolate(part, (height, width), mode="bilinear", antialias=True)
             resized.append(part)
         return torch.cat(resized)
-
-    @staticmethod
-    def repeated(tensor: Tensor, count: int, name: str) -> Tensor:
-        if len(tensor) not in (1, count):
-            refuse(name, f"1 or {count}, as many as the others", len(tensor), "Give one picture, or one per image.")
-        return tensor.expand(count, -1, -1, -1)
-
-
-def tensor_of(given: Any, name: str, channels: int) -> Tensor:
-    """[B, channels, h, w] in [0, 1] from a PIL image, an array [h, w, c] or [B, h, w, c], or a tensor [c, h, w] or [B, c, h, w]; masks
-    may leave the channel out."""
-    if isinstance(given, Image.Image):
-        given = np.asarray(given.convert("RGB" if channels == 3 else "L"))
-    if isinstance(given, np.ndarray):
-        array = torch.from_numpy(given.copy())
-        array = array / 255 if array.dtype == torch.uint8 else array
-        bare = array.ndim == 2 or (array.ndim == 3 and channels == 1 and array.shape[-1] != 1)
-        given = (array[..., None] if bare else array).movedim(-1, -3)
-    if not isinstance(given, Tensor):
-        refuse(name, "a PIL image, an array, a tensor, or a list of them", type(given).__name__, "Open a file first: PIL.Image.open(path).")
-    tensor = given[None] if given.ndim == 3 else given
-    if channels == 1 and given.ndim in (2, 3):
-        tensor = given.reshape(-1, 1, *given.shape[-2:])
-    if tensor.ndim != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
-        refuse(name, f"a picture of {channels} channels", tuple(given.shape), "Tensors are [B, channels, height, width].")
-    tensor = tensor.float()
-    if not ((tensor >= 0) & (tensor <= 1)).all():
-        refuse(name, "values between 0 and 1", f"{tensor.min():g} to {tensor.max():g}", "Divide bytes by 255; add 1 and halve -1 ... 1.")
-    return tensor

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, Sch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from i2am.models.small.pipeline import SmallTryOnPipeline, tensor_of
+from i2am.models.inputs import noise, repeated, tensor_of
 from i2am.models.stableviton.encoders import ImageEncoder, SpatialEncoder
 from i2am.models.stableviton.unet import StableVITONUNet
 from i2am.tokens import Grid, is_whole, refuse
@@ -96,11 +96,11 @@ class StableVITONPipeline(DiffusionPipeline):
         inputs = {"image": image, "mask_image": mask_image, "garment": garment, "densepose": densepose, "agnostic": agnostic}
         ready = {name: self.prepared(one, name, size) for name, one in inputs.items() if one is not None}
         count = max(map(len, ready.values()))
-        ready = {name: SmallTryOnPipeline.repeated(one, count, name).to(device) for name, one in ready.items()}
+        ready = {name: repeated(one, count, name).to(device) for name, one in ready.items()}
         person, mask, cloth, body = (ready[name] for name in ("image", "mask_image", "garment", "densepose"))
         bare = ready.get("agnostic", person * (1 - mask) + HALF * mask)
         shape = (count, self.vae.config.latent_channels, size[0] // self.factor, size[1] // self.factor)
-        noise = SmallTryOnPipeline.noise(shape, generator, latents, device)
+        start = noise(shape, generator, latents, device)
 
         self._guidance_scale = guidance_scale
         guided = self.do_classifier_free_guidance
@@ -113,8 +113,8 @@ class StableVITONPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         if start_from_image:
             last = self.scheduler.alphas_cumprod[-1].to(device)
-            noise = last.sqrt() * self.encoded(person) + (1 - last).sqrt() * noise
-        latents = noise * self.scheduler.init_noise_sigma
+            start = last.sqrt() * self.encoded(person) + (1 - last).sqrt() * start
+        latents = start * self.scheduler.init_noise_sigma
         extra = {"generator": generator} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
         with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
             for i, timestep in enumerate(self.scheduler.timesteps):
