@@ -60,22 +60,21 @@ class Work:
 
 
 class Counted(TorchDispatchMode):
-    """Counts and times every ATen operation of a call on so many generated tokens, by part."""
+    """Counts and times every ATen operation of a call, by part."""
 
-    def __init__(self, generated: int):
+    def __init__(self) -> None:
         super().__init__()
-        self.generated = generated
         self.parts = {part: Work() for part in PARTS}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         begin = time.perf_counter()
         out = func(*args, **(kwargs or {}))
         seconds = time.perf_counter() - begin
-        part, exponentials, multiply_adds = self.kind(func._schema.name.removeprefix("aten::").rstrip("_"), args)
+        part, exponentials, multiply_adds = self.kind(func._schema.name.removeprefix("aten::").rstrip("_"), args, kwargs or {})
         self.parts[part] += Work(1, exponentials, multiply_adds, written(func, out), seconds)
         return out
 
-    def kind(self, name: str, args: Sequence[Any]) -> tuple[str, int, int]:
+    def kind(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> tuple[str, int, int]:
         """The part that an operation belongs to, its exponentials and its multiply-adds."""
         if name == LIBRARY:
             query, key, value = args[:3]
@@ -83,9 +82,9 @@ class Counted(TorchDispatchMode):
             return "library attention", scores, scores * (query.shape[3] + value.shape[3])
         if name in ("bmm", "baddbmm"):
             left, right = args[-2:]
-            thin = name == "baddbmm" or (left.shape[1] <= 2 and left.shape[2] == self.generated)  # over the queries: G2R, column sums
+            thin = left.shape[1] <= 2 and options.get("beta") != 0  # G2R and the column sums, or R2G; scores begin anew
             return "map products" if thin else "products", 0, left.numel() * right.shape[2]
-        if name in ("exp2", "exp"):
+        if name in ("exp2", "exp", "softmax", "_softmax"):
             return "exponentials", args[0].numel(), 0
         return ("reductions" if name in REDUCTIONS else "the rest"), 0, 0
 
@@ -100,7 +99,7 @@ def written(func: Any, out: Any) -> int:
 def counted(given: dict[str, Any]) -> dict[str, Work]:
     """The parts of one call behind the door."""
     call = truth.call_of(given)
-    with torch.no_grad(), Counted(call.query.shape[2]) as mode:
+    with torch.no_grad(), Counted() as mode:
         streaming(call)
     return mode.parts
 

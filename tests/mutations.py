@@ -36,15 +36,16 @@ def narrow(forward: str) -> str:
 NONE = [Fault("", backend, "op.py", "", "") for backend in ("streaming", "triton")]
 SWAP = "call.r2g, call.g2r,", "call.g2r[:, :, 0], call.r2g[:, :, None],"
 S, Q, T = "streaming.py", "sweeps/queries.py", "triton_backend.py"
+PRODUCT = "product(keys, shifted, scratch)"
 STREAMING = [
-    Fault("drop the last key", "streaming", S, "min(start + block, r1 - r0))", "min(start + block, r1 - r0 - 1))"),
+    Fault("drop the last key", "streaming", S, PRODUCT, f"{PRODUCT}.index_fill_(1, torch.tensor([-1]), -1e9)"),
     Fault("forget the scale", "streaming", S, "call.scale * LOG2E", "1.0 * LOG2E"),
-    Fault("skip the tail block", "streaming", S, "range(0, r1 - r0, block)", "range(0, r1 - r0 - block + 1, block)"),
-    Fault("ignore rows", "streaming", S, "slice(*call.rows)\n    key =", "slice(0, call.canvas[0])\n    key ="),
-    Fault("ignore the mask", "streaming", S, "    if call.mask is None:", "    if True:"),
-    Fault("leave out the column sums", "streaming", S, "(weight / total)", "(weight * total.sign())"),
-    Fault("trust a faint column", "streaming", S, "return bool((low if", "return False and bool((low if"),
-    Fault("overwrite G2R", "streaming", S, "[..., columns] += totals", "[..., columns] = totals"),
+    Fault("skip the tail block", "streaming", S, PRODUCT, f"{PRODUCT} - 1e9 * (start + block >= reference)"),
+    Fault("ignore rows", "streaming", S, "slice(*self.call.rows)\n        key,", "slice(0, self.call.canvas[0])\n        key,"),
+    Fault("ignore the mask", "streaming", S, "torch.float32, unit)", "torch.float32, unit).zero_()"),
+    Fault("leave out the column sums", "streaming", S, "tile.shape[1]] / total)", "tile.shape[1]] * total.sign())"),
+    Fault("trust a faint column", "streaming", S, "not self.on_cpu or self.lost(", "not self.on_cpu and self.lost("),
+    Fault("overwrite G2R", "streaming", S, "call.g2r[part] += totals", "call.g2r[part] = totals"),
     Fault("swap the maps", "streaming", "op.py", *SWAP),
     Fault("1/R instead of 1/G", "streaming", "call.py", "1.0 / generated, dtype", "1.0 / self.canvas[3], dtype"),
     Fault("normalise over the reference only", "streaming", S, "out, lse = forward(call)", narrow("forward")),

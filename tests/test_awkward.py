@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import FUSED, ROUTES, STREAMING, Case, check, compare, make, run, truth
 
-from i2am_kernels import bi_attention
+from i2am_kernels import bi_attention, streaming
 
 B, H, G, R = 2, 2, 33, 40  # two tiles a side under the interpreter, the last of them partial
 LOWEST = torch.finfo(torch.float32).min
@@ -242,3 +242,18 @@ def test_maps_of_a_masked_call_add_to_what_was_there(backend):
     buffers = {name: buffer + 2 for name, buffer in case.buffers().items()}
     bi_attention(case.query, case.key, case.value, **buffers, **case.options, backend=backend)
     assert all(buffer.eq(2).all() for buffer in buffers.values())
+
+
+@pytest.mark.parametrize("tokens", [(63, 40), (300, 16), (40, 300)])
+@pytest.mark.parametrize("route", STREAMING)
+def test_no_denormal_number_is_worked_on(route, tokens, monkeypatch):
+    """They are ten times slower; heads of a batch differ, so that some parts are taken for harmless ones at first."""
+    added = streaming.Maps.add
+
+    def add(self, tile, start):
+        assert not ((tile > 0) & (tile < torch.finfo(torch.float32).tiny)).any()
+        added(self, tile, start)
+
+    monkeypatch.setattr(streaming.Maps, "add", add)
+    for amplitude in (1, 10, 30, 100):
+        check(make(batch=2, heads=4, tokens=tokens, amplitude=amplitude, names=2), route)
