@@ -8,6 +8,10 @@ OLD_TRITON := .triton-3.6
 OLD_DIFFUSERS := .diffusers-0.31 .diffusers-0.35
 PINS_0.31 := diffusers==0.31.0 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.26.5 peft==0.13.2 accelerate==1.1.1
 PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.17.1 accelerate==1.10.1
+# other tracers of attention, each without its dependencies: they run with the libraries in .venv
+PEERS := .peer-daam .peer-attention-map-diffusers
+PIN_daam := daam==0.2.0
+PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
 ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py tests/test_stableviton.py tests/test_stableviton_convert.py tests/test_built_in.py
 N ?= 1000
 KILLS ?= 100
@@ -15,7 +19,7 @@ KILLS ?= 100
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench gate demo gpu-pack clean
+.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench bench-peers gate demo gpu-pack clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
@@ -25,6 +29,7 @@ help:
 	@echo "make fuzz      draw N=$(N) random calls a backend and compare each with float64"
 	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
 	@echo "make bench     operator, layers, whole runs, evaluation, growth: against their baselines, on this machine"
+	@echo "make bench-peers  DAAM and attention-map-diffusers beside i2am, on this machine"
 	@echo "make gate      compare counts of operations and instructions with the recorded ones"
 	@echo "make gpu-pack  everything a machine with a GPU is asked to do (OUT=folder)"
 	@echo "make demo      paint a batch with the embedded model, traced, and write a page about it: demo/index.html"
@@ -84,6 +89,13 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.readme
 	$(BIN)/python -m benchmarks.report
 
+.peer-%: | $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PIN_$*)
+
+bench-peers: $(READY) $(PEERS)
+	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers daam
+	PYTHONPATH=.peer-attention-map-diffusers $(BIN)/python -m benchmarks.peers attention-map-diffusers
+
 gate: $(READY)
 	$(BIN)/python -m benchmarks.gate
 
@@ -94,4 +106,4 @@ demo: $(READY)
 	$(BIN)/python -m i2am demo --out demo
 
 clean:
-	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) $(PEERS) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

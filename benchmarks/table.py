@@ -97,8 +97,10 @@ def pipeline(row: Row, hooks: Row | None) -> str:
     release = ""
     if hooks is not None and "ms" in hooks:
         release = f"{hooks['overhead_percent']['p50']:.0f}, {hooks['extra_mb']:.1f}, {hooks['error_of']['unified']:.0e}"
+    batch, guided = row.get("batch", 1), row.get("guided", True)
+    case = ", ".join([row["case"], *[f"{batch} images"] * (batch > 1), *["not guided"] * (not guided)])  # beside what the line above says
     names, worst = f"{', '.join(row['maps'])} of {row['layers']}", max(row["error_of"].values())
-    return f"| {row['section']} | {row['case']} | {names} | {time} | {percent} | {row['extra_mb']:.1f} | {worst:.0e} | {release} |"
+    return f"| {row['section']} | {case} | {names} | {time} | {percent} | {row['extra_mb']:.1f} | {worst:.0e} | {release} |"
 
 
 def main(words: Sequence[str] | None = None) -> int:
