@@ -24,7 +24,7 @@ NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two so
 
 def recorded() -> list[Row]:
     """The rows of the operator's benchmark and of the pipelines'."""
-    others = (*RESULTS.glob("*-evaluation.jsonl"), *RESULTS.glob("*-release-hook.jsonl"))
+    others = [path for kind in ("evaluation", "release-hook", "peers") for path in RESULTS.glob(f"*-{kind}.jsonl")]
     rows = [row for path in sorted(set(RESULTS.glob("*.jsonl")) - set(others)) for row in read(path) if "runner" in row]
     return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
 

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import evaluation_report, hook_report, readme, where
+from benchmarks import evaluation_report, hook_report, peers_report, readme, where
 from benchmarks.gate import BOUNDS
 from benchmarks.rows import RESULTS, Row, recorded, slug
 from benchmarks.table import pipelines
@@ -52,7 +52,7 @@ def everything() -> Rows:
     both = readme.recorded()
     return {
         "operators": [row for row in both if "shape" in row], "pipelines": [row for row in both if "untraced_peak_mb" in row],
-        **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth")}, "hook": recorded("release-hook"),
+        **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth", "peers")}, "hook": recorded("release-hook"),
     }  # fmt: skip
 
 
@@ -200,22 +200,26 @@ def draw_operators(rows: list[Row], gpu: bool) -> Any:
 
 def draw_pipelines(rows: list[Row], gpu: bool) -> Any:
     last = {(row["section"], row["case"], row["runner"]): row for row in rows if "ms" in row}
-    sections = list(dict.fromkeys(section for section, *_ in last))
-    figure, axes = plots().subplots(1, len(sections), figsize=(5 * len(sections), 3.8), layout="constrained", squeeze=False)
-    for axis, section in zip(axes[0], sections):
-        cases = list(dict.fromkeys(case for section_, case, _ in last if section_ == section))
-        series = {label: [last.get((section, case, runner)) for case in cases]
-                  for label, runner in (("ours", "i2am"), ("release's hooks", "eager_hook"))}  # fmt: skip
-        for of, xs in zip(series.values(), bars(axis, cases, series, lambda row: row["overhead_percent"]["p50"])):
+    panels: dict[str, dict[tuple[str, str], str]] = {}  # a UNet's cases; whole pipelines have one each, and share theirs
+    for section, case, _ in last:
+        panel, name = ("whole pipelines", section) if case == "all_levels" else (section, case)
+        panels.setdefault(panel, {})[section, case] = name
+    figure, axes = plots().subplots(1, len(panels), figsize=(5 * len(panels), 3.8), layout="constrained", squeeze=False)
+    for axis, (panel, cases) in zip(axes[0], panels.items()):
+        series = {label: [last.get((*case, runner)) for case in cases]
+                  for label, runner in (("ours", "i2am"), ("release's hooks", "eager_hook"))
+                  if any((*case, runner) in last for case in cases)}  # fmt: skip
+        for of, xs in zip(series.values(), bars(axis, list(cases.values()), series, lambda row: row["overhead_percent"]["p50"])):
             for x, row in zip(xs, of):
                 if row is not None:
                     axis.vlines(x, row["overhead_percent"]["p20"], row["overhead_percent"]["p80"], color="0.15", linewidth=1)
-        if section == "sd15-full":
+        if panel == "sd15-full":
             line_at(axis, TARGETS[f"pipeline, {'GPU' if gpu else 'CPU'}, SD1.5's width"].limit, "target")
         axis.legend(frameon=False, fontsize=8)
         axis.axhline(0, color="0.4", linewidth=1)
+        axis.set_xlim(-0.6, max(len(cases), 3) - 0.4)
         axis.tick_params(axis="x", labelsize=8)
-        axis.set_title(f"{section}: {device(rows[0])}", fontsize=10)
+        axis.set_title(f"{panel}: {device(rows[0])}", fontsize=10)
     axes[0, 0].set_ylabel("overhead of a trace, %\np20, p50, p80 of the pairs")
     return figure
 
@@ -256,11 +260,13 @@ def page(rows: Rows) -> str:
         "Made from the rows in this folder by `python -m benchmarks.report`. Losing rows stay. The small world's numbers are in "
         "[small-world.md](small-world.md), what the compiler makes of the kernels in [codegen.md](codegen.md).",
         "## Targets", targets(rows),
+        "What limits the misses, and what was tried: [limits.md](../limits.md).",
         *section("The operator", "operators", readme.summary),
         *section("The layers of one step", "layer-set", lambda of: import_module("benchmarks.layer_set").summary(of)),
         *section("Whole denoising runs", "pipelines", pipelines),
         *section("A test set", "evaluation", evaluation_report.summary),
         *section("The release's hook and its drop-in", "hook", hook_report.summary),
+        *section("Beside other tracers", "peers", peers_report.summary),
         *section("How it grows", "growth", lambda of: import_module("benchmarks.growth").summary(of)),
         *(f"![How it grows]({path.name})" for path in sorted(RESULTS.glob("*-growth.png")) if rows["growth"]),
         *section("Where the time goes", "where", where.summary),
