@@ -19,7 +19,7 @@ KILLS ?= 100
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench bench-peers gate demo gpu-pack clean
+.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-pack clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
@@ -28,10 +28,11 @@ help:
 	@echo "make soak      kill an evaluation KILLS=$(KILLS) times at random moments, and end it"
 	@echo "make fuzz      draw N=$(N) random calls a backend and compare each with float64"
 	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
-	@echo "make bench     operator, layers, whole runs, evaluation, growth: against their baselines, on this machine"
+	@echo "make bench     operator, layers, whole runs, evaluation, growth: against their baselines, on this machine; under 15 minutes"
+	@echo "make bench-full     the same with every case and more rounds"
 	@echo "make bench-peers  DAAM and attention-map-diffusers beside i2am, on this machine"
 	@echo "make gate      compare counts of operations and instructions with the recorded ones"
-	@echo "make gpu-pack  everything a machine with a GPU is asked to do (OUT=folder)"
+	@echo "make gpu-pack  everything a machine with a GPU is asked to do, in sections of under 8 minutes (OUT=folder)"
 	@echo "make demo      paint a batch with the embedded model, traced, and write a page about it: demo/index.html"
 
 setup: $(READY)
@@ -79,11 +80,26 @@ codegen: $(READY) $(OLD_TRITON)
 	$(BIN)/python -m benchmarks.codegen --out benchmarks/results/codegen.jsonl
 	PYTHONPATH=$(OLD_TRITON) $(BIN)/python -m benchmarks.codegen
 
+# under a quarter of an hour on two cores; bench-full has every case, more rounds and takes three times as long
 bench: $(READY)
+	$(BIN)/python -m benchmarks.operators --repeats 5
+	$(BIN)/python -m benchmarks.layer_set --repeats 3 --families stableviton sdxl_ip_257 sdxl_ip_16
+	$(BIN)/python -m benchmarks.pipelines --only small
+	$(BIN)/python -m benchmarks.pipelines --only sd15 --cases one_token clip_257 both_77 --pairs 2
+	$(BIN)/python -m benchmarks.try_on --only small-world
+	$(BIN)/python -m benchmarks.evaluation --steps 5 --rounds 1 --batches 1 8 32
+	$(BIN)/python -m benchmarks.growth --repeats 3
+	$(BIN)/python -m benchmarks.where --sections small
+	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m benchmarks.report
+
+bench-full: $(READY)
 	$(BIN)/python -m benchmarks.operators
 	$(BIN)/python -m benchmarks.layer_set
 	$(BIN)/python -m benchmarks.pipelines
+	$(BIN)/python -m benchmarks.try_on
 	$(BIN)/python -m benchmarks.evaluation --steps 5 --rounds 2
+	$(BIN)/python -m benchmarks.release_hook
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.where
 	$(BIN)/python -m benchmarks.readme
@@ -95,12 +111,14 @@ bench: $(READY)
 bench-peers: $(READY) $(PEERS)
 	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers daam
 	PYTHONPATH=.peer-attention-map-diffusers $(BIN)/python -m benchmarks.peers attention-map-diffusers
+	$(BIN)/python -m benchmarks.report
 
 gate: $(READY)
 	$(BIN)/python -m benchmarks.gate
 
 gpu-pack:
 	python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack)
+	for section in layers growth pipelines evaluation; do python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack) --section $$section || exit; done
 
 demo: $(READY)
 	$(BIN)/python -m i2am demo --out demo

@@ -3,8 +3,8 @@
     python -m benchmarks.evaluation
 
 Pairs are drawn and written as a VITON-HD tree; the embedded model paints them with float32 weights. `ours` is the whole evaluation,
-reading and checking the data, both directions with every level, scores, SSIM, looks and report, at batches of 1 to 32 and, by torchrun,
-in two processes of half the threads. `bare` paints and does nothing else. `release` is the release's way restated
+reading and checking the data, both directions with every level, scores, SSIM, looks and report, at batches of 1 to 32 and, by torchrun
+and on a CPU, in two processes of half the threads. `bare` paints and does nothing else. `release` is the release's way restated
 (benchmarks/eager_hooks.py): one image at a time, one direction a run, the unified level alone, scored with the same function; it would
 need the runs again for each further level, which `levels` counts as the three that it has. Rounds are interleaved in one process.
 """
@@ -32,6 +32,7 @@ from benchmarks.eager_hooks import EagerHooks
 from benchmarks.rows import RESULTS, Row, Writer, environment, slug
 from i2am.evaluation import TryOn, evaluate, resolve
 from i2am.evaluation.painter import seed_of
+from i2am.evaluation.run import place
 from i2am.imacs import imacs
 from i2am.synthetic import write_vitonhd
 from i2am.vitonhd import PARTS, VitonHD
@@ -39,6 +40,12 @@ from i2am.vitonhd import PARTS, VitonHD
 BATCHES = (1, 2, 4, 8, 16, 32)
 LEVELS = 3  # of the release, each a run: unified, time, head
 TARGET = 4.0
+
+
+def there(pipeline: Any, pairs: list[Any]) -> dict[str, Any]:
+    """A batch on the pipeline's device."""
+    batch = default_collate(pairs)
+    return {name: values.to(pipeline.device) if isinstance(values, torch.Tensor) else values for name, values in batch.items()}
 
 
 def resident() -> float:
@@ -67,7 +74,7 @@ def ours(model: TryOn, data: Path, out: Path, batch: int, count: int, steps: int
 def bare(model: TryOn, pairs: VitonHD, batch: int, count: int, steps: int) -> Row:
     began = time.perf_counter()
     for first in range(0, count, batch):
-        found = default_collate([pairs[i] for i in range(first, min(first + batch, count))])
+        found = there(model.pipeline, [pairs[i] for i in range(first, min(first + batch, count))])
         generators = [torch.Generator("cpu").manual_seed(i) for i in range(len(found["name"]))]
         model.paint(found, steps=steps, guidance_scale=model.guidance_scale, generators=generators)
     return {"images_per_second": count / (time.perf_counter() - began)}
@@ -79,7 +86,7 @@ def release(model: TryOn, pairs: VitonHD, count: int, steps: int) -> tuple[Row, 
     found: dict[str, dict[str, float]] = {}
     began = time.perf_counter()
     for index in range(count):
-        pair = default_collate([pairs[index]])
+        pair = there(model.pipeline, [pairs[index]])
         (name,), (cloth,) = pair["name"], pair["cloth"]
         found[name] = {}
         for metric, direction, mask in (("imacs_g", "r2g", "mask"), ("imacs_r", "g2r", "garment_mask")):
@@ -107,9 +114,12 @@ def furthest(out: Path, found: dict[str, dict[str, float]]) -> float:
     return max(abs(row["scores"][metric] - value) for row in rows for metric, value in found.get(row["name"], {}).items())
 
 
-def measured(folder: Path, name: str, batches: Sequence[int], count: int, few: int, steps: int, rounds: int, both: bool) -> list[Row]:
+def measured(
+    folder: Path, name: str, batches: Sequence[int], count: int, few: int, steps: int, rounds: int, both: bool, device: torch.device
+) -> list[Row]:
     """Every runner in turn, round by round; a row for each is the median."""
     model = resolve(name)
+    place(model.pipeline, device)
     model.pipeline.set_progress_bar_config(disable=True)
     data = write_vitonhd(folder / "data", count, seed=11, size=(256, 192))
     pairs = VitonHD(data, size=model.size, parts=tuple(p for p in PARTS if p != "agnostic"))
@@ -151,12 +161,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-processes", action="store_true", help="leave two processes out")
     parser.add_argument("--out", type=Path)
     parsed = parser.parse_args(words)
-    here = environment(torch.device("cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # where `i2am evaluate` paints
+    both = device.type == "cpu" and not parsed.no_processes
+    here = environment(device)
     writer = Writer(parsed.out or RESULTS / f"{slug(here['device'])}-evaluation.jsonl", here)
     with tempfile.TemporaryDirectory() as folder:
-        rows = measured(
-            Path(folder), parsed.model, parsed.batches, parsed.count, parsed.few, parsed.steps, parsed.rounds, not parsed.no_processes
-        )
+        rows = measured(Path(folder), parsed.model, parsed.batches, parsed.count, parsed.few, parsed.steps, parsed.rounds, both, device)
     for row in rows:
         writer.write(row)
         print(line(row))

@@ -1,8 +1,9 @@
 """Everything that only a GPU can tell, in one command and within its time.
 
     python -m benchmarks.gpu_pack --out DIR [--tune]
+    python -m benchmarks.gpu_pack --out DIR --section layers        # then growth, pipelines, evaluation: benchmarks.gpu_models
 
-Needs torch, triton and numpy. In order: environment; correctness of every backend and
+The operator needs torch, triton and numpy. In order: environment; correctness of every backend and
 dtype, determinism, compile and CUDA graph (groups of `benchmarks.gpu_checks`, several processes at once); with --tune the
 tile sweep and the choice of route; timings and peak memory against the baselines; graph replays of the small shapes.
 Rows go to DIR/rows.jsonl one by one; the last one names what there was no time for. A backend and dtype with a red check
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import gpu_checks, gpu_tune
+from benchmarks import gpu_checks, gpu_models, gpu_tune
 from benchmarks.operators import DEFAULT, DTYPES, OURS, RUNNERS, line, measure
 from benchmarks.rows import Row, Writer, environment, read
 from benchmarks.shapes import SHAPES, SMALL, Shape
@@ -210,6 +211,7 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.gpu_pack", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="a folder; rows.jsonl must not be in it yet")
+    parser.add_argument("--section", default="operator", choices=("operator", *gpu_models.SECTIONS))
     parser.add_argument("--tune", action="store_true", help="sweep the tiles and the routes")
     parser.add_argument("--quick", action="store_true", help="every section in miniature")
     parser.add_argument("--device", default="cuda", help="cuda or cpu (cpu with --quick only)")
@@ -225,6 +227,8 @@ def main(words: Sequence[str] | None = None) -> int:
         raise ValueError("--device cuda needs a GPU that torch sees, got none. For the miniature: --quick --device cpu.")
     if given.fault and given.fault not in gpu_checks.RUNNERS:
         raise ValueError(f"--fault must be of {', '.join(gpu_checks.RUNNERS)}, got {given.fault!r}. Correct the name.")
+    if given.section != "operator":
+        return gpu_models.run(given.section, given.out.resolve(), given.device, given.seconds, given.quick, process)
     if (given.out / "rows.jsonl").exists():
         raise ValueError(f"--out must be a folder without rows.jsonl, got {given.out}. Name a new one.")
     pack = Pack(given.out.resolve(), torch.device(given.device), given.seconds, given.quick, given.fault, given.commit)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.evaluation_report import summary as evaluation
 from benchmarks.hook_report import summary as hook
+from benchmarks.peers_report import summary as peers
 from benchmarks.rows import RESULTS, SMALL_WORLD, Row, read
 from benchmarks.rows import recorded as rows_of
 from benchmarks.table import commit, pipelines, place
@@ -27,6 +28,13 @@ def recorded() -> list[Row]:
     others = [path for kind in ("evaluation", "release-hook", "peers") for path in RESULTS.glob(f"*-{kind}.jsonl")]
     rows = [row for path in sorted(set(RESULTS.glob("*.jsonl")) - set(others)) for row in read(path) if "runner" in row]
     return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
+
+
+def newest(rows: list[Row]) -> list[Row]:
+    """The rows of the place that measured last; the results page has all places."""
+    rows = [row for row in rows if "shape" in row]
+    last = max(rows, key=lambda row: row["environment"]["date"], default=None)
+    return [row for row in rows if last is not None and place(row) == place(last)]
 
 
 def timed(row: Row) -> bool:
@@ -67,9 +75,10 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
 
 
 TABLES: dict[str, Callable[[list[Row]], str]] = {
-    "<!-- table: operators -->": summary,
+    "<!-- table: operators -->": lambda rows: summary(newest(rows)),
     "<!-- table: pipelines -->": pipelines,
     "<!-- table: evaluation -->": lambda _: evaluation(rows_of("evaluation")),
+    "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
 }

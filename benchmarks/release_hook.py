@@ -28,7 +28,7 @@ from torch import Tensor
 from benchmarks.eager_hooks import EagerHooks
 from benchmarks.ldm import Network, Transformer
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
-from benchmarks.rows import Row, Writer, environment, percentiles, slug
+from benchmarks.rows import RESULTS, Row, Writer, environment, percentiles, slug
 from i2am.compat.i2am_release import CrossAttentionHook
 from i2am.tokens import Grid
 
@@ -182,7 +182,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{option}", type=int, help=what)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>.release-hook.jsonl")
+    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>-release-hook.jsonl")
     given = parser.parse_args(words)
     for option in ("steps", "rounds", "threads"):
         if getattr(given, option) is not None and getattr(given, option) < 1:
@@ -190,7 +190,7 @@ def main(words: Sequence[str] | None = None) -> int:
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
     place = environment(device)
-    path = given.out or Path(__file__).parent / "results" / f"{slug(place['device'])}.release-hook.jsonl"
+    path = given.out or RESULTS / f"{slug(place['device'])}-release-hook.jsonl"
     writer, failed, begin = Writer(path, place), False, time.perf_counter()
     for name, section in SECTIONS.items():
         if given.only in (None, name):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from benchmarks import evaluation_report, hook_report, peers_report, readme, where
 from benchmarks.gate import BOUNDS
 from benchmarks.rows import RESULTS, Row, recorded, slug
-from benchmarks.table import pipelines
+from benchmarks.table import commit, pipelines
 from benchmarks.world_report import plots
 
 PAGE = RESULTS / "README.md"
@@ -127,7 +127,7 @@ def on(rows: list[Row], gpu: bool) -> dict[str, list[Row]]:
 
 
 def targets(rows: Rows) -> str:
-    lines = ["| target | asked | on | best row | worst row | met by |", "|---" * 6 + "|"]
+    lines = ["| target | asked | on, at | best row | worst row | met by |", "|---" * 6 + "|"]
     for name, target in TARGETS.items():
         asked = f"{target.limit:g} {target.asked}"
         found = {machine: of for machine, here in on(rows[target.kind], target.gpu).items() if (of := target.of(here))}
@@ -136,7 +136,8 @@ def targets(rows: Rows) -> str:
             best, worst = (f"{value:.3g} ({which})" for which, value in (ordered[0], ordered[-1]))
             held = sum(target.meets(value) for _, value in of)
             state = "met" if held == len(of) else "**missed**"
-            lines.append(f"| {name} | {asked} | {machine} | {best} | {worst} | {state}: {held} of {len(of)} |")
+            where = f"{machine}, {commit(on(rows[target.kind], target.gpu)[machine][-1])}"
+            lines.append(f"| {name} | {asked} | {where} | {best} | {worst} | {state}: {held} of {len(of)} |")
         if not found:
             lines.append(f"| {name} | {asked} | | | | no row yet |")
     return "\n".join(lines)

@@ -27,7 +27,7 @@ from i2am_kernels.forward import forward, plain
 
 BLOCK_R = 256  # keys in a block, at most
 BLOCK_BYTES = 1 << 20  # a thread's part of P at a time, fitted to its second-level cache
-SCRATCH_BYTES = 13 << 20  # the threads' parts together, at most, where not even two tiles fit
+SCRATCH_BYTES = 13 << 20  # the threads' parts together, at most
 TILE_BYTES = SCRATCH_BYTES  # one head's [G, R] up to here goes in one sweep: two thirds of the time of blocks
 FEW = 16  # keys; for up to so many a tile is faster than torch's own attention
 UNDERFLOW = 2.0**-80  # a column sum under this has lost digits
@@ -42,7 +42,8 @@ def streaming(call: Call) -> Tensor:
         return one_tile(call)
     out, lse = forward(call)  # lse [B', H, G']
     _, _, generated, reference = call.canvas
-    block = min(reference, BLOCK_R, max(16, BLOCK_BYTES // (64 * generated) * 16))
+    most = BLOCK_BYTES if on_cpu else SCRATCH_BYTES
+    block = min(reference, BLOCK_R, max(16, most // (64 * generated) * 16))
     maps = Maps(call)
     for part, scratch in parts(call, generated * block):
         maps.open(part, log_norm := lse[part].flatten(0, 1))
@@ -54,7 +55,7 @@ def streaming(call: Call) -> Tensor:
         for start, keys in zip(range(0, reference, block), key_one.split(block, 1)):
             tile = product(keys, shifted, scratch)
             if call.mask is not None:
-                tile.unflatten(0, part.shape).add_(maps.bias(start, start + block, LOG2E).mT)
+                tile.unflatten(0, part.shape).add_(maps.bias(start, start + block).mT)
             far = far or bool(start == 0 and tile[:, 0].amin() < NEAR)
             if far:
                 torch.threshold_(tile, FAR, -math.inf)
@@ -96,33 +97,37 @@ def visit_tiles(call: Call, out: Tensor) -> None:
 def softmax(call: Call, part: Part, scratch: Tensor, far: bool) -> tuple[Tensor, Tensor, bool]:
     """P [m, G, R] of one part, in the scratch, L [m, G] in log2 units, +inf where every key of the row is hidden, and `far`.
 
-    L is read off the first key, or off each row's largest where scores lie far apart, or the first may be hidden.
+    As long as scores do not lie far apart, nor may be hidden, torch's softmax gives P and the first key tells L.
     """
     query, key = (t[slice(*call.rows)][part].flatten(0, 1).float() for t in (call.query, call.key))
     few = key.shape[1] <= FEW  # rows of so few keys are too short to work on, columns are not
     left, right, dim = (key, query.mT, 1) if few else (query, key.mT, 2)
-    scores = product(left, right, scratch, call.scale)
+    scores = product(left, right, scratch, call.scale * (LOG2E if far else 1.0))
     tile = scores.mT if few else scores
+    if not far:
+        first = tile[..., 0].clone()
+        torch.softmax(scores, dim, out=scores)
+        share = tile[..., 0].log2()
+        if call.r2g is not None and share.amin() < NEAR:
+            return softmax(call, part, scratch, far=True)
+        return tile, first.mul_(LOG2E).sub_(share), far
     bias = bias_of(call, part, slice(None), slice(None))
     if bias is not None:
         tile.unflatten(0, part.shape).add_(bias)
-    high = settled(scores, dim) if far else tile[..., 0].clone()
-    torch.softmax(scores, dim, out=scores)
-    share = (scores.amax(dim) if far else tile[..., 0]).log2()
-    if not far and share.amin() < NEAR:
-        return softmax(call, part, scratch, far=True)
-    log_norm = high.mul_(LOG2E).sub_(share)
-    if bias is not None:  # rows without a key
-        tile.masked_fill_(log_norm.isnan()[..., None], 0.0)
-        log_norm.masked_fill_(log_norm.isnan(), math.inf)
-    return tile, log_norm, far
+    high, total = raised(scores, dim)
+    norm, log_norm = total.reciprocal(), high + total.log2()
+    if bias is not None:
+        norm.masked_fill_(total == 0, 0.0)
+        log_norm.masked_fill_(total == 0, math.inf)
+    scores.mul_(norm)
+    return tile, log_norm.squeeze(dim), far
 
 
-def settled(scores: Tensor, dim: int) -> Tensor:
-    """Take the maximum off the scores and leave out what is far below it; the maximum."""
+def raised(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """2^(S - maximum) in place of scores, without what is far below it; the maximum and the sum."""
     high = scores.amax(dim, keepdim=True)
-    torch.threshold_(scores.sub_(high.masked_fill(high.isneginf(), 0.0)), FAR / LOG2E, -math.inf)
-    return high.squeeze(dim)
+    torch.threshold_(scores.sub_(high.masked_fill(high.isneginf(), 0.0)), FAR, -math.inf).exp2_()
+    return high, scores.sum(dim, keepdim=True)
 
 
 class Part(NamedTuple):
@@ -137,10 +142,10 @@ class Part(NamedTuple):
 
 
 def parts(call: Call, elements: int) -> Iterator[tuple[Part, Tensor]]:
-    """Cut rows x heads so that the tiles of so many elements that a thread has fit its cache, and give the memory for them.
+    """Cut rows x heads so that a thread's tiles of so many elements fit its cache, and give the memory for them.
 
-    A part is some heads of one row, which need no copy where tokens are interleaved, or some rows of a single head; as many
-    tiles as threads or a multiple, since a tile is one thread's work: never a tile alone, and no thread left over.
+    A part is some heads of one row, which need no copy where tokens are interleaved, or some rows of a single head: as many
+    tiles as threads or a multiple, since a tile is one thread's work, or fewer where these would take too much memory.
     """
     batch, heads, _, _ = call.canvas
     fit = torch.get_num_threads() * max(1, BLOCK_BYTES // (4 * elements))
@@ -161,18 +166,18 @@ def product(left: Tensor, right: Tensor, scratch: Tensor, scale: float = 1.0) ->
 
 def summed(left: Tensor, right: Tensor) -> Tensor:
     """left @ right, [m, n, G] and [m, G, c]; a single product, which one thread would do, is cut into a sum of one a thread."""
-    pieces = torch.get_num_threads()
-    if len(left) > 1 or left.shape[2] % pieces:
+    threads = torch.get_num_threads()
+    if len(left) > 1 or left.shape[2] % threads:
         return torch.bmm(left, right)
-    return torch.bmm(left[0].unflatten(1, (pieces, -1)).transpose(0, 1), right[0].unflatten(0, (pieces, -1))).sum(0, keepdim=True)
+    return torch.bmm(left[0].unflatten(1, (threads, -1)).transpose(0, 1), right[0].unflatten(0, (threads, -1))).sum(0, keepdim=True)
 
 
-def bias_of(call: Call, part: Part, generated: slice, reference: slice, unit: float = 1.0) -> Tensor | None:
-    """The additive mask of one block, [b or 1, h or 1, g or 1, c or 1]."""
+def bias_of(call: Call, part: Part, generated: slice, reference: slice) -> Tensor | None:
+    """The additive mask of one block in log2 units, [b or 1, h or 1, g or 1, c or 1]."""
     if call.mask is None:
         return None
     mask = clip(call.mask, slice(*call.rows))
-    return additive(clip(mask, part.rows, part.heads, generated, reference), torch.float32, unit)
+    return additive(clip(mask, part.rows, part.heads, generated, reference), torch.float32, LOG2E)
 
 
 class Maps:
@@ -212,10 +217,10 @@ class Maps:
         key, query = call.key[rows][self.part][:, :, slice(*call.reference)], call.query[rows][self.part][:, :, slice(*call.generated)]
         return key.flatten(0, 1).float(), query.flatten(0, 1).float().mT
 
-    def bias(self, start: int, stop: int, unit: float = 1.0) -> Tensor:
-        """The mask over some of the reference's columns, [b or 1, h or 1, G' or 1, c or 1]."""
+    def bias(self, start: int, stop: int) -> Tensor:
+        """The mask over some of the reference's columns in log2 units, [b or 1, h or 1, G' or 1, c or 1]."""
         first, last = self.call.reference
-        bias = bias_of(self.call, self.part, slice(*self.call.generated), slice(first + start, min(first + stop, last)), unit)
+        bias = bias_of(self.call, self.part, slice(*self.call.generated), slice(first + start, min(first + stop, last)))
         assert bias is not None
         return bias
 
@@ -264,12 +269,12 @@ class Maps:
         block = max(1, scratch.numel() // (len(query) * query.shape[2]))
         sums = torch.zeros_like(self.weight)
         for start, keys, share in zip(range(0, key.shape[1], block), key.split(block, 1), self.share.split(block, 2)):
-            tile = product(keys, query, scratch, call.scale)
+            tile = product(keys, query, scratch, call.scale * LOG2E)
             if call.mask is not None:
                 tile.unflatten(0, self.part.shape).add_(self.bias(start, start + block).mT)
-            settled(tile, 2)
-            torch.softmax(tile, 2, out=tile)
-            if call.mask is not None:
-                tile.nan_to_num_(0.0)  # columns that no row sees
-            sums += torch.bmm(share, tile)[:, 0]
+            total = raised(tile, 2)[1].mT  # [m, 1, c]
+            weight = share / total
+            if call.mask is not None:  # columns that no row sees
+                weight.masked_fill_(total == 0, 0.0)
+            sums += torch.bmm(weight, tile)[:, 0]
         return sums

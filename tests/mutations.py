@@ -42,7 +42,7 @@ STREAMING = [
     Fault("forget the scale", "streaming", S, "call.scale * LOG2E", "1.0 * LOG2E"),
     Fault("skip the tail block", "streaming", S, PRODUCT, f"{PRODUCT} - 1e9 * (start + block >= reference)"),
     Fault("ignore rows", "streaming", S, "slice(*self.call.rows)\n        key,", "slice(0, self.call.canvas[0])\n        key,"),
-    Fault("ignore the mask", "streaming", S, "torch.float32, unit)", "torch.float32, unit).zero_()"),
+    Fault("ignore the mask", "streaming", S, "torch.float32, LOG2E)", "torch.float32, LOG2E).zero_()"),
     Fault("leave out the column sums", "streaming", S, "tile.shape[1]] / total)", "tile.shape[1]] * total.sign())"),
     Fault("trust a faint column", "streaming", S, "not self.on_cpu or self.lost(", "not self.on_cpu and self.lost("),
     Fault("overwrite G2R", "streaming", S, "call.g2r[part] += totals", "call.g2r[part] = totals"),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from evaluated import model
 
 from benchmarks import evaluation
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
 def test_both_ways_score_the_same(model: str, tmp_path: Path) -> None:
     """The release clamps before the mean over tokens and we after it: on this model's maps 1e-3 of a score."""
-    rows = evaluation.measured(tmp_path, model, (1, 2), count=3, few=2, steps=1, rounds=1, both=False)
+    rows = evaluation.measured(tmp_path, model, (1, 2), count=3, few=2, steps=1, rounds=1, both=False, device=torch.device("cpu"))
     assert [(row["runner"], row["batch"]) for row in rows] == [("release", 1), ("ours", 1), ("bare", 1), ("ours", 2), ("bare", 2)]
     assert all(row["images_per_second"] > 0 for row in rows)
     ours = rows[1]

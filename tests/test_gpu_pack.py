@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu_checks, gpu_pack, rows
+from benchmarks import gpu_checks, gpu_models, gpu_pack, rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,6 +35,29 @@ def test_every_section_runs(tmp_path):
     assert all("ms" in row for row in found if row["section"] == "tune")
     assert {row["sweep"] for row in found if row["section"] == "tune"} == {"forward", "keys", "queries", "one_tile"}
     assert "correctness: 15 rows, 0 red" in done.stdout
+
+
+@pytest.mark.parametrize("section", gpu_models.SECTIONS)
+def test_every_section_of_models_runs(section, tmp_path):
+    settings = {**os.environ, "TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.gpu_pack", "--quick", "--device", "cpu", "--section", section, "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [name for name, *_ in gpu_models.SECTIONS[section]]
+    assert names == [name for name, *_ in gpu_models.QUICK[section]]
+    for name in names:
+        found = rows.read(tmp_path / f"{name}.jsonl")
+        assert found, name
+        assert not any(row.get("red") for row in found)
+
+
+def test_a_section_that_has_no_time_or_crashes_is_named(tmp_path, capsys):
+    endings = iter(["no time", "exit code 1: broken"])
+    assert gpu_models.run("pipelines", tmp_path, "cpu", 1.0, True, lambda words, end: next(endings)) == 1
+    said = capsys.readouterr().out
+    assert "pipelines pipelines: 0 rows" in said
+    assert "no time" in said
+    assert "exit code 1: broken" in said
 
 
 def test_a_wrong_result_is_red_and_has_no_speed(tmp_path):

@@ -53,8 +53,13 @@ def fitting(peak: Callable[[int], int], free: int) -> int:
 
 
 def read_ahead(data: Any, mine: Sequence[Sequence[int]], keep_going: bool) -> Iterator[tuple[Batch | None, list[Row]]]:
-    """Each chunk as a batch, with the pairs that could not be read, which are failures if keep_going and errors otherwise."""
-    with ThreadPoolExecutor(READERS) as pool:
+    """Each chunk as a batch, with the pairs that could not be read, which are failures if keep_going and errors otherwise.
+
+    A reader works alone: teams of OpenMP threads for each would be more threads than cores, and then OpenMP puts the model's own to
+    sleep after every operation.
+    """
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(READERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: deque[list[Future]] = deque()
         left = iter(mine)
         try:
@@ -77,3 +82,4 @@ def read_ahead(data: Any, mine: Sequence[Sequence[int]], keep_going: bool) -> It
             for futures in waiting:
                 for future in futures:
                     future.cancel()
+            torch.set_num_threads(threads)  # what threads that begin later take for their number
