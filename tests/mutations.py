@@ -39,7 +39,7 @@ S, Q, T = "streaming.py", "sweeps/queries.py", "triton_backend.py"
 PRODUCT = "product(keys, shifted, scratch)"
 STREAMING = [
     Fault("drop the last key", "streaming", S, PRODUCT, f"{PRODUCT}.index_fill_(1, torch.tensor([-1]), -1e9)"),
-    Fault("forget the scale", "streaming", S, "call.scale * LOG2E", "1.0 * LOG2E"),
+    Fault("forget the scale", "streaming", S, "key * (call.scale * LOG2E)", "key * LOG2E"),
     Fault("skip the tail block", "streaming", S, PRODUCT, f"{PRODUCT} - 1e9 * (start + block >= reference)"),
     Fault("ignore rows", "streaming", S, "slice(*self.call.rows)\n        key,", "slice(0, self.call.canvas[0])\n        key,"),
     Fault("ignore the mask", "streaming", S, "torch.float32, LOG2E)", "torch.float32, LOG2E).zero_()"),

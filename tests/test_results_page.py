@@ -40,7 +40,7 @@ def scored(runner: str, batch: int, speed: float, processes: int = 1, environmen
 
 @pytest.fixture
 def rows() -> report.Rows:
-    kinds = dict.fromkeys(("operators", "pipelines", "evaluation", "hook", "where", "layer-set", "growth"))
+    kinds = dict.fromkeys(("operators", "pipelines", "evaluation", "hook", "where", "layer-set", "growth", "peers"))
     return {
         **{kind: [] for kind in kinds},
         "operators": [call("sdpa", 1.0), call("streaming", 1.9), call("streaming", 1.5, peak=11.0), call("eager", 4.0, peak=70.0),
@@ -65,7 +65,9 @@ def test_links_and_plots_of_the_recorded_page_are_there() -> None:
 
 def test_targets_are_met_missed_or_without_a_row(rows: report.Rows) -> None:
     text = report.targets(rows)
-    assert cells(text, "operator, CPU") == [["1.6 x SDPA, at most", "a CPU", *["1.5 (layer, batch 2, float32)"] * 2, "met: 1 of 1"]]
+    assert cells(text, "operator, CPU") == [
+        ["1.6 x SDPA, at most", "a CPU, 01234567", *["1.5 (layer, batch 2, float32)"] * 2, "met: 1 of 1"]
+    ]
     assert cells(text, "operator, CPU, conditional half")[0][-1] == "**missed**: 0 of 1"
     assert cells(text, "pipeline, CPU, SD1.5's width")[0][2:] == ["3 (clip_257)", "9 (words_77)", "**missed**: 1 of 2"]
     assert cells(text, "evaluation, CPU, one level")[0][2:] == ["5 (batch 8, 2 processes)", "2 (batch 1, 1 process)", "**missed**: 1 of 2"]
@@ -91,7 +93,7 @@ def test_gpu_rows_fill_gpu_targets_alone(rows: report.Rows) -> None:
     rows["pipelines"] += [run("i2am", 3.5, 1.0, environment=GPU)]
     after = report.targets(rows)
     assert cells(after, "operator, GPU, head size 64") == [
-        ["1.7 x SDPA, at most", "a GPU", *["1.6 (layer, batch 2, float32)"] * 2, "met: 1 of 1"]
+        ["1.7 x SDPA, at most", "a GPU, 01234567", *["1.6 (layer, batch 2, float32)"] * 2, "met: 1 of 1"]
     ]
     assert cells(after, "pipeline, GPU, SD1.5's width")[0][-1] == "**missed**: 0 of 1"
     assert cells(after, "operator, GPU, head size 64, conditional half")[0][-1].endswith("no row yet")
@@ -121,7 +123,7 @@ def test_the_page_has_a_plot_a_device_and_names_what_is_missing(rows: report.Row
         assert f"({name})" in text
         with Image.open(tmp_path / name) as picture:
             assert len(picture.convert("L").getcolors()) > 20
-    for title in ("The layers of one step", "How it grows", "Where the time goes"):
+    for title in ("The layers of one step", "Beside other tracers", "How it grows", "Where the time goes"):
         assert f"## {title}\n\nNo row yet." in text
 
 
