@@ -136,7 +136,8 @@ def targets(rows: Rows) -> str:
             best, worst = (f"{value:.3g} ({which})" for which, value in (ordered[0], ordered[-1]))
             held = sum(target.meets(value) for _, value in of)
             state = "met" if held == len(of) else "**missed**"
-            where = f"{machine}, {commit(on(rows[target.kind], target.gpu)[machine][-1])}"
+            commits = dict.fromkeys(commit(row) for row in on(rows[target.kind], target.gpu)[machine])
+            where = ", ".join([machine, *commits])
             lines.append(f"| {name} | {asked} | {where} | {best} | {worst} | {state}: {held} of {len(of)} |")
         if not found:
             lines.append(f"| {name} | {asked} | | | | no row yet |")

@@ -129,6 +129,7 @@ def test_the_keyboard_reaches_everything(show):
     assert "where cell 1, 2 came from" in text(tab, "figure[data-side=reference] .what")
     tab.locator("input[name=direction]").first.focus()
     tab.keyboard.press("ArrowDown")
+    settled(tab)  # the charts of the other direction are drawn anew
     tab.locator(".chart[data-level=head] button").first.focus()
     tab.keyboard.press("ArrowRight")
     settled(tab)
