@@ -39,6 +39,7 @@ import i2am
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
 from benchmarks.pipelines import NARROW, SD15, difference
 from benchmarks.rows import RESULTS, Row, Writer, environment, installed, percentiles, slug
+from benchmarks.weights import filled
 
 AGREE = 1e-4  # of the largest value: both are float32, in different orders, and a later step starts from latents that differ so
 PROMPT, NEGATIVE, WORDS = "red shirt on blue cat", "dog", ("red", "shirt", "on", "blue", "cat")
@@ -93,18 +94,6 @@ class Model:
         side = self.section.side * self.pipe.vae_scale_factor
         return self.pipe(PROMPT, side, side, self.section.steps, negative_prompt=NEGATIVE, output_type="latent",
                          generator=torch.Generator("cpu").manual_seed(1)).images  # fmt: skip
-
-
-def filled(model: Any, device: torch.device) -> Any:
-    """Random weights that keep the variance, so that logits are about normal."""
-    seeded = torch.Generator(device).manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=seeded)
-            else:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-    return model.eval()
 
 
 class Result(NamedTuple):

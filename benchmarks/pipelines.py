@@ -29,6 +29,7 @@ from benchmarks.eager_hooks import EagerHooks
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
 from benchmarks.operators import DTYPES
 from benchmarks.rows import Row, Writer, environment, installed, percentiles, slug
+from benchmarks.weights import filled
 from i2am.maps import AttributionMaps
 from i2am.tokens import Grid
 
@@ -92,14 +93,7 @@ class Model:
         self.latent, self.width, self.device, self.dtype = section.latent, section.config["cross_attention_dim"], device, dtype
         with torch.device("meta"):
             empty: Any = UNet2DConditionModel(sample_size=64, in_channels=9, **section.config)
-        self.unet: Any = (empty if dtype == torch.float32 else empty.to(dtype)).to_empty(device=device).eval()
-        seeded = torch.Generator(device).manual_seed(0)
-        with torch.no_grad():
-            for name, parameter in self.unet.named_parameters():
-                if parameter.ndim > 1:  # keeps the variance, so that logits are about normal
-                    parameter.normal_(0, parameter[0].numel() ** -0.5, generator=seeded)
-                else:
-                    parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        self.unet: Any = filled((empty if dtype == torch.float32 else empty.to(dtype)).to_empty(device=device), device)
         self.scheduler: Any = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False)
 
     def denoise(self, tokens: int, steps: int) -> Tensor:

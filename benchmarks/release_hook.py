@@ -29,6 +29,7 @@ from benchmarks.eager_hooks import EagerHooks
 from benchmarks.ldm import Network, Transformer
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
 from benchmarks.rows import RESULTS, Row, Writer, environment, percentiles, slug
+from benchmarks.weights import filled
 from i2am.compat.i2am_release import CrossAttentionHook
 from i2am.tokens import Grid
 
@@ -78,13 +79,7 @@ class Loop:
         self.section, self.device = section, device
         with torch.device("meta"):
             empty = Network(section.widths, section.heads)
-        self.network = empty.to_empty(device=device).eval().requires_grad_(False)
-        seeded = torch.Generator(device).manual_seed(0)
-        for name, parameter in self.network.named_parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, parameter[0].numel() ** -0.5, generator=seeded)
-            else:
-                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+        self.network = filled(empty.to_empty(device=device), device).requires_grad_(False)
         h, w = section.latent
         draw = torch.Generator("cpu").manual_seed(1)
         self.latents = torch.randn(1, 4, h, w, generator=draw).to(device)

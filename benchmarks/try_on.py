@@ -32,10 +32,10 @@ from torch import Tensor
 
 import i2am
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
-from benchmarks.peers import filled
 from benchmarks.pipelines import difference, line
 from benchmarks.rows import RESULTS, Row, Writer, environment, installed, percentiles, slug
 from benchmarks.stableviton_parity import FULL, Sizes, counted, inputs
+from benchmarks.weights import filled
 from i2am.maps import AttributionMaps
 from i2am.regions import on_grid
 from i2am.tokens import Grid

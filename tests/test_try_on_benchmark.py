@@ -57,7 +57,7 @@ def test_rows_stand_beside_the_other_pipelines(run, tmp_path, capsys):
     assert "| small-world | all_levels, 2 images, not guided | r2g, g2r, specific of 5 |" in shown
     assert report.overheads(found) == report.traced_memory(found) == []  # those are of SD1.5
     figure = report.draw_pipelines(found, False)
-    assert [[bar.get_height() for bar in axis.patches] for axis in figure.axes] == [[row["overhead_percent"]["p50"]] for row in found]
+    assert [[bar.get_height() for bar in axis.patches] for axis in figure.axes] == [[row["overhead_percent"]["p50"] for row in found]]
     report.plots().close(figure)
 
 
