@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 from benchmarks.eager_hooks import EagerHooks
 from benchmarks.rows import RESULTS, Row, Writer, environment, slug
 from i2am.evaluation import TryOn, evaluate, resolve
+from i2am.evaluation.batches import moved
 from i2am.evaluation.painter import seed_of
 from i2am.evaluation.run import place
 from i2am.imacs import imacs
@@ -40,12 +41,6 @@ from i2am.vitonhd import PARTS, VitonHD
 BATCHES = (1, 2, 4, 8, 16, 32)
 LEVELS = 3  # of the release, each a run: unified, time, head
 TARGET = 4.0
-
-
-def there(pipeline: Any, pairs: list[Any]) -> dict[str, Any]:
-    """A batch on the pipeline's device."""
-    batch = default_collate(pairs)
-    return {name: values.to(pipeline.device) if isinstance(values, torch.Tensor) else values for name, values in batch.items()}
 
 
 def resident() -> float:
@@ -74,7 +69,7 @@ def ours(model: TryOn, data: Path, out: Path, batch: int, count: int, steps: int
 def bare(model: TryOn, pairs: VitonHD, batch: int, count: int, steps: int) -> Row:
     began = time.perf_counter()
     for first in range(0, count, batch):
-        found = there(model.pipeline, [pairs[i] for i in range(first, min(first + batch, count))])
+        found = moved(default_collate([pairs[i] for i in range(first, min(first + batch, count))]), model.pipeline.device)
         generators = [torch.Generator("cpu").manual_seed(i) for i in range(len(found["name"]))]
         model.paint(found, steps=steps, guidance_scale=model.guidance_scale, generators=generators)
     return {"images_per_second": count / (time.perf_counter() - began)}
@@ -86,7 +81,7 @@ def release(model: TryOn, pairs: VitonHD, count: int, steps: int) -> tuple[Row, 
     found: dict[str, dict[str, float]] = {}
     began = time.perf_counter()
     for index in range(count):
-        pair = there(model.pipeline, [pairs[index]])
+        pair = moved(default_collate([pairs[index]]), model.pipeline.device)
         (name,), (cloth,) = pair["name"], pair["cloth"]
         found[name] = {}
         for metric, direction, mask in (("imacs_g", "r2g", "mask"), ("imacs_r", "g2r", "garment_mask")):

@@ -12,7 +12,6 @@ times the number of steps gets no times.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import truth
+from benchmarks.command import command, positive
 from benchmarks.layer_set import RUNNERS, worst
 from benchmarks.measure import Run, interleaved, peak_bytes
 from benchmarks.rows import RESULTS, Row, Writer, environment, percentiles, slug
@@ -233,17 +233,12 @@ def summary(rows: list[Row]) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks.growth", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command("growth", __doc__, "-growth")
     parser.add_argument("--sweeps", nargs="+", default=list(SWEEPS), choices=SWEEPS)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="a few tiny points: a walk through, no measurement")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>-growth.jsonl; the plot lies beside it")
     given = parser.parse_args(words)
-    for option in ("repeats", "threads"):
-        if getattr(given, option) < 1:
-            raise ValueError(f"--{option} must be 1 or more, got {getattr(given, option)}. Raise it.")
+    positive(given, "repeats")
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
     where = environment(device)

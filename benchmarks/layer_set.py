@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -26,9 +24,10 @@ from torch import Tensor
 
 from benchmarks import truth
 from benchmarks.baselines import Unsupported
+from benchmarks.command import command, positive, record
 from benchmarks.measure import Run, interleaved, peak_bytes
 from benchmarks.operators import DTYPES, Runner, baseline, judged, ours
-from benchmarks.rows import RESULTS, Row, Writer, environment, installed, percentiles, slug
+from benchmarks.rows import Row, percentiles
 from benchmarks.shapes import Range, Shape, arguments
 from benchmarks.table import commit, place
 
@@ -264,35 +263,26 @@ def cells(of: dict[str, Row]) -> str:
             f"| {row['sums_mb']:.1f} | {max(row['error_of'].values()):.0e} |")  # fmt: skip
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks.layer_set", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    why = "; ".join(f"{name}: {family.why}" for name, family in FAMILIES.items())
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES, help=why)
-    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--quick", action="store_true", help="the same layers in miniature: a walk through, no measurement")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>-layer-set.jsonl")
-    given = parser.parse_args(words)
-    for option in ("repeats", "threads"):
-        if getattr(given, option) < 1:
-            raise ValueError(f"--{option} must be 1 or more, got {getattr(given, option)}. Raise it.")
-    torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
-    where = {**environment(device), "diffusers": installed("diffusers")}
-    path = given.out or RESULTS / f"{slug(where['device'])}-layer-set.jsonl"
-    writer, failed, begin = Writer(path, where), False, time.perf_counter()
+def everything(given: argparse.Namespace) -> Iterator[Row]:
+    """The rows of each family asked for."""
     for name in given.families:
         layers = layers_of(name)
         if given.quick:
             layers = Counter({small(shape): count for shape, count in layers.items()})
-        for row in measure(name, layers, DTYPES[given.dtype], device, given.repeats):
-            writer.write({**row, "quick": given.quick})
-            print(f"{time.perf_counter() - begin:5.0f} s  {line(row)}", flush=True)
-            failed |= row.get("red", False)
-    print(f"rows in {path}")
-    return 1 if failed else 0
+        for row in measure(name, layers, DTYPES[given.dtype], torch.device(given.device), given.repeats):
+            yield {**row, "quick": given.quick}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = command("layer_set", __doc__, "-layer-set")
+    why = "; ".join(f"{name}: {family.why}" for name, family in FAMILIES.items())
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=FAMILIES, help=why)
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="the same layers in miniature: a walk through, no measurement")
+    given = parser.parse_args(words)
+    positive(given, "repeats")
+    return record(everything(given), line, given, "-layer-set", "diffusers")
 
 
 if __name__ == "__main__":

@@ -18,12 +18,10 @@ exit code is 1. A peer that cannot be run is a row that says why.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
@@ -36,9 +34,10 @@ import torch
 from torch import Tensor
 
 import i2am
+from benchmarks.command import adjustable, adjusted, command, positive, record
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
 from benchmarks.pipelines import NARROW, SD15, difference
-from benchmarks.rows import RESULTS, Row, Writer, environment, installed, percentiles, slug
+from benchmarks.rows import Row, installed, percentiles
 from benchmarks.weights import filled
 
 AGREE = 1e-4  # of the largest value: both are float32, in different orders, and a later step starts from latents that differ so
@@ -239,33 +238,18 @@ def line(row: Row) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser, options = (
+        command("peers", __doc__, "-peers"),
+        {"steps": "denoising steps", "rounds": "rounds of untraced, the peer's and our runs"},
+    )
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--only", choices=SECTIONS, help="one of the two UNets; default both")
-    for option, what in (("steps", "denoising steps"), ("rounds", "rounds of untraced, the peer's and our runs")):
-        usual = ", ".join(f"{getattr(section, option)} ({name})" for name, section in SECTIONS.items())
-        parser.add_argument(f"--{option}", type=int, help=f"{what}; default {usual}")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>-peers.jsonl")
+    adjustable(parser, SECTIONS, options)
     given = parser.parse_args(words)
-    for option in ("steps", "rounds", "threads"):
-        if getattr(given, option) is not None and getattr(given, option) < 1:
-            raise ValueError(f"--{option} must be 1 or more, got {getattr(given, option)}. Raise it.")
-    torch.set_num_threads(given.threads)
+    positive(given, *options)
     device = torch.device(given.device)
-    place = {**environment(device), "diffusers": installed("diffusers"), "transformers": installed("transformers")}
-    path = given.out or RESULTS / f"{slug(place['device'])}-peers.jsonl"
-    writer, failed, begin = Writer(path, place), False, time.perf_counter()
-    for name, section in SECTIONS.items():
-        if given.only in (None, name):
-            section = section._replace(**{n: value for n in ("steps", "rounds") if (value := getattr(given, n)) is not None})
-            for row in measure(name, given.peer, section, device):
-                writer.write(row)
-                print(f"{time.perf_counter() - begin:5.0f} s  {line(row)}", flush=True)
-                failed |= row.get("red", False)
-    print(f"rows in {path}")
-    return 1 if failed else 0
+    rows = (row for name, section in adjusted(given, SECTIONS, options) for row in measure(name, given.peer, section, device))
+    return record(rows, line, given, "-peers", "diffusers", "transformers")
 
 
 if __name__ == "__main__":

@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 import i2am
+from benchmarks.command import adjustable, adjusted, command, positive, record
 from benchmarks.eager_hooks import EagerHooks
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
 from benchmarks.operators import DTYPES
-from benchmarks.rows import Row, Writer, environment, installed, percentiles, slug
+from benchmarks.rows import Row, percentiles
 from benchmarks.weights import filled
 from i2am.maps import AttributionMaps
 from i2am.tokens import Grid
@@ -256,36 +255,24 @@ def line(row: Row) -> str:
             f"(sums {row['sums_mb']:.1f})  error {max(row['error_of'].values()):.0e}")  # fmt: skip
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks.pipelines", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", choices=("small", "sd15"), help="one of the two UNets; default both")
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES, help="; ".join(f"{n}: {c.why}" for n, c in CASES.items()))
-    for option, what in HELP.items():
-        usual = ", ".join(f"{getattr(section, option)} ({name})" for name, section in SECTIONS.items())
-        parser.add_argument(f"--{option}", type=int, help=f"{what}; default {usual}")
-    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>.pipelines.jsonl")
-    given = parser.parse_args(words)
-    for option in (*HELP, "threads"):
-        if getattr(given, option) is not None and getattr(given, option) < 1:
-            raise ValueError(f"--{option} must be 1 or more, got {getattr(given, option)}. Raise it.")
-    torch.set_num_threads(given.threads)
-    place = {**environment(torch.device(given.device)), "diffusers": installed("diffusers")}
-    path = given.out or Path(__file__).parent / "results" / f"{slug(place['device'])}.pipelines.jsonl"
-    writer, failed, begin = Writer(path, place), False, time.perf_counter()
-    for name, section in [item for item in SECTIONS.items() if item[0].startswith(given.only or "")]:
-        section = section._replace(**{n: value for n in HELP if (value := getattr(given, n)) is not None})
+def everything(given: argparse.Namespace) -> Iterator[Row]:
+    """The rows of each section and case asked for."""
+    for name, section in adjusted(given, SECTIONS, HELP):
         model = Model(section, torch.device(given.device), DTYPES[given.dtype])
         for tokens in dict.fromkeys(CASES[case].tokens for case in given.cases):
-            for row in measure(name, [case for case in given.cases if CASES[case].tokens == tokens], model, section):
-                writer.write(row)
-                print(f"{time.perf_counter() - begin:5.0f} s  {line(row)}", flush=True)
-                failed |= row["red"]
+            yield from measure(name, [case for case in given.cases if CASES[case].tokens == tokens], model, section)
         del model  # 3.4 GB
-    print(f"rows in {path}")
-    return 1 if failed else 0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = command("pipelines", __doc__, ".pipelines")
+    parser.add_argument("--only", choices=("small", "sd15"), help="one of the two UNets; default both")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES, help="; ".join(f"{n}: {c.why}" for n, c in CASES.items()))
+    adjustable(parser, SECTIONS, HELP)
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
+    given = parser.parse_args(words)
+    positive(given, *HELP)
+    return record(everything(given), line, given, ".pipelines", "diffusers")
 
 
 if __name__ == "__main__":

@@ -14,21 +14,19 @@ every level of both directions of every layer; `same_layers` listens to the eage
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from benchmarks.command import adjustable, adjusted, command, positive, record
 from benchmarks.eager_hooks import EagerHooks
 from benchmarks.ldm import Network, Transformer
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
-from benchmarks.rows import RESULTS, Row, Writer, environment, percentiles, slug
+from benchmarks.rows import Row, percentiles
 from benchmarks.weights import filled
 from i2am.compat.i2am_release import CrossAttentionHook
 from i2am.tokens import Grid
@@ -169,33 +167,17 @@ def line(row: Row) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.release_hook", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    parser, options = (
+        command("release_hook", __doc__, "-release-hook"),
+        {"steps": "denoising steps", "rounds": "rounds of plain, hooked and dropped-in runs"},
     )
     parser.add_argument("--only", choices=SECTIONS, help="one of the two networks; default both")
-    for option, what in (("steps", "denoising steps"), ("rounds", "rounds of plain, hooked and dropped-in runs")):
-        parser.add_argument(f"--{option}", type=int, help=what)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>-release-hook.jsonl")
+    adjustable(parser, SECTIONS, options)
     given = parser.parse_args(words)
-    for option in ("steps", "rounds", "threads"):
-        if getattr(given, option) is not None and getattr(given, option) < 1:
-            raise ValueError(f"--{option} must be 1 or more, got {getattr(given, option)}. Raise it.")
-    torch.set_num_threads(given.threads)
+    positive(given, *options)
     device = torch.device(given.device)
-    place = environment(device)
-    path = given.out or RESULTS / f"{slug(place['device'])}-release-hook.jsonl"
-    writer, failed, begin = Writer(path, place), False, time.perf_counter()
-    for name, section in SECTIONS.items():
-        if given.only in (None, name):
-            section = section._replace(**{n: value for n in ("steps", "rounds") if (value := getattr(given, n)) is not None})
-            for row in measure(name, Loop(section, device), section):
-                writer.write(row)
-                print(f"{time.perf_counter() - begin:5.0f} s  {line(row)}", flush=True)
-                failed |= row["red"]
-    print(f"rows in {path}")
-    return 1 if failed else 0
+    rows = (row for name, section in adjusted(given, SECTIONS, options) for row in measure(name, Loop(section, device), section))
+    return record(rows, line, given, "-release-hook")
 
 
 if __name__ == "__main__":

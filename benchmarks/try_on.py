@@ -17,23 +17,21 @@ call. Where maps are wrong there are no times, and the exit code is 1. Rows are 
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 import i2am
+from benchmarks.command import adjustable, adjusted, command, positive, record
 from benchmarks.measure import cpu_ms, cuda_ms, peak_bytes
 from benchmarks.pipelines import difference, line
-from benchmarks.rows import RESULTS, Row, Writer, environment, installed, percentiles, slug
+from benchmarks.rows import Row, percentiles
 from benchmarks.stableviton_parity import FULL, Sizes, counted, inputs
 from benchmarks.weights import filled
 from i2am.maps import AttributionMaps
@@ -201,32 +199,13 @@ def measure(title: str, section: Section, device: torch.device) -> Row:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m benchmarks.try_on", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = command("try_on", __doc__, ".pipelines")
     parser.add_argument("--only", choices=SECTIONS, help="one of the two pipelines; default both")
-    for option, what in HELP.items():
-        usual = ", ".join(f"{getattr(section, option)} ({name})" for name, section in SECTIONS.items())
-        parser.add_argument(f"--{option}", type=int, help=f"{what}; default {usual}")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>.pipelines.jsonl")
+    adjustable(parser, SECTIONS, HELP)
     given = parser.parse_args(words)
-    for option in (*HELP, "threads"):
-        if getattr(given, option) is not None and getattr(given, option) < 1:
-            raise ValueError(f"--{option} must be 1 or more, got {getattr(given, option)}. Raise it.")
-    torch.set_num_threads(given.threads)
-    device = torch.device(given.device)
-    place = {**environment(device), "diffusers": installed("diffusers")}
-    path = given.out or RESULTS / f"{slug(place['device'])}.pipelines.jsonl"
-    writer, failed, begin = Writer(path, place), False, time.perf_counter()
-    for name, section in SECTIONS.items():
-        if given.only in (None, name):
-            section = section._replace(**{n: value for n in HELP if (value := getattr(given, n)) is not None})
-            row = measure(name, section, device)
-            writer.write(row)
-            print(f"{time.perf_counter() - begin:5.0f} s  {line(row)}", flush=True)
-            failed |= row["red"]
-    print(f"rows in {path}")
-    return 1 if failed else 0
+    positive(given, *HELP)
+    rows = (measure(name, section, torch.device(given.device)) for name, section in adjusted(given, SECTIONS, HELP))
+    return record(rows, line, given, ".pipelines", "diffusers")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ def fitting(peak: Callable[[int], int], free: int) -> int:
     return size
 
 
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on this device."""
+    return {name: values.to(device) if isinstance(values, torch.Tensor) else values for name, values in batch.items()}
+
+
 def read_ahead(data: Any, mine: Sequence[Sequence[int]], keep_going: bool) -> Iterator[tuple[Batch | None, list[Row]]]:
     """Each chunk as a batch, with the pairs that could not be read, which are failures if keep_going and errors otherwise.
 

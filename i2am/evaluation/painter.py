@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 import i2am
+from i2am.evaluation.batches import moved
 from i2am.evaluation.models import Batch, TryOn
 from i2am.evaluation.options import Options
 from i2am.evaluation.shards import Row
@@ -105,12 +106,11 @@ class Painter:
     def paint(self, batch: Batch, seeds: Sequence[int], steps: int) -> tuple[Tensor, AttributionMaps]:
         """The model's images [B, 3, H, W], float32 on the CPU, and their maps."""
         model, options = self.model, self.options
-        there = {name: values.to(self.device) if isinstance(values, Tensor) else values for name, values in batch.items()}
         weighed = {"generated_mask": batch["mask"]} if self.convention.weighed else {}
         scale = model.guidance_scale if options.guidance_scale is None else options.guidance_scale
         with i2am.trace(model.pipeline, **{"groups": options.groups, **weighed, **model.trace}) as run:
             generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-            images = model.paint(there, steps=steps, guidance_scale=scale, generators=generators)
+            images = model.paint(moved(batch, self.device), steps=steps, guidance_scale=scale, generators=generators)
         shape = batch["person"].shape
         if not isinstance(images, Tensor) or images.shape != shape:
             got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
