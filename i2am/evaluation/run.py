@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import errno
@@ -51,6 +52,7 @@ def evaluate(
     from accelerate import PartialState
 
     cpu = cpu or not torch.accelerator.is_available()  # else accelerate takes each of several processes on CPUs for the only one
+    theirs = torch.distributed.is_initialized()
     state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
     out = Path(out)
     built = resolve(model, **(model_options or {}))
@@ -84,6 +86,8 @@ def evaluate(
             about |= {"data": str(data), "limit": asked.limit, "batch_size": size, "processes": state.num_processes}
             report(painter, pairs, count, quality, {"options": about, "time": spent, "notes": notes}, problems)
         state.wait_for_everyone()
+    if not theirs:
+        atexit.register(state.destroy_process_group)  # threads of the group that outlive the interpreter abort some of its exits
     return out / "report.html"
 
 
