@@ -85,7 +85,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.operators --repeats 5
 	$(BIN)/python -m benchmarks.layer_set --repeats 3 --families stableviton sdxl_ip_257 sdxl_ip_16
 	$(BIN)/python -m benchmarks.pipelines --only small
-	$(BIN)/python -m benchmarks.pipelines --only sd15 --cases one_token clip_257 both_77 --pairs 2
+	$(BIN)/python -m benchmarks.pipelines --only sd15 --cases one_token clip_257 both_77 --steps 1 --pairs 4
 	$(BIN)/python -m benchmarks.try_on --only small-world
 	$(BIN)/python -m benchmarks.evaluation --steps 5 --rounds 1 --batches 1 8 32
 	$(BIN)/python -m benchmarks.growth --repeats 3

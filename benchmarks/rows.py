@@ -16,6 +16,7 @@ import torch
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
+WRITTEN = ("benchmarks/results", "README.md")  # what benchmarks themselves write
 SMALL_WORLD = RESULTS / "small-world.jsonl"
 
 
@@ -44,7 +45,7 @@ def cpu_model() -> str:
 def environment(device: torch.device, commit: str | None = None) -> Row:
     """Where a row was made; `commit` names it where the files travelled without their repository."""
     known = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain")
+    status = git("status", "--porcelain", "--", ":/", *(f":(exclude,top){path}" for path in WRITTEN))
     gpu = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if gpu else cpu_model(),

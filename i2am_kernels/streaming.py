@@ -15,23 +15,23 @@ exp2 rather than exp in what we compute: torch's exp goes through a library that
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from i2am_kernels.call import LOG2E, Call, additive, clip
 from i2am_kernels.forward import forward, plain
+from i2am_kernels.parts import SCRATCH_BYTES, Part, parts, product, summed
 
 BLOCK_R = 256  # keys in a block, at most
 BLOCK_BYTES = 1 << 20  # a thread's part of P at a time, fitted to its second-level cache
-SCRATCH_BYTES = 13 << 20  # the threads' parts together, at most
 TILE_BYTES = SCRATCH_BYTES  # one head's [G, R] up to here goes in one sweep: two thirds of the time of blocks
 FEW = 16  # keys; for up to so many a tile is faster than torch's own attention
 UNDERFLOW = 2.0**-80  # a column sum under this has lost digits
 NEAR = -60.0  # log2 of P of the first key; where it is less in some row, others may be denormal numbers, which are slow
+PEEK = 8  # rows of scores that are looked at beforehand
+SHARP = 84.0  # binary orders from the first key's score to the largest in one of these rows: there are others that lose P
 FAR = -112.0  # log2 of P: what is less is left out then, which a column sum that is trusted does not miss
 
 
@@ -45,8 +45,8 @@ def streaming(call: Call) -> Tensor:
     most = BLOCK_BYTES if on_cpu else SCRATCH_BYTES
     block = min(reference, BLOCK_R, max(16, most // (64 * generated) * 16))
     maps = Maps(call)
-    for part, scratch in parts(call, generated * block):
-        maps.open(part, log_norm := lse[part].flatten(0, 1))
+    for part, scratch in parts(call, generated * block, BLOCK_BYTES):
+        maps.open(part, log_norm := part.of(lse))
         key, query = maps.operands()
         # L is taken off in the product
         key_one = torch.cat([key * (call.scale * LOG2E), key.new_ones(len(key), reference, 1)], 2)  # [m, R', D + 1]
@@ -55,8 +55,8 @@ def streaming(call: Call) -> Tensor:
         for start, keys in zip(range(0, reference, block), key_one.split(block, 1)):
             tile = product(keys, shifted, scratch)
             if call.mask is not None:
-                tile.unflatten(0, part.shape).add_(maps.bias(start, start + block).mT)
-            far = far or bool(start == 0 and tile[:, 0].amin() < NEAR)
+                tile.add_(maps.bias(start, start + block).mT)
+            far = far or (start == 0 and tile[:, 0].amin().item() < NEAR)
             if far:
                 torch.threshold_(tile, FAR, -math.inf)
             maps.add(tile.exp2_(), start)  # P
@@ -78,42 +78,49 @@ def one_tile(call: Call) -> Tensor:
 
 def visit_tiles(call: Call, out: Tensor) -> None:
     """The output and the maps of the call's rows."""
-    rows, canvas, columns = slice(*call.rows), slice(*call.generated), slice(*call.reference)
+    canvas, columns = slice(*call.generated), slice(*call.reference)
+    query, key, value, out = (t[slice(*call.rows)] for t in (call.query, call.key, call.value, out))
     maps = None if call.r2g is None and call.g2r is None and call.token_maps is None else Maps(call)
-    far = call.mask is not None
-    for part, scratch in parts(call, call.query.shape[2] * call.key.shape[2]):
-        tile, log_norm, far = softmax(call, part, scratch, far)
-        value = call.value[rows][part].float()  # [b, h, R, Dv]
-        if value.shape[2] == 1:  # an outer product, written once
-            torch.mul(tile.unflatten(0, part.shape), value, out=out[rows][part])
+    far = True if call.mask is not None else None
+    for part, scratch in parts(call, query.shape[2] * key.shape[2], SCRATCH_BYTES):
+        tile, log_norm, far = softmax(call, part, part.of(query).float(), part.of(key).float(), scratch, far)
+        if key.shape[2] == 1:  # an outer product, written once
+            torch.mul(tile, part.of(value), out=part.of(out))
         else:
-            out[rows][part] = torch.bmm(tile, value.flatten(0, 1)).unflatten(0, part.shape)
+            part.of(out).copy_(torch.bmm(tile, part.of(value).float()))
         if maps is not None:
             maps.open(part, log_norm[:, canvas])
             maps.add(tile[:, canvas, columns].mT, 0)
             maps.close(scratch)
 
 
-def softmax(call: Call, part: Part, scratch: Tensor, far: bool) -> tuple[Tensor, Tensor, bool]:
+def softmax(call: Call, part: Part, query: Tensor, key: Tensor, scratch: Tensor, far: bool | None) -> tuple[Tensor, Tensor, bool]:
     """P [m, G, R] of one part, in the scratch, L [m, G] in log2 units, +inf where every key of the row is hidden, and `far`.
 
-    As long as scores do not lie far apart, nor may be hidden, torch's softmax gives P and the first key tells L.
+    As long as the first key's weight is not lost, nor may be hidden, torch's softmax gives P and that key tells L; not so where `far`,
+    which is None as long as nobody has looked.
     """
-    query, key = (t[slice(*call.rows)][part].flatten(0, 1).float() for t in (call.query, call.key))
     few = key.shape[1] <= FEW  # rows of so few keys are too short to work on, columns are not
     left, right, dim = (key, query.mT, 1) if few else (query, key.mT, 2)
     scores = product(left, right, scratch, call.scale * (LOG2E if far else 1.0))
     tile = scores.mT if few else scores
+    if far is None:
+        far = call.r2g is not None and sharp(tile)
+        if far:
+            scores.mul_(LOG2E)
     if not far:
-        first = tile[..., 0].clone()
+        first = tile[..., 0] * LOG2E
         torch.softmax(scores, dim, out=scores)
         share = tile[..., 0].log2()
-        if call.r2g is not None and share.amin() < NEAR:
-            return softmax(call, part, scratch, far=True)
-        return tile, first.mul_(LOG2E).sub_(share), far
+        least = share.amin().item()
+        if call.r2g is not None and least < FAR:
+            return softmax(call, part, query, key, scratch, far=True)
+        if least < NEAR:
+            torch.threshold_(scores, 2.0**FAR, 0.0)
+        return tile, first.sub_(share), far
     bias = bias_of(call, part, slice(None), slice(None))
     if bias is not None:
-        tile.unflatten(0, part.shape).add_(bias)
+        tile.add_(bias)
     high, total = raised(scores, dim)
     norm, log_norm = total.reciprocal(), high + total.log2()
     if bias is not None:
@@ -123,6 +130,12 @@ def softmax(call: Call, part: Part, scratch: Tensor, far: bool) -> tuple[Tensor,
     return tile, log_norm.squeeze(dim), far
 
 
+def sharp(tile: Tensor) -> bool:
+    """Whether the first key's weight will be lost in some of a few rows of scores, in nats: a guess that saves a softmax in vain."""
+    some = tile[:, :: max(1, tile.shape[1] // PEEK)]
+    return (some.amax(2) - some[..., 0]).amax().item() * LOG2E > SHARP
+
+
 def raised(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """2^(S - maximum) in place of scores, without what is far below it; the maximum and the sum."""
     high = scores.amax(dim, keepdim=True)
@@ -130,54 +143,12 @@ def raised(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return high, scores.sum(dim, keepdim=True)
 
 
-class Part(NamedTuple):
-    """Some of the rows that have maps and some of the heads; m = their product."""
-
-    rows: slice
-    heads: slice
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.rows.stop - self.rows.start, self.heads.stop - self.heads.start
-
-
-def parts(call: Call, elements: int) -> Iterator[tuple[Part, Tensor]]:
-    """Cut rows x heads so that a thread's tiles of so many elements fit its cache, and give the memory for them.
-
-    A part is some heads of one row, which need no copy where tokens are interleaved, or some rows of a single head: as many
-    tiles as threads or a multiple, since a tile is one thread's work, or fewer where these would take too much memory.
-    """
-    batch, heads, _, _ = call.canvas
-    fit = torch.get_num_threads() * max(1, BLOCK_BYTES // (4 * elements))
-    fit = max(1, min(fit, SCRATCH_BYTES // (4 * elements)))
-    rows, some = (1, min(fit, heads)) if heads > 1 else (min(fit, batch), 1)
-    scratch = call.query.new_empty(rows * some * elements, dtype=torch.float32)
-    for b in range(0, batch, rows):
-        for h in range(0, heads, some):
-            yield Part(slice(b, min(b + rows, batch)), slice(h, min(h + some, heads))), scratch
-
-
-def product(left: Tensor, right: Tensor, scratch: Tensor, scale: float = 1.0) -> Tensor:
-    """scale * left @ right, in the scratch."""
-    shape = (len(left), left.shape[1], right.shape[2])
-    tile = scratch[: math.prod(shape)].view(shape)
-    return torch.baddbmm(tile, left, right, beta=0, alpha=scale, out=tile)
-
-
-def summed(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right, [m, n, G] and [m, G, c]; a single product, which one thread would do, is cut into a sum of one a thread."""
-    threads = torch.get_num_threads()
-    if len(left) > 1 or left.shape[2] % threads:
-        return torch.bmm(left, right)
-    return torch.bmm(left[0].unflatten(1, (threads, -1)).transpose(0, 1), right[0].unflatten(0, (threads, -1))).sum(0, keepdim=True)
-
-
 def bias_of(call: Call, part: Part, generated: slice, reference: slice) -> Tensor | None:
-    """The additive mask of one block in log2 units, [b or 1, h or 1, g or 1, c or 1]."""
+    """The additive mask of one block in log2 units, [m or 1, g or 1, c or 1]."""
     if call.mask is None:
         return None
-    mask = clip(call.mask, slice(*call.rows))
-    return additive(clip(mask, part.rows, part.heads, generated, reference), torch.float32, LOG2E)
+    mask = clip(clip(call.mask, slice(*call.rows)), part.rows, part.heads, generated, reference)
+    return additive(mask.flatten(0, 1), torch.float32, LOG2E)
 
 
 class Maps:
@@ -190,10 +161,11 @@ class Maps:
         self.g2r_weight, self.r2g_weight = call.g2r_weight(), call.r2g_weight()[:, None]  # [B', n, G'], [B', 1, R']
         # on other devices looking at the column sums would wait for them: none is trusted there
         self.on_cpu = call.query.device.type == "cpu"
+        self.trusted = False
 
     def of_heads(self, weight: Tensor) -> Tensor:
         """[B', n, tokens] -> [m, n, tokens]: the same weights for every head."""
-        return weight[self.part.rows, None].expand(-1, self.part.shape[1], -1, -1).flatten(0, 1)
+        return weight[self.part.rows].expand(self.part.tiles, -1, -1)
 
     def open(self, part: Part, log_norm: Tensor) -> None:
         """The next part, with L [m, G'] in log2 units."""
@@ -202,23 +174,25 @@ class Maps:
         if call.r2g is not None:
             top = log_norm if call.mask is None else log_norm.masked_fill(log_norm.isposinf(), -math.inf)
             self.weight = (log_norm - top.amax(1, keepdim=True)).exp2_()  # [m, G']
+            self.trusted = self.on_cpu and not self.weight.amin().item() < UNDERFLOW  # where L spans more, some LS will be lost
             if call.mask is not None:
                 self.weight.masked_fill_(log_norm.isposinf(), 0.0)
-            thin.append(self.weight[:, None])
+            if self.trusted:
+                thin.append(self.weight[:, None])
             self.share = self.of_heads(self.r2g_weight)  # [m, 1, R']
         self.thin = torch.cat(thin, 1) if thin else log_norm.new_empty(len(log_norm), 0, log_norm.shape[1])
         self.pieces = self.of_heads(call.token_weight.mT) if call.token_weight is not None and self.words else None  # [m, n, R']
-        self.sums = log_norm.new_zeros(len(log_norm), (call.r2g is not None) + self.words, log_norm.shape[1])
+        self.sums: Tensor | None = None
         self.totals: list[Tensor] = []
 
     def operands(self) -> tuple[Tensor, Tensor]:
         """Keys [m, R', D] and queries [m, D, G'] of the canvases, in float32."""
         call, rows = self.call, slice(*self.call.rows)
-        key, query = call.key[rows][self.part][:, :, slice(*call.reference)], call.query[rows][self.part][:, :, slice(*call.generated)]
-        return key.flatten(0, 1).float(), query.flatten(0, 1).float().mT
+        key, query = self.part.of(call.key[rows]), self.part.of(call.query[rows])
+        return key[:, slice(*call.reference)].float(), query[:, slice(*call.generated)].float().mT
 
     def bias(self, start: int, stop: int) -> Tensor:
-        """The mask over some of the reference's columns in log2 units, [b or 1, h or 1, G' or 1, c or 1]."""
+        """The mask over some of the reference's columns in log2 units, [m or 1, G' or 1, c or 1]."""
         first, last = self.call.reference
         bias = bias_of(self.call, self.part, slice(*self.call.generated), slice(first + start, min(first + stop, last)))
         assert bias is not None
@@ -229,7 +203,7 @@ class Maps:
         totals = summed(self.thin, tile.mT)  # [m, n + 1, c]
         self.totals.append(totals)
         spread = []
-        if self.call.r2g is not None:
+        if self.trusted:
             total = totals[:, self.seen :]  # LS [m, 1, c]
             spread.append(self.share[..., start : start + tile.shape[1]] / total)
             if self.call.mask is not None:
@@ -237,30 +211,31 @@ class Maps:
         if self.pieces is not None:
             spread.append(self.pieces[..., start : start + tile.shape[1]])
         if spread:
-            self.sums.baddbmm_(spread[0] if len(spread) == 1 else torch.cat(spread, 1), tile)
+            thick = spread[0] if len(spread) == 1 else torch.cat(spread, 1)
+            self.sums = torch.bmm(thick, tile) if self.sums is None else self.sums.baddbmm_(thick, tile)  # [m, 1 + n, G']
 
     def close(self, scratch: Tensor) -> None:
         """Add what was summed over the blocks to the call's buffers."""
-        call, part, shape = self.call, self.part, self.part.shape
+        call, part = self.call, self.part
         totals = self.totals[0] if len(self.totals) == 1 else torch.cat(self.totals, 2)
         if call.g2r is not None:
-            call.g2r[part] += totals[:, : self.seen].unflatten(0, shape)
-        if call.token_maps is not None:
-            call.token_maps[part] += self.sums[:, -self.words :].unflatten(0, shape)
+            part.of(call.g2r).add_(totals[:, : self.seen])
+        if call.token_maps is not None and self.sums is not None:
+            part.of(call.token_maps).add_(self.sums[:, -self.words :])
         if call.r2g is not None:
-            lost = not self.on_cpu or self.lost(totals[:, self.seen :])
-            sums = self.exact(scratch) if lost else self.sums[:, 0].mul_(self.weight)
-            call.r2g[part] += sums.unflatten(0, shape)
+            if self.trusted and self.sums is not None and not self.lost(totals[:, self.seen :]):
+                part.of(call.r2g).addcmul_(self.sums[:, 0], self.weight)
+            else:
+                part.of(call.r2g).add_(self.exact(scratch))
 
     def lost(self, total: Tensor) -> bool:
         """Whether a column sum [m, 1, R'] has underflowed that is not zero for want of keys."""
-        faint = total < UNDERFLOW
-        if self.call.mask is None or not faint.any():
-            return bool(faint.any())
-        faint = faint.unflatten(0, self.part.shape)
+        faint = total.amin().item() < UNDERFLOW
+        if self.call.mask is None or not faint:
+            return faint
         return any(
-            (some & self.bias(start, start + BLOCK_R).isfinite().any(2, keepdim=True)).any()
-            for start, some in zip(range(0, total.shape[2], BLOCK_R), faint.split(BLOCK_R, 3))
+            (some & self.bias(start, start + BLOCK_R).isfinite().any(1, keepdim=True)).any()
+            for start, some in zip(range(0, total.shape[2], BLOCK_R), (total < UNDERFLOW).split(BLOCK_R, 2))
         )
 
     def exact(self, scratch: Tensor) -> Tensor:
@@ -271,7 +246,7 @@ class Maps:
         for start, keys, share in zip(range(0, key.shape[1], block), key.split(block, 1), self.share.split(block, 2)):
             tile = product(keys, query, scratch, call.scale * LOG2E)
             if call.mask is not None:
-                tile.unflatten(0, self.part.shape).add_(self.bias(start, start + block).mT)
+                tile.add_(self.bias(start, start + block).mT)
             total = raised(tile, 2)[1].mT  # [m, 1, c]
             weight = share / total
             if call.mask is not None:  # columns that no row sees

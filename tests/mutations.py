@@ -44,8 +44,9 @@ STREAMING = [
     Fault("ignore rows", "streaming", S, "slice(*self.call.rows)\n        key,", "slice(0, self.call.canvas[0])\n        key,"),
     Fault("ignore the mask", "streaming", S, "torch.float32, LOG2E)", "torch.float32, LOG2E).zero_()"),
     Fault("leave out the column sums", "streaming", S, "tile.shape[1]] / total)", "tile.shape[1]] * total.sign())"),
-    Fault("trust a faint column", "streaming", S, "not self.on_cpu or self.lost(", "not self.on_cpu and self.lost("),
-    Fault("overwrite G2R", "streaming", S, "call.g2r[part] += totals", "call.g2r[part] = totals"),
+    Fault("trust a faint column", "streaming", S, "not self.lost(totals[:, self.seen :]):", "True:"),
+    Fault("read L off a lost key", "streaming", S, "least < FAR:", "least < -math.inf:"),
+    Fault("overwrite G2R", "streaming", S, "part.of(call.g2r).add_(totals", "part.of(call.g2r).copy_(totals"),
     Fault("swap the maps", "streaming", "op.py", *SWAP),
     Fault("1/R instead of 1/G", "streaming", "call.py", "1.0 / generated, dtype", "1.0 / self.canvas[3], dtype"),
     Fault("normalise over the reference only", "streaming", S, "out, lse = forward(call)", narrow("forward")),
@@ -74,7 +75,10 @@ def checks(backend: str) -> None:
     torch.manual_seed(0)
     faint = torch.zeros(5, 40)
     faint[:, 3] = -300
+    lone = make(heads=1, tokens=(40, 40))
+    lone.query[:, :, 1] *= 100  # one row whose scores lie far apart
     for case in (
+        lone,
         make(heads=1, tokens=(40, 40)),
         make(heads=1, tokens=(5, 70)),
         make(heads=1, tokens=(5, 40), attn_mask=torch.rand(5, 40) > 0.4),

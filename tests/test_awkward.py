@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import FUSED, ROUTES, STREAMING, Case, check, compare, make, run, truth
 
-from i2am_kernels import bi_attention, streaming
+from i2am_kernels import bi_attention, parts, streaming
 
 B, H, G, R = 2, 2, 33, 40  # two tiles a side under the interpreter, the last of them partial
 LOWEST = torch.finfo(torch.float32).min
@@ -115,6 +115,11 @@ def logits():
     made["row and column offsets"] = made["row offsets"] + 150 * torch.linspace(-1, 1, R)
     made["+-400"] = 400 * base.sign()
     made["up to 400, peaked"] = 100 * base
+    for nats in (50, 60, 75, 200):  # in one row, in every other; the scores of the others are ordinary
+        made[f"first key of a row -{nats}"] = base.clone()
+        made[f"first key of a row -{nats}"][1, 0] -= nats
+        made[f"first key of odd rows -{nats}"] = base.clone()
+        made[f"first key of odd rows -{nats}"][1::2, 0] -= nats
     made["constant"] = torch.full((G, R), 3.0)
     made["constant -400"] = torch.full((G, R), -400.0)
     made["one key takes all"] = torch.where(torch.arange(R) == 35, 90.0, base)
@@ -181,6 +186,7 @@ def test_nothing_unwritten_is_read(route, masked, monkeypatch):
         patched.setattr(torch.Tensor, "new_empty", poison(torch.Tensor.new_empty))
         patched.setattr(torch, "empty", poison(torch.empty))
         patched.setattr(torch, "empty_like", poison(torch.empty_like))
+        patched.setattr(parts.KEPT, "memory", None)
         got = run(case, route)
     assert poisoned
     compare(case, got, route)

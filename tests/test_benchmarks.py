@@ -1,6 +1,7 @@
 """The benchmarks measure what they say: rows survive, medians are medians, memory is memory, baselines do the same job."""
 
 import json
+import subprocess
 
 import pytest
 import torch
@@ -109,6 +110,10 @@ def test_peak_memory_of_known_allocations():
     assert measure.peak_bytes(call, CPU) == 4 << 20
     large = torch.empty(8 << 20, dtype=torch.uint8)
     assert measure.peak_bytes(lambda: large[:5].clone(), CPU) == 5  # what was there before does not count
+    call = shapes.arguments(SMALL, 2, torch.float32, CPU)
+    first, again = (measure.peak_bytes(lambda: operators.ours("streaming", call), CPU) for _ in range(2))
+    scores = 4 * SMALL.heads * SMALL.generated * SMALL.reference
+    assert first == again > scores  # what a call keeps for the next is its own, each time
 
 
 def test_interleaved_takes_turns():
@@ -145,6 +150,29 @@ def test_the_environment_names_everything():
     place = rows.environment(CPU)
     assert all(place[name] for name in ("device", "cpu", "threads", "torch", "python", "date"))
     assert rows.slug("NVIDIA H200") == "nvidia-h200"
+
+
+def test_rows_do_not_make_later_rows_dirty(tmp_path, monkeypatch):
+    """`make bench` writes rows while it goes on measuring; what is measured stays what was committed."""
+    words = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for path in ("benchmarks/results/a.jsonl", "benchmarks/rows.py", "README.md", "tests/README.md"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    for more in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*words, *more], cwd=tmp_path, check=True)
+    monkeypatch.setattr(rows, "__file__", str(tmp_path / "benchmarks" / "rows.py"))
+
+    def dirty():
+        return rows.environment(torch.device("cpu"))["dirty"]
+
+    for path in ("benchmarks/results/a.jsonl", "benchmarks/results/new.png", "README.md"):
+        (tmp_path / path).write_text("changed")
+        assert dirty() is False, path
+    for path in ("tests/README.md", "benchmarks/new.py"):
+        (tmp_path / path).write_text("changed")
+        assert dirty() is True, path
+        subprocess.run([*words, "add", "-A"], cwd=tmp_path, check=True)
+        subprocess.run([*words, "commit", "-qm", path], cwd=tmp_path, check=True)
 
 
 def test_operators_writes_rows_and_table_shows_them(tmp_path, monkeypatch, capsys):
