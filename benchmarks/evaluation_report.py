@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.rows import Row
-from benchmarks.table import commit, place
+from benchmarks.table import commit, newest, place
 
 
 def summary(rows: list[Row]) -> str:
     """A line per runner, batch and number of processes."""
     parts = []
     for where in dict.fromkeys(place(row) for row in rows):
-        here = [row for row in rows if place(row) == where]
+        here = newest([row for row in rows if place(row) == where], "model", "steps", "runner", "batch", "processes")
         commits = ", ".join(dict.fromkeys(commit(row) for row in here))
         first = here[0]
         parts.append(

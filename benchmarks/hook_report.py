@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.rows import Row
-from benchmarks.table import commit, place
+from benchmarks.table import commit, newest, place
 
 WAYS = {
     "eager_hook": "the release's hook restated: one direction, one level",
@@ -16,7 +16,7 @@ def summary(rows: list[Row]) -> str:
     """A line per section, direction and runner."""
     parts = []
     for where in dict.fromkeys(place(row) for row in rows):
-        here = [row for row in rows if place(row) == where]
+        here = newest([row for row in rows if place(row) == where], "section", "case", "runner")
         commits = ", ".join(dict.fromkeys(commit(row) for row in here))
         parts.append(f"{where}; 64x48 latents, one image; measured at {commits} with `python -m benchmarks.release_hook`.\n")
         parts.append("| network | asked for | way | plain ms | overhead, ms | times smaller | extra MB | times smaller |")

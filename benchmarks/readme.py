@@ -30,7 +30,7 @@ def recorded() -> list[Row]:
     return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
 
 
-def newest(rows: list[Row]) -> list[Row]:
+def latest(rows: list[Row]) -> list[Row]:
     """The rows of the place that measured last; the results page has all places."""
     rows = [row for row in rows if "shape" in row]
     last = max(rows, key=lambda row: row["environment"]["date"], default=None)
@@ -75,7 +75,7 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
 
 
 TABLES: dict[str, Callable[[list[Row]], str]] = {
-    "<!-- table: operators -->": lambda rows: summary(newest(rows)),
+    "<!-- table: operators -->": lambda rows: summary(latest(rows)),
     "<!-- table: pipelines -->": pipelines,
     "<!-- table: evaluation -->": lambda _: evaluation(rows_of("evaluation")),
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),

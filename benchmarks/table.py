@@ -29,6 +29,11 @@ def commit(row: Row) -> str:
     return (where["commit"] or "unknown")[:8] + ("+" if where["dirty"] else "")
 
 
+def newest(rows: list[Row], *keys: str) -> list[Row]:
+    """Of repeated measurements, rows that agree in these, the last."""
+    return list({tuple(row[key] for key in keys): row for row in rows}.values())
+
+
 def cells(row: Row) -> list[str]:
     if row["red"]:
         ratio, ms, peak = "red", "not reported", ""
