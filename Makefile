@@ -111,6 +111,7 @@ bench-full: $(READY)
 bench-peers: $(READY) $(PEERS)
 	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers daam
 	PYTHONPATH=.peer-attention-map-diffusers $(BIN)/python -m benchmarks.peers attention-map-diffusers
+	$(BIN)/python -m benchmarks.readme
 	$(BIN)/python -m benchmarks.report
 
 gate: $(READY)

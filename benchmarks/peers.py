@@ -238,10 +238,8 @@ def line(row: Row) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser, options = (
-        command("peers", __doc__, "-peers"),
-        {"steps": "denoising steps", "rounds": "rounds of untraced, the peer's and our runs"},
-    )
+    parser = command("peers", __doc__, "-peers")
+    options = {"steps": "denoising steps", "rounds": "rounds of untraced, the peer's and our runs"}
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--only", choices=SECTIONS, help="one of the two UNets; default both")
     adjustable(parser, SECTIONS, options)

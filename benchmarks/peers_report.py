@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.rows import Row
-from benchmarks.table import commit, place
+from benchmarks.table import commit, newest, place
 
 HEAD = "| UNet | maps | way | plain ms | overhead %: p20 / p50 / p80 | extra MB | maps apart |"
 
@@ -12,7 +12,7 @@ def summary(rows: list[Row]) -> str:
     """A line per section, peer and runner, the last row of each; what could not be run is listed below."""
     parts = []
     for where in dict.fromkeys(map(placed, rows)):
-        last = {(row["section"], row["case"], row["runner"]): row for row in rows if placed(row) == where}.values()
+        last = newest([row for row in rows if placed(row) == where], "section", "case", "runner")
         commits = ", ".join(dict.fromkeys(map(commit, last)))
         parts.append(f"{where}; 64x64 latents, one guided image, float32; measured at {commits} with `make bench-peers`.\n")
         parts += [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]

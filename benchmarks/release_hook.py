@@ -167,10 +167,8 @@ def line(row: Row) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser, options = (
-        command("release_hook", __doc__, "-release-hook"),
-        {"steps": "denoising steps", "rounds": "rounds of plain, hooked and dropped-in runs"},
-    )
+    parser = command("release_hook", __doc__, "-release-hook")
+    options = {"steps": "denoising steps", "rounds": "rounds of plain, hooked and dropped-in runs"}
     parser.add_argument("--only", choices=SECTIONS, help="one of the two networks; default both")
     adjustable(parser, SECTIONS, options)
     given = parser.parse_args(words)

@@ -54,7 +54,7 @@ def table(rows: list[Row]) -> str:
     parts = []
     for where in dict.fromkeys(place(row) for row in rows):
         here = [row for row in rows if place(row) == where]
-        last = {(row["shape"], row["batch"], row["rows"], row["dtype"], row["runner"], row["mode"]): row for row in here}.values()
+        last = newest(here, "shape", "batch", "rows", "dtype", "runner", "mode")
         lines = [f"**{where}**", "", HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]
         lines += ["| " + " | ".join(cells(row)) + " |" for row in last if "red" in row]
         missing = [row for row in last if "red" not in row]
