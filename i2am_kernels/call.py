@@ -14,6 +14,8 @@ LOG2E = math.log2(math.e)
 # the last place is 2), so `finfo.min` and -inf mean the same thing and a row that holds nothing else has no maps.
 HIDDEN = -(2.0**24)
 
+ALIGNMENT = 64  # bytes; what torch allocates on a CPU begins at a multiple
+
 
 @dataclass(frozen=True)
 class Call:
@@ -74,3 +76,15 @@ def additive(mask: Tensor, dtype: torch.dtype, factor: float = 1.0) -> Tensor:
     if mask.dtype == torch.bool:
         return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -math.inf)
     return (mask.to(dtype) * factor).masked_fill_(mask <= HIDDEN, -math.inf)
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of it with the same strides where it begins at an address that torch would not have given it.
+
+    Products of a matrix and a vector begin at the first aligned number in some libraries (MKL on some processors): their sums have other
+    last digits at other addresses. Weights that are mapped from a file lie at any multiple of 8, a caller's view at any of 4.
+    """
+    if tensor.data_ptr() % ALIGNMENT == 0:
+        return tensor
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))  # from the first element to the last
+    return tensor.as_strided((span,), (1,)).clone().as_strided(tensor.shape, tensor.stride())

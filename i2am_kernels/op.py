@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from i2am_kernels.call import Call
+from i2am_kernels.call import Call, aligned
 from i2am_kernels.check import Range, check_aliases, checked, refuse
 from i2am_kernels.forward import plain
 from i2am_kernels.reference import reference as run_reference
@@ -142,6 +142,11 @@ def bi_attention_op(
     ranges: Sequence[int],
     backend: str,
 ) -> Tensor:
+    if query.device.type == "cpu":  # the same bits wherever the tensors lie; buffers and masks enter no product
+        query, key, value = aligned(query), aligned(key), aligned(value)
+        generated_weight, reference_weight, token_weight = (
+            weight if weight is None else aligned(weight) for weight in (generated_weight, reference_weight, token_weight)
+        )
     call = Call(query, key, value, mask, scale, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
                 rows=(ranges[0], ranges[1]), generated=(ranges[2], ranges[3]), reference=(ranges[4], ranges[5]))  # fmt: skip
     with torch.autocast(query.device.type, enabled=False):  # the sums stay float32

@@ -22,6 +22,7 @@ from i2am.evaluation.models import TryOn, resolve
 from i2am.evaluation.options import Options, described, keep
 from i2am.evaluation.painter import Painter, opened
 from i2am.evaluation.report import write
+from i2am.models.inputs import align
 from i2am.quality import Quality
 from i2am.tokens import refuse
 from i2am.vitonhd import PARTS, Problem, VitonHD
@@ -164,10 +165,11 @@ def both(out: Path, pairs: VitonHD, scored: list[shards.Row]) -> Iterator[tuple[
 
 
 def place(pipeline: Any, device: torch.device) -> None:
-    """Move the pipeline, unless it moves itself (offloading) or cannot be moved."""
+    """Move the pipeline, unless it moves itself (offloading) or cannot be moved; on a CPU, its weights to addresses that change no bits."""
     parts = [part for part in (getattr(pipeline, "components", None) or {}).values() if isinstance(part, torch.nn.Module)]
     if hasattr(pipeline, "to") and not any(hasattr(module, "_hf_hook") for part in parts for module in part.modules()):
         pipeline.to(device)
+    align(parts)
 
 
 def quiet(pipeline: Any, stack: contextlib.ExitStack) -> None:

@@ -1,16 +1,28 @@
-"""What our pipelines make of their inputs: pictures as tensors, one for all or one per image, and the noise to start from."""
+"""What our pipelines make of their inputs: pictures as tensors, one for all or one per image, and the noise to start from; and where in
+memory their weights lie."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from i2am.tokens import refuse
+from i2am_kernels.call import aligned
+
+
+def align(parts: Iterable[Any]) -> None:
+    """Move the weights on a CPU that are mapped from a file, once, to where torch would have put them: the same weights then give the same
+    bits, whichever way they came. What is no module, and what is no plain tensor, is left alone."""
+    for part in parts:
+        for weight in (*part.parameters(), *part.buffers()) if isinstance(part, nn.Module) else ():
+            if weight.device.type == "cpu" and type(weight.data) is Tensor and weight.layout == torch.strided:
+                weight.data = aligned(weight.data)
 
 
 def noise(shape: tuple[int, ...], generator: Any, latents: Any, device: Any) -> Tensor:

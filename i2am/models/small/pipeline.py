@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2am.models.inputs import noise, repeated, tensor_of
+from i2am.models.inputs import align, noise, repeated, tensor_of
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, pictures
 from i2am.models.small.unet import SmallUNet
 from i2am.tokens import Grid, is_whole, refuse
@@ -92,6 +92,7 @@ class SmallTryOnPipeline(DiffusionPipeline):
         """Pictures are PIL images, arrays or tensors in [0, 1], of the pipeline's shape at any size, one or one per image; masks are white
         where the garment goes. Returns what diffusers' pipelines do: `.images`, or a tuple with return_dict=False."""
         self.check(num_inference_steps, output_type, callback_on_step_end_tensor_inputs)
+        align(self.components.values())
         device, dtype = self._execution_device, self.unet.dtype
         inputs = {"image": image, "mask_image": mask_image, "densepose": densepose, "garment": garment}
         ready = {name: self.prepared(one, name, 1 if name == "mask_image" else 3) for name, one in inputs.items()}

@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, Sch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from i2am.models.inputs import noise, repeated, tensor_of
+from i2am.models.inputs import align, noise, repeated, tensor_of
 from i2am.models.stableviton.encoders import ImageEncoder, SpatialEncoder
 from i2am.models.stableviton.unet import StableVITONUNet
 from i2am.tokens import Grid, is_whole, refuse
@@ -92,6 +92,7 @@ class StableVITONPipeline(DiffusionPipeline):
         """
         size = self.size[0] if height is None else height, self.size[1] if width is None else width
         self.check(size, num_inference_steps, output_type, callback_on_step_end_tensor_inputs)
+        align(self.components.values())
         device, dtype = self._execution_device, self.unet.dtype
         inputs = {"image": image, "mask_image": mask_image, "garment": garment, "densepose": densepose, "agnostic": agnostic}
         ready = {name: self.prepared(one, name, size) for name, one in inputs.items() if one is not None}
