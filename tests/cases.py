@@ -1,9 +1,6 @@
-"""Cases, the routes that can take them, and the tolerance every comparison uses.
+"""Cases, the routes that can take them, and how both are held against the definition.
 
-The truth is the reference in float64. A map may miss it by FACTOR times what the eager float32 reference misses it by, plus a
-floor; both are taken per line of a map (one head, one weighting) against the largest value of that line, so that a constant
-map, a map scaled by 1.01 or one wrong token in a faint line is an error. NaN never passes. The floor grows with the size of
-the log-sum-exps: P = 2^(S - L) is no finer than a few units in the last place of L.
+What is right is `tolerance`'s rule, with the log-sum-exps of the case: P = 2^(S - L) is no finer than the last places of L.
 """
 
 from __future__ import annotations
@@ -16,16 +13,13 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from tolerance import FACTOR, LEAST, MOST, close, exponents, unit
 from torch import Tensor
 
 from i2am_kernels import bi_attention, bi_attention_reference, op, streaming, tiles, triton_backend
-from i2am_kernels.call import LOG2E, additive
+from i2am_kernels.call import additive
 
-FACTOR = 4.0
-FLOOR = 1e-6  # of a line's largest value: about eight units in the last place of float32
-NOTHING = 2.0**-110  # of a weight of 1: a P so small may be left out, before it becomes a denormal number
 LIBRARY_HALF = 1e-4  # torch's half-precision kernel on the CPU gives L with an error of up to 8e-5
-GRAIN = 2.0**-21  # four units in the last place: those of the scaled keys, the product, L and their difference
 
 
 class Route(NamedTuple):
@@ -151,13 +145,18 @@ def check(case: Case, route: str) -> Result:
     return got
 
 
-def compare(case: Case, got: Result, route: str, floor: float = FLOOR) -> None:
+def compare(case: Case, got: Result, route: str, more: float = 0.0) -> None:
     right, eager = truth(case), truth(case, torch.float32)
-    grain = GRAIN * size_of_norms(case)
-    floor += grain + (LIBRARY_HALF if half_library(case, route) else 0.0)
+    terms, logits = longest(case), largest(case)
+    library = LIBRARY_HALF if half_library(case, route) else 0.0
     for name in case.maps:
-        close(got.maps[name], right.maps[name], eager.maps[name], floor, f"{route}: {name}")
-    close_output(case, got.out, right.out, eager.out, grain, route)
+        close(got.maps[name], right.maps[name], eager.maps[name], terms, f"{route}: {name}", logits, more + library)
+    close_output(case, got.out, right.out, eager.out, unit(terms, logits), route)
+
+
+def longest(case: Case) -> int:
+    """The terms of the longest sum on the way: of a score, over the keys or over the queries."""
+    return max(*case.query.shape[2:], case.key.shape[2])
 
 
 def half_library(case: Case, route: str) -> bool:
@@ -170,41 +169,29 @@ def half_library(case: Case, route: str) -> bool:
     return case.query.dtype != torch.float32 and route != "triton own forward" and not in_one_tile.get(route, False)
 
 
-def size_of_norms(case: Case) -> float:
-    """The largest finite row or column log-sum-exp, in log2 units."""
+def largest(case: Case) -> float:
+    """The largest exponent of its weights."""
     case = case.to(torch.float64)
     scale = case.options.get("scale")
     scores = case.query @ case.key.mT * (case.query.shape[-1] ** -0.5 if scale is None else scale)
     mask = case.options.get("attn_mask")
     scores = scores if mask is None else scores + additive(mask, torch.float64)
-    columns = scores[slice(*case.options.get("rows") or (None,)), :, slice(*case.options.get("generated") or (None,))]
-    norms = torch.cat([scores.logsumexp(-1).flatten(), columns.logsumexp(-2).flatten()])
-    return LOG2E * norms.nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+    return exponents(scores, scores[slice(*case.options.get("rows") or (None,)), :, slice(*case.options.get("generated") or (None,))])
 
 
-def close(got: Tensor, right: Tensor, eager: Tensor, floor: float, what: str) -> None:
-    """Per line: |got - right| <= FACTOR |eager - right| + floor |right| + NOTHING, each the largest of the line."""
-    assert got.shape == right.shape, what
-    assert got.isfinite().all(), f"{what}: not finite"
-    error, own, size = (t.double().abs().amax(-1) for t in (got - right, eager - right, right))
-    excess = error - FACTOR * own - floor * size - NOTHING
-    assert (excess <= 0).all(), (
-        f"{what}: off by {(error / size).max().item():.2e} of the line, eager {(own / size).max().item():.2e}, floor {floor:.1e}"
-    )
-
-
-def close_output(case: Case, got: Tensor, right: Tensor, eager: Tensor, grain: float, what: str) -> None:
-    """As above, with a rounding of the weights to the values' dtype; a row without keys is 0 or torch's own answer."""
+def close_output(case: Case, got: Tensor, right: Tensor, eager: Tensor, one: float, what: str) -> None:
+    """By the same rule, of the size of the values, and with a rounding to their dtype; a row without keys is 0 or torch's own answer."""
     assert got.dtype == case.query.dtype, f"{what}: dtype of the output"
     assert got.shape == right.shape, f"{what}: shape of the output"
     assert got.isfinite().all(), f"{what}: output not finite"
-    floor = (torch.finfo(got.dtype).eps + grain) * case.value.double().abs().amax((-1, -2))[..., None]
-    error = (got - right).abs().amax(-1)
-    fine = error <= FACTOR * (eager.to(got.dtype) - right).abs().amax(-1) + floor
+    size = case.value.double().abs().amax((-1, -2))[..., None]
+    error, own = (got - right).abs().amax(-1), (eager.to(got.dtype) - right).abs().amax(-1)
+    rounding = torch.finfo(got.dtype).eps * size
+    fine = error <= (FACTOR * own).clamp(LEAST * one * size, MOST * (one * size + rounding)) + rounding
     if not fine.all() and case.options.get("attn_mask") is not None:
         hidden = right.eq(0).all(-1)
-        fine |= hidden & (got.double() - plain(case)).abs().amax(-1).le(floor)
-    assert fine.all(), f"{what}: output off by {error[~fine].max().item():.2e} where a rounding is {floor.max().item():.2e}"
+        fine |= hidden & (got.double() - plain(case)).abs().amax(-1).le(one * size + rounding)
+    assert fine.all(), f"{what}: output off by {error[~fine].max().item():.2e} where a unit is {(one * size).max().item():.2e}"
 
 
 def plain(case: Case) -> Tensor:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from test_imacs import cubic
 
+import i2am
 from i2am.models.small.encoder import GarmentEncoder
 from i2am.models.small.pipeline import SmallTryOnPipeline
 from i2am.models.small.schedule import scheduler
 from i2am.models.small.unet import small_unet
 from i2am.synthetic import write_vitonhd
+from i2am.vitonhd import VitonHD
 
 GRID = (16, 12)
 PAIRS = 10
@@ -43,6 +49,34 @@ def damaged(tree: Path, tmp_path: Path) -> Path:
 
 
 def lines(out: Path) -> list[Any]:
-    import json
-
     return [json.loads(line) for path in sorted((out / "shards").glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def table(out: Path) -> dict[str, dict[str, str]]:
+    with (out / "scores.csv").open(newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+DIGITS = 1e-4  # that other batches, numbers of threads and processors agree in
+
+
+def on_the_threshold(done: Path, tree: Path, name: str) -> dict[str, float]:
+    """What pixels within DIGITS of IMACS's threshold weigh in a pair's scores: rounding moves one across, and it counts whole or not."""
+    maps, data = i2am.load(done / "maps" / f"{Path(name).stem}.safetensors"), VitonHD(tree, size=(64, 48))
+    pair, found = data[[person for person, _ in data.pairs].index(name)], {}
+    for metric, direction, mask in (("imacs_g", "r2g", "mask"), ("imacs_r", "g2r", "garment_mask")):
+        x, m = maps.unified(direction)[0].double().numpy(), pair[mask].double().numpy()
+        x = cubic((x - x.min()) / (x.max() - x.min()), *m.shape)
+        near = np.abs((x - x.min()) / (x.max() - x.min()) - 0.4) < DIGITS
+        found[metric] = 0.4 * ((near * m).sum() / m.sum() + 3 * (near * (1 - m)).sum() / (1 - m).sum())
+    return found
+
+
+def same_scores(out: Path, done: Path, tree: Path) -> None:
+    """Every score of `out` is that of `done`, a run that kept its maps, to the digits that are promised."""
+    found, right = table(out), table(done)
+    assert list(found) == list(right)
+    for name, row in found.items():
+        hang = on_the_threshold(done, tree, name)
+        for metric in ("imacs_g", "imacs_r", "ssim"):
+            assert float(row[metric]) == pytest.approx(float(right[name][metric]), abs=DIGITS + hang.get(metric, 0.0)), (name, metric)

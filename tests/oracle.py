@@ -175,6 +175,11 @@ def probabilities(call: Call, generated: Range | None = None, reference: Range |
     return scores.softmax(-1).nan_to_num(0.0)[..., rows, columns], seen.softmax(-2).nan_to_num(0.0)
 
 
+def longest(calls: Sequence[Call]) -> int:
+    """The terms of the longest sum on the way to a map: of a score, over the keys, the queries, or the steps."""
+    return max(len(calls), *(max(*call.query.shape[2:], call.key.shape[2]) for call in calls))
+
+
 def group(step: int, groups: int, steps: int) -> int:
     return step * groups // steps
 

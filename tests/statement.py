@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
+from tolerance import exponents
 from torch import Tensor
 
 from i2am import Recorder, cells
-from i2am_kernels.call import LOG2E
 
 Grid = tuple[int, int]
 KINDS = ("r2g", "g2r", "specific", "words")
@@ -123,8 +123,8 @@ def weights(run: Run, layer: Layer, image: int, images: int) -> tuple[Tensor, Te
 
 
 def statement(run: Run, calls: list[Call], dtype: torch.dtype) -> tuple[dict[tuple[str, str], Tensor], float]:
-    """{(layer, map): [B, groups, heads, (n,) tokens]}, and the largest log-sum-exp in log2 units."""
-    sums, norm, known = dict[tuple[str, str], Tensor](), 0.0, dict[tuple[str, int], Any]()
+    """{(layer, map): [B, groups, heads, (n,) tokens]}, and the largest exponent of the weights in log2 units."""
+    sums, largest, known = dict[tuple[str, str], Tensor](), 0.0, dict[tuple[str, int], Any]()
     for name, group, query, key, how in calls:
         layer, (first, last) = run.layers[name], how["rows"]
         (g0, g1), (r0, r1) = layer.generated, layer.keys
@@ -137,7 +137,7 @@ def statement(run: Run, calls: list[Call], dtype: torch.dtype) -> tuple[dict[tup
                 if "attn_mask" in how:
                     scores = scores.masked_fill(~how["attn_mask"][first + image, 0].cpu(), -torch.inf)
                 forward, backward = scores.softmax(-1)[g0:g1], scores[g0:g1, r0:r1].softmax(0)
-                norm = max(norm, scores.logsumexp(-1).abs().max().item(), scores[g0:g1].logsumexp(0).abs().max().item())
+                largest = max(largest, exponents(scores, scores[g0:g1]))
                 parts = {"r2g": backward @ wk.to(dtype)}
                 if r1 - r0 > 1:
                     parts["g2r"] = wq.to(dtype) @ forward[:, r0:r1]
@@ -149,4 +149,4 @@ def statement(run: Run, calls: list[Call], dtype: torch.dtype) -> tuple[dict[tup
                     shape = (last - first, run.options["groups"], layer.heads, *part.shape)
                     total = sums.setdefault((name, kind), torch.zeros(shape, dtype=dtype, device="cpu"))
                     total[image, group, head] += part
-    return sums, norm * LOG2E
+    return sums, largest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluated import PAIRS, damaged, lines, model, tree, write_model
+from evaluated import DIGITS, PAIRS, damaged, lines, model, on_the_threshold, same_scores, table, tree, write_model
 from PIL import Image
 
 import i2am
@@ -27,11 +26,6 @@ from i2am.vitonhd import VitonHD
 __all__ = ["damaged", "model", "tree"]
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 STEPS = {"steps": 2, "batch_size": 4}
-
-
-def table(out: Path) -> dict[str, dict[str, str]]:
-    with (out / "scores.csv").open(newline="") as file:
-        return {row["name"]: row for row in csv.DictReader(file)}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +51,8 @@ def test_every_pair_is_scored_as_by_hand(done: Path, tree: Path, model: str) -> 
                          num_inference_steps=2, generator=[generator], output_type="pt").images  # fmt: skip
         for metric, direction, mask in (("imacs_g", "r2g", "mask"), ("imacs_r", "g2r", "garment_mask")):
             score = imacs(run.maps.unified(direction), pair[mask][None]).item()
-            assert float(found[pair["name"]][metric]) == pytest.approx(score, abs=1e-4)
+            hang = on_the_threshold(done, tree, pair["name"])[metric]
+            assert float(found[pair["name"]][metric]) == pytest.approx(score, abs=DIGITS + hang)
         kept = torch.from_numpy(np.array(Image.open(done / "images" / pair["name"].replace(".jpg", ".png")))).permute(2, 0, 1) / 255
         assert (kept - image[0]).abs().max() <= 0.5 / 255 + 1e-4
         from_file = i2am.load(done / "maps" / pair["name"].replace(".jpg", ".safetensors"))
@@ -80,9 +75,18 @@ def test_the_report_adds_up(done: Path) -> None:
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_scores_do_not_depend_on_the_batch(size: int, done: Path, tree: Path, model: str, tmp_path: Path) -> None:
     evaluate(tree, model, out=tmp_path, steps=2, batch_size=size, metrics=("ssim",))
-    for name, row in table(tmp_path).items():
-        for metric in ("imacs_g", "imacs_r", "ssim"):
-            assert float(row[metric]) == pytest.approx(float(table(done)[name][metric]), abs=1e-4)
+    same_scores(tmp_path, done, tree)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_scores_do_not_depend_on_the_threads(threads: int, done: Path, tree: Path, model: str, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        evaluate(tree, model, out=tmp_path, metrics=("ssim",), **STEPS)
+    finally:
+        torch.set_num_threads(before)
+    same_scores(tmp_path, done, tree)
 
 
 def test_a_finished_run_is_not_painted_again(done: Path, tree: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +105,7 @@ def test_more_pairs_may_follow(done: Path, tree: Path, model: str, tmp_path: Pat
     shard.write_bytes(shard.read_bytes()[:-9])
     evaluate(tree, model, out=tmp_path, **options)
     assert sorted(row["index"] for row in lines(tmp_path)) == list(range(PAIRS))
-    again = table(tmp_path)
-    for name, row in table(done).items():
-        assert float(again[name]["imacs_r"]) == pytest.approx(float(row["imacs_r"]), abs=1e-4)
+    same_scores(tmp_path, done, tree)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +179,7 @@ def test_out_of_memory_halves_the_batch(done: Path, tree: Path, model: str, tmp_
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     assert json.loads((tmp_path / "report.json").read_text())["notes"] == [
         "Out of memory: went on with batches of 4.", "Out of memory: went on with batches of 2."]  # fmt: skip
-    for name, row in table(tmp_path).items():
-        assert float(row["imacs_g"]) == pytest.approx(float(table(done)[name]["imacs_g"]), abs=1e-4)
+    same_scores(tmp_path, done, tree)
 
 
 def test_what_is_out_of_memory() -> None:
@@ -259,7 +260,7 @@ def test_a_full_disk_loses_nothing(tree: Path, model: str, tmp_path: Path) -> No
     out = tmp_path / "disk"
     out.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=250k", "tmpfs", str(out)], capture_output=True).returncode:
-        pytest.skip("a small tmpfs could not be mounted here")
+        pytest.skip("needs root, to mount a small tmpfs: sudo make test")
     try:
         with pytest.raises(ValueError, match="make room, and give the same command again"):
             evaluate(tree, model, out=out / "run", images=True, maps=True, steps=2, batch_size=2)

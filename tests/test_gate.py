@@ -49,13 +49,11 @@ def test_a_view_writes_nothing() -> None:
 
 
 def test_the_recorded_bounds_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    bounds = json.loads(gate.BOUNDS.read_text())
-    if gate.keys()[0] not in bounds:
-        pytest.skip(f"no bounds for {gate.keys()[0]}")
+    """Another torch than the recorded one has none, and is told so."""
     assert gate.main(["--no-valgrind"]) == 0, capsys.readouterr().out
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="needs valgrind: apt-get install valgrind")
 def test_callgrind_counts_every_call() -> None:
     """Half a minute: valgrind brings torch up."""
     found = gate.instructions()

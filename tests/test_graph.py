@@ -104,7 +104,9 @@ def test_compiled_is_one_node_with_equal_results(options):
     assert len(counting.nodes()) == 1
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor wants a C++ compiler on a CPU")
+@pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler, for inductor on a CPU: apt-get install g++"
+)
 def test_inductor_gives_equal_results():
     (one, maps), (two, compiled_maps) = compiled_and_eager(Counting("inductor"))
     torch.testing.assert_close(one, two)

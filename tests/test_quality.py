@@ -218,8 +218,9 @@ def test_repainting_keeps_the_true_picture_outside_the_mask():
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, on_the_cpu):
     """A folder with both files, in the shape of the published ones but random; no classifier of AlexNet's 4096 units is needed."""
-    torchvision = pytest.importorskip("torchvision")
-    fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    how = "needs the torchvision that was built for this torch, and torch-fidelity: pip install -e '.[quality]'"
+    torchvision = pytest.importorskip("torchvision", reason=how)
+    fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason=how)
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     state = {f"features.{name}": x for name, x in torchvision.models.alexnet(weights=None).features.state_dict().items()}

@@ -28,6 +28,13 @@ def test_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
+def test_promises_name_tests_that_exist():
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", README)
+    assert len(named) >= 4
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), f"{file}::{test}"
+
+
 def names_for(block: str) -> dict[str, Any]:
     """What the text around a block takes for granted."""
     if "i2am.trace(pipe" in block:

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from cases import FACTOR, FLOOR, GRAIN, LIBRARY_HALF, close
+from cases import LIBRARY_HALF
 from statement import JOINT, KINDS, PLAIN, Run, play, statement
+from tolerance import FACTOR, alike, close
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from i2am import Recorder, cells
 from i2am.buffers import LayerSums
+
+TERMS, LOGITS = 120, 10  # the most tokens of a layer; the largest log-sum-exp of random ones, in log2 units
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +61,9 @@ def test_sums_are_those_of_the_statement(name, batch, dtype):
     if batch == 1:
         run = replace(run, options={name: first(value) for name, value in run.options.items()})
     recorder, calls = play(run, batch, dtype)
-    right, norm = statement(run, calls, torch.float64)
+    right, logits = statement(run, calls, torch.float64)
     eager, _ = statement(run, calls, torch.float32)
-    floor = FLOOR + GRAIN * norm + (LIBRARY_HALF if dtype != torch.float32 and torch.cuda.is_available() else 0)
+    library = LIBRARY_HALF if dtype != torch.float32 and torch.cuda.is_available() else 0.0
     maps, seen = recorder.maps, set()
     assert (maps.layers, len(maps), maps.groups, maps.steps) == (list(run.layers), batch, run.options["groups"], recorder.steps or 2)
     for sums in maps.sums:
@@ -71,7 +74,7 @@ def test_sums_are_those_of_the_statement(name, batch, dtype):
                 seen.add(at)
                 assert got.is_contiguous()
                 assert got.device.type == "cpu"
-                close(got, right[at], eager[at], floor, f"{at}")
+                close(got, right[at], eager[at], TERMS, f"{at}", logits, library)
     assert seen == set(right)
 
 
@@ -103,7 +106,7 @@ def sums_of(*calls: tuple[Tensor, Tensor, Tensor], grid: tuple[int, int] | None 
 
 
 def same(one: Tensor, two: Tensor) -> None:
-    torch.testing.assert_close(one, two, rtol=5e-6, atol=1e-7)
+    alike(one, two, TERMS, LOGITS)
 
 
 def test_laws():

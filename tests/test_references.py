@@ -112,8 +112,8 @@ def test_masks_and_regions_weigh_the_maps(name: str) -> None:
         where = {"rows": rows(family, run[0], 3), "generated": family.generated(run[0]), "reference": family.reference(run[0])}
         _, g2r = oracle.truth(run, **where, generated_weight=weight, groups=GROUPS, steps=STEPS)
         _, g2r32 = oracle.truth([single(call) for call in run], **where, generated_weight=weight, groups=GROUPS, steps=STEPS)
-        close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], sums.layer)
-        close(sums.specific, g2r[:, :, :, 1:], g2r32[:, :, :, 1:], sums.layer)
+        close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], run, sums.layer)
+        close(sums.specific, g2r[:, :, :, 1:], g2r32[:, :, :, 1:], run, sums.layer)
 
 
 def test_fifty_steps_stay_flat_in_memory() -> None:

@@ -256,8 +256,8 @@ def test_maps_equal_the_stored_attention(grid: tuple[int, int], batch: int, guid
         stored = oracle.of(calls, sums.layer)
         where = {"rows": slice(batch if guided else 0, None), "groups": GROUPS, "steps": STEPS}
         (r2g, g2r), (r2g32, g2r32) = (oracle.truth(one, **where) for one in (stored, [single(call) for call in stored]))
-        close(sums.r2g, r2g, r2g32, f"r2g of {sums.layer}")
-        close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], f"g2r of {sums.layer}")
+        close(sums.r2g, r2g, r2g32, stored, f"r2g of {sums.layer}")
+        close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], stored, f"g2r of {sums.layer}")
     assert maps.unified("g2r").shape == maps.unified("r2g").shape == (batch, *grid)
 
 
