@@ -19,10 +19,11 @@ KILLS ?= 100
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup test test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-pack clean
+.PHONY: help setup test test-cpus test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-pack clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
+	@echo "make test-cpus the numerical part of it as other processors run it: instruction sets, threads"
 	@echo "make test-versions  the tracer's tests with diffusers 0.31, 0.35 and the newest"
 	@echo "make check     lint, format and types"
 	@echo "make soak      kill an evaluation KILLS=$(KILLS) times at random moments, and end it"
@@ -50,6 +51,9 @@ $(OLD_TRITON): | $(READY)
 
 test: $(READY) $(OLD_TRITON)
 	$(PARALLEL) $(BIN)/python -m pytest $(WORKERS)
+
+test-cpus: $(READY)
+	$(BIN)/python tests/cpus.py
 
 .diffusers-%: | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PINS_$*)
