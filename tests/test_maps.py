@@ -19,7 +19,7 @@ LAYERS = {  # generated grid, reference grid, special tokens, heads; r2g is "lar
     "down.1.attn2": ((6, 4), (2, 3), 0, 4),
     "mid.attn2": ((12, 8), (5, 7), 1, 2),
 }
-TERMS = 48  # sixteen pixels, three groups: the sums on the way
+TERMS = 256  # sixteen pixels of three groups, weighed by the fractions of places up to 31, which are off by as many roundings
 SIDE = {"r2g": 0, "words": 0, "g2r": 1, "specific": 1}
 
 
