@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.tokens import Grid, is_size, is_whole, refuse
+from i2am.door import is_size, is_whole, refuse
+from i2am.tokens import Grid
 
 try:
     from scipy import ndimage

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from i2am.tokens import Range, refuse
+from i2am.door import refuse
+from i2am.tokens import Range
 
 
 @dataclass(frozen=True)

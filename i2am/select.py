@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 
-from i2am.tokens import refuse
+from i2am.door import refuse, said
 
 Layers = str | Iterable[str] | Callable[[str], bool] | None
 
@@ -25,10 +25,10 @@ def chosen(names: Sequence[str], layers: Layers) -> list[str]:
     wanted: set[str] = set()
     for pattern in patterns:
         if not isinstance(pattern, str):
-            refuse("layers", "names, patterns or a function", repr(pattern), listed(names))
+            refuse("layers", "names, patterns or a function", said(pattern), listed(names))
         matching = {name for name in names if name == pattern or fnmatch.fnmatchcase(name, pattern)}
         if not matching:
-            refuse("layers", "names or patterns of layers with a reference", repr(pattern), listed(names))
+            refuse("layers", "names or patterns of layers with a reference", said(pattern), listed(names))
         wanted |= matching
     return [name for name in names if name in wanted]
 

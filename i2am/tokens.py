@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any, NoReturn
+from typing import Any
+
+from i2am.door import is_range, is_size, is_whole, refuse, said
 
 Grid = tuple[int, int]
 Range = tuple[int, int]
-
-
-def refuse(what: str, expected: str, got: object, remedy: str) -> NoReturn:
-    """One shape for every message: the user's own thing, what was expected, what came, what to do."""
-    raise ValueError(f"i2am: {what} must be {expected}, got {got}. {remedy}")
 
 
 @dataclass(frozen=True)
@@ -35,8 +30,13 @@ class Tokens:
     def __post_init__(self) -> None:
         if self.reference is None and self.words is None:
             refuse("Tokens", "told where the reference or the words sit", "neither", "Return None for a call without reference tokens.")
+        for name, part in (("reference", self.reference), ("words", self.words), ("generated", self.generated)):
+            if part is not None and not is_range(part):
+                refuse(name, "a range of tokens, (start, stop)", said(part), "Name the first token and the one behind the last.")
         if not is_whole(self.special):
-            refuse("special", "the number of leading special tokens", repr(self.special), "A CLS token counts 1.")
+            refuse("special", "the number of leading special tokens", said(self.special), "A CLS token counts 1.")
+        if not isinstance(self.source, str):
+            refuse("source", "a name", said(self.source), "It tells several references of one layer apart.")
         if self.reference is not None and self.reference_grid is not None:
             count = self.reference[1] - self.reference[0]
             check_grid("reference", self.reference_grid, count - self.special, f"{count} tokens, {self.special} of them special")
@@ -64,20 +64,10 @@ class Seen:
     image: str | None = None  # the adapter's image, where several adapters or images share the layer
 
 
-def is_whole(number: object, least: int = 0) -> bool:
-    """Python's and numpy's whole numbers, but not True."""
-    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= least
-
-
-def is_size(size: object) -> bool:
-    """(height, width), both whole and at least 1."""
-    return isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2 and all(is_whole(side, 1) for side in size)
-
-
 def check_grid(side: str, grid: Grid, count: int, described: str) -> None:
     """A grid must hold exactly the canvas's tokens."""
     if not is_size(grid) or grid[0] * grid[1] != count:
-        refuse(f"{side}_grid", f"(height, width) with height * width = {count} ({described})", grid, "Special tokens do not count.")
+        refuse(f"{side}_grid", f"(height, width) with height * width = {count} ({described})", said(grid), "Special tokens do not count.")
 
 
 def halvings(height: int, width: int, limit: int = 64) -> list[Grid]:

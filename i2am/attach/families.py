@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.tokens import Grid, Range, Seen, Tokens, grid_of, halvings, refuse
+from i2am.door import refuse
+from i2am.tokens import Grid, Range, Seen, Tokens, grid_of, halvings
 
 Found = Tokens | Sequence[Tokens] | None
 Rule = Callable[[Seen], Found]

@@ -37,10 +37,11 @@ import torch
 from i2am.attach.models import Finder
 from i2am.clock import wrap
 from i2am.compat.daam_maps import GenerationExperiment, GlobalHeatMap, WordHeatMap, gathered
+from i2am.door import is_whole, refuse
 from i2am.maps import AttributionMaps
 from i2am.prompt import Prompt
 from i2am.recorder import Recorder
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.tokens import Grid
 from i2am.trace import Trace
 
 __all__ = ["DiffusionHeatMapHooker", "GenerationExperiment", "GlobalHeatMap", "WordHeatMap", "set_seed", "trace"]

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2am.door import refuse
 from i2am.prompt import Prompt
-from i2am.tokens import refuse
 from i2am.words import show
 
 if TYPE_CHECKING:

@@ -22,12 +22,13 @@ from i2am.attach.families import context, with_generated_grid
 from i2am.attach.ldm import install_ldm, is_ldm
 from i2am.attach.seam import Tap
 from i2am.buffers import LayerSums, Slot
+from i2am.door import is_whole, refuse
 from i2am.guidance import NONE, Layout, parse
 from i2am.maps import AttributionMaps
 from i2am.recorder import Recorder
 from i2am.regions import Region
 from i2am.select import Layers, chosen
-from i2am.tokens import Grid, Seen, Tokens, is_whole, refuse
+from i2am.tokens import Grid, Seen, Tokens
 
 Patches = Callable[[str, Grid], Sequence[Region]]  # layer and its generated grid -> the regions to tell apart there
 GUIDED = 'Say how the model is called: take_module(model, guidance="none"), "uncond-cond", "cond-uncond", "cond|uncond".'

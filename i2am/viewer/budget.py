@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from i2am.door import refuse
 from i2am.shown import Pictures
-from i2am.tokens import refuse
 from i2am.viewer.codes import coarser, encoded, together
 from i2am.viewer.held import Held
 from i2am.viewer.photos import urls
