@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from i2am.regions import Region, images_of, on_grid, per_image
-from i2am.tokens import Grid, Range, Tokens, check_grid, is_whole, refuse
+from i2am.door import afford, is_whole, refuse, said
+from i2am.regions import Region, images_of, on_grid, per_image, regions_on_grid
+from i2am.tokens import Grid, Range, Tokens, check_grid
 from i2am_kernels import bi_attention
 
 CPU: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+LESS = "Its sums are float32 [images, groups, heads, regions or words, tokens]: ask for fewer regions, layers (layers=), groups or images."
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ class LayerSums:
                     continue
                 count = tensor.shape[-1]
                 if not is_whole(special) or special >= count:
-                    refuse("special", f"fewer than the {count} {side} tokens of {self.layer}", repr(special), "A CLS token counts 1.")
+                    refuse("special", f"fewer than the {count} {side} tokens of {self.layer}", said(special), "A CLS token counts 1.")
                 if grid is not None:
                     check_grid(f"{self.layer}'s {side}", grid, count - special, f"{count} tokens, {special} of them special")
 
@@ -62,6 +65,16 @@ class Wanted:
         """Whether some weight speaks of single images, so that their number must be known before the first call."""
         masks = [mask for mask in (self.generated_mask, self.reference_mask, *self.regions) if mask is not None]
         return any(images_of(mask) > 1 for mask in masks)
+
+
+def numbers(shapes: dict[str, tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def afford_groups(slots: Collection[Slot], images: int, groups: int) -> None:
+    """Refuse sums whose first time group is in memory and whose others will not be: untouched memory is not taken yet."""
+    need = 4 * (groups - 1) * sum(numbers(slot.shapes(images)) for slot in slots)
+    afford(f"what is recorded of {len(slots)} layers", need, LESS, next(iter(slots)).device)
 
 
 class Slot:
@@ -97,21 +110,33 @@ class Slot:
     def open(self, rows: Range, groups: int) -> None:
         """Make room for the images in `rows`."""
         self.rows = rows
-        images, heads = rows[1] - rows[0], self.shape[1]
-        canvas, keys = self.generated[1] - self.generated[0], self.keys[1] - self.keys[0]
-        shapes: dict[str, tuple[int, ...]] = {}
-        if self.tokens.reference is not None:
-            shapes["r2g"] = (images, heads, canvas)
+        images = rows[1] - rows[0]
+        shapes = self.shapes(images)
+        weights = images * len(self.wanted.regions) * shapes["r2g"][-1] if "g2r" in shapes else 0
+        afford(f"what is recorded of {self.layer}", 4 * (groups * numbers(shapes) + weights), LESS, self.device)
+        if "r2g" in shapes:
             self.reference_weight = self._reference_weight(images)
-            if self.tokens.reference[1] - self.tokens.reference[0] > 1:
-                weight = self.generated_weight = self._generated_weight(images)
-                shapes["g2r"] = (images, heads, keys) if weight is None else (images, heads, weight.shape[1], keys)
-        if self.tokens.words is not None:
+        if "g2r" in shapes:
+            self.generated_weight = self._generated_weight(images)
+        if "words" in shapes:
             self.word_weight = self._word_weight(images)
-            shapes["words"] = (images, heads, self.word_weight.shape[2], canvas)
         with torch.inference_mode(False):  # steps in and out of inference mode may alternate
             self.sums = {name: torch.zeros(groups, *shape, dtype=torch.float32, device=self.device) for name, shape in shapes.items()}
         self.turn(0)
+
+    def shapes(self, images: int) -> dict[str, tuple[int, ...]]:
+        """Of one time group's sums."""
+        tokens, wanted, heads = self.tokens, self.wanted, self.shape[1]
+        canvas, keys = self.generated[1] - self.generated[0], self.keys[1] - self.keys[0]
+        shapes: dict[str, tuple[int, ...]] = {}
+        if tokens.reference is not None:
+            shapes["r2g"] = (images, heads, canvas)
+            if tokens.reference[1] - tokens.reference[0] > 1:
+                weighed = wanted.generated_mask is not None or len(wanted.regions) > 0
+                shapes["g2r"] = (images, heads, *([1 + len(wanted.regions)] if weighed else []), keys)
+        if tokens.words is not None:
+            shapes["words"] = (images, heads, len(self.columns), canvas)
+        return shapes
 
     def settle(self, rows: Range, groups: int) -> None:
         """Keep the rows that turned out to be the conditional ones, and make room for all time groups."""
@@ -119,6 +144,12 @@ class Slot:
         self.open(rows, groups)
         for name, sums in self.sums.items():
             sums[0] = before[name][0, start : start + rows[1] - rows[0]]
+
+    @property
+    def columns(self) -> Sequence[int]:
+        """The recorded word tokens."""
+        assert self.tokens.words is not None
+        return range(self.tokens.words[1] - self.tokens.words[0]) if self.wanted.columns is None else self.wanted.columns
 
     def turn(self, group: int) -> None:
         """Add to this time group from now on."""
@@ -155,10 +186,8 @@ class Slot:
             refuse(f"the generated grid of {self.layer}", "known to place a mask or region", "none", "Pass generated_grid=(height, width).")
         size = grid[0] * grid[1]
         whole = torch.ones(1, size, **CPU) if wanted.generated_mask is None else on_grid(wanted.generated_mask, grid)
-        rows = [per_image(whole / size, images, "generated_mask").expand(images, size)]
-        for i, region in enumerate(wanted.regions):
-            rows.append(per_image(on_grid(region, grid), images, f"specific[{i}]").expand(images, size))
-        return torch.stack(rows, 1).to(self.device)
+        first = per_image(whole / size, images, "generated_mask")
+        return torch.cat([first[:, None], regions_on_grid(wanted.regions, grid, images)], 1).to(self.device)
 
     def _reference_weight(self, images: int) -> Tensor | None:
         """[B', R']: 1/R, or the reference mask over R, and nothing for keys that are not the reference."""
@@ -180,8 +209,7 @@ class Slot:
     def _word_weight(self, images: int) -> Tensor:
         """[B', R', n]: one column per recorded word token."""
         assert self.tokens.words is not None
-        first, last = self.tokens.words
-        columns = range(last - first) if self.wanted.columns is None else self.wanted.columns
+        (first, last), columns = self.tokens.words, self.columns
         if len(columns) == 0 or max(columns) >= last - first:
             refuse(f"the words of {self.layer}", f"among its {last - first} text tokens", list(columns), "Shorten the prompt.")
         weight = torch.zeros(images, self.keys[1] - self.keys[0], len(columns), **CPU)

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.buffers import Slot, Wanted
+from i2am.buffers import Slot, Wanted, afford_groups
+from i2am.door import is_whole, refuse
 from i2am.maps import AttributionMaps
 from i2am.prompt import Prompt
-from i2am.regions import Region, as_mask, as_regions, default_cells
-from i2am.tokens import Grid, Range, Tokens, is_whole, refuse
+from i2am.regions import Region, as_regions, as_weight, default_cells
+from i2am.tokens import Grid, Range, Tokens
 from i2am_kernels.check import DTYPES, check_operands
 
 
@@ -47,8 +48,8 @@ class Recorder:
         self.regions = as_regions(specific)
         self.wanted = Wanted(
             groups,
-            None if generated_mask is None else as_mask(generated_mask, "generated_mask"),
-            None if reference_mask is None else as_mask(reference_mask, "reference_mask"),
+            None if generated_mask is None else as_weight(generated_mask, "generated_mask"),
+            None if reference_mask is None else as_weight(reference_mask, "reference_mask"),
             self.regions or (),
             None,
             backend,
@@ -103,6 +104,7 @@ class Recorder:
             slot.open(rows or (0, query.shape[0]), self.wanted.groups)
             slot.turn(self.group)
             images = slot.rows[1] - slot.rows[0]
+            afford_groups([*self.slots.values(), slot], images, self.wanted.groups - self.group)
             if self.images not in (None, images):
                 refuse(f"the images of {layer}", f"{self.images}, as of the layers before", images, "Pass rows=, the conditional ones.")
         elif slot.shape != (*query.shape[:3], key.shape[2]):

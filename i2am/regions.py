@@ -6,6 +6,7 @@ every layer's grid and every image size: pixel (300, 200) of a 512 x 384 image i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -15,15 +16,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.tokens import Grid, refuse
+from i2am.door import refuse, said, whole
+from i2am.tokens import Grid
 
 Box = tuple[float, float, float, float]
 Region = Any  # a point, a box, a mask (tensor, array, picture)
 CELLS = 8  # cells along the longer side of `specific="grid"`
+MANY = 1000  # regions from which on a trace is slow
+PACE = 200  # regions that take as long as the attention of their layer: heads of 40 numbers, on a CPU
 
 
 def cells(rows: int, columns: int) -> list[Box]:
     """Boxes that cover the image as a rows x columns grid, row by row."""
+    rows, columns = (whole(name, n, 1, "i2am.cells(16, 12) has 192.") for name, n in (("rows", rows), ("columns", columns)))
     return [(i / rows, j / columns, (i + 1) / rows, (j + 1) / columns) for i in range(rows) for j in range(columns)]
 
 
@@ -36,26 +41,46 @@ def as_mask(mask: Any, name: str) -> Tensor:
         return torch.cat(masks)
     if hasattr(mask, "convert"):  # a picture: white is 255 and may have colours
         tensor = torch.from_numpy(np.array(mask.convert("L"), dtype=np.float32)) / 255
-    elif isinstance(mask, Tensor):
+    elif isinstance(mask, Tensor) and not mask.is_complex():
         tensor = mask.detach().float().cpu()
     elif isinstance(mask, np.ndarray) and mask.dtype.kind in "biuf":
         tensor = torch.from_numpy(mask.astype(np.float32))
     else:
-        refuse(name, "a mask: a tensor, an array or a picture", repr(mask), "Load a file first: PIL.Image.open(path).")
+        refuse(name, "a mask: a tensor, an array or a picture", said(mask), "Load a file first: PIL.Image.open(path).")
     if tensor.ndim == 4 and tensor.shape[1] == 1:
         tensor = tensor[:, 0]
     tensor = tensor[None] if tensor.ndim == 2 else tensor
     if tensor.ndim != 3 or 0 in tensor.shape:
         refuse(name, "a mask [h, w], [m, h, w] or [m, 1, h, w]", tuple(tensor.shape), "1 is inside, 0 outside.")
-    if not (tensor >= 0).all() or not (tensor <= 1).all():
-        refuse(name, "between 0 and 1", f"values from {tensor.min():g} to {tensor.max():g}", "Divide a mask of bytes by 255.")
+    wrong = ~((tensor >= 0) & (tensor <= 1))
+    if wrong.any():
+        got = f"values from {tensor.min():g} to {tensor.max():g}{where(wrong)}"
+        refuse(name, "between 0 and 1", got, "Divide a mask of bytes by 255.")
+    return tensor
+
+
+def where(found: Tensor) -> str:
+    """Which images of a batch [B, ...] have something, for a message."""
+    images = found.flatten(1).any(1).nonzero()[:, 0].tolist()
+    return f" in image {said(images)[1:-1]} of {len(found)}" if len(found) > 1 else ""
+
+
+def as_weight(mask: Any, name: str) -> Tensor:
+    """As `as_mask`, and not empty: what is weighed by nothing has a map of zeros."""
+    tensor = as_mask(mask, name)
+    empty = ~tensor.flatten(1).any(1)
+    if empty.any():
+        got = f"nothing but 0{where(empty[:, None])}"
+        refuse(name, "above 0 somewhere in every image", got, "Leave such an image out, or the mask: without one every token counts.")
     return tensor
 
 
 def as_region(region: Region, name: str) -> Region:
     """A checked point, box or mask [m, h, w]."""
+    if not isinstance(region, (Tensor, np.ndarray, list, tuple)) and not hasattr(region, "convert"):
+        refuse(name, "a point (y, x), a box (top, left, bottom, right) or a mask", said(region), "Points and boxes are fractions.")
     if not is_numbers(region):
-        return as_mask(region, name)
+        return as_weight(region, name)
     point = tuple(float(x) for x in region)
     if len(point) not in (2, 4) or not all(0 <= x <= 1 for x in point):
         refuse(name, "a point (y, x) or a box (top, left, bottom, right) in fractions of height and width", region,
@@ -78,13 +103,18 @@ def as_regions(specific: Sequence[Region] | str | None) -> list[Region] | None:
         return []
     if isinstance(specific, str):
         if specific != "grid":
-            refuse("specific", 'a list of points, boxes and masks, or "grid"', repr(specific), "i2am.cells(16, 12) gives a finer grid.")
+            refuse("specific", 'a list of points, boxes and masks, or "grid"', said(specific), "i2am.cells(16, 12) gives a finer grid.")
         return None
+    if isinstance(specific, (np.ndarray, Tensor)) and specific.ndim == 2 and specific.shape[1] in (2, 4):
+        refuse("specific", "a list where it is points or boxes", said(specific), "Write x.tolist(), or [x] for a mask this narrow.")
     if not isinstance(specific, (list, tuple)) or is_numbers(specific):
         specific = [specific]
     regions = [as_region(region, f"specific[{i}]") for i, region in enumerate(specific)]
     if not regions:
         refuse("specific", "at least one region", "an empty list", "Leave it out to record none.")
+    if len(regions) > MANY:
+        warnings.warn(f"i2am: {len(regions):,} regions make the attention of every traced layer about {1 + len(regions) / PACE:.0f} times "
+                      f"as slow and take {len(regions):,} times G2R's memory. i2am.cells(16, 12) has 192.", stacklevel=4)  # fmt: skip
     return regions
 
 
@@ -100,20 +130,41 @@ def images_of(region: Region) -> int:
 
 
 def on_grid(region: Region, grid: Grid) -> Tensor:
-    """[m, h * w]: masks by nearest neighbour; a point is the cell it lies in; a box the cells whose centres it holds."""
-    height, width = grid
-    if isinstance(region, Tensor):
-        return F.interpolate(region[:, None], grid, mode="nearest").flatten(1)
-    weight = torch.zeros(grid, dtype=torch.float32, device="cpu")
-    if len(region) == 4:
-        down, right = ((torch.arange(n, dtype=torch.float32, device="cpu") + 0.5) / n for n in grid)
-        top, left, bottom, end = region
-        weight[((down >= top) & (down < bottom))[:, None] & ((right >= left) & (right < end))] = 1
-        if weight.any():
-            return weight.flatten()[None]
-        region = ((top + bottom) / 2, (left + end) / 2)  # thinner than a cell: the cell of its middle
-    weight[min(int(region[0] * height), height - 1), min(int(region[1] * width), width - 1)] = 1
-    return weight.flatten()[None]
+    """[m, h * w]: masks by nearest neighbour; a point is the cell it lies in; a box the cells whose centres it holds. What falls
+    between the centres is not lost: a mask is every cell that it touches, a box the cell of its middle."""
+    if not isinstance(region, Tensor):
+        return boxes_on_grid([region], grid)
+    nearest = F.interpolate(region[:, None], grid, mode="nearest")
+    lost = ~nearest.flatten(1).any(1)
+    if lost.any():
+        nearest[lost] = F.adaptive_max_pool2d(region[lost][:, None], grid)
+    return nearest.flatten(1)
+
+
+def boxes_on_grid(places: Sequence[Region], grid: Grid) -> Tensor:
+    """[n, h * w] of points and boxes, all at once."""
+    exact = torch.tensor([(*place, *place)[:4] for place in places], dtype=torch.float64, device="cpu")
+    sides, cells, inside = exact.float(), [torch.arange(n, device="cpu") for n in grid], list[Tensor]()
+    for axis, cell in enumerate(cells):
+        centres = (cell.float() + 0.5) / len(cell)
+        inside.append((centres >= sides[:, axis, None]) & (centres < sides[:, axis + 2, None]))
+    thin = ~(inside[0].any(1) & inside[1].any(1))  # points are
+    for axis, cell in enumerate(cells):
+        middle = ((exact[:, axis] + exact[:, axis + 2]) / 2 * len(cell)).long().clamp(max=len(cell) - 1)
+        inside[axis] = torch.where(thin[:, None], cell == middle[:, None], inside[axis])
+    return (inside[0][:, :, None] & inside[1][:, None, :]).flatten(1).to(torch.float32)
+
+
+def regions_on_grid(regions: Sequence[Region], grid: Grid, images: int) -> Tensor:
+    """[images, n, h * w]: a 0/1 row for each region (or the mask's own values) and image."""
+    weight = torch.zeros(images, len(regions), grid[0] * grid[1], dtype=torch.float32, device="cpu")
+    places = [i for i, region in enumerate(regions) if not isinstance(region, Tensor)]
+    if places:
+        weight[:, places] = boxes_on_grid([regions[i] for i in places], grid)
+    for i, region in enumerate(regions):
+        if isinstance(region, Tensor):
+            weight[:, i] = per_image(on_grid(region, grid), images, f"specific[{i}]")
+    return weight
 
 
 def per_image(weight: Tensor, images: int, name: str) -> Tensor:

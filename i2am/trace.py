@@ -17,7 +17,7 @@ from i2am.attach.families import Found, with_generated_grid
 from i2am.attach.models import Finder
 from i2am.attach.prompts import Listener
 from i2am.attach.seam import Tap
-from i2am.buffers import Slot
+from i2am.buffers import Slot, afford_groups
 from i2am.guidance import NONE, ahead, decided, parse, proved
 from i2am.maps import AttributionMaps
 from i2am.recorder import Recorder
@@ -144,6 +144,7 @@ class Trace:
         early = not hasattr(self.scheduler, "step")  # PLMS calls the model twice in its first step
         layout = decided(self.calls.layout, self.finder.owner, total, images, 1 if early else self.calls.count, self.calls.named)
         recorder.images = images
+        afford_groups(recorder.slots.values(), images, recorder.wanted.groups)
         for slot in recorder.slots.values():
             slot.settle(layout.rows(total), recorder.wanted.groups)
         silent = [tap.name for tap in self.taps.values() if tap.entered and not tap.plan]
@@ -193,6 +194,8 @@ class Trace:
         slot.open(rows, groups)
         if late:
             slot.turn(recorder.group)
+        else:  # for one image at least; their number is known after the step
+            afford_groups([*recorder.slots.values(), slot], 1, recorder.wanted.groups)
         recorder.slots[layer, tokens.source] = slot
         return slot
 

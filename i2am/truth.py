@@ -211,7 +211,7 @@ def _tiles(maps: AttributionMaps, cells: Grid | None) -> tuple[int, Grid]:
         tiling = (len(tops) // max(1, columns), columns)
     else:
         (tiling,) = _grids(cells)
-    names = [describe(box) for box in boxes(*tiling)]
+    names = [describe(box) for box in boxes(*tiling)] if regions or cells else []
     starts = [i for i in range(len(regions) - len(names) + 1) if regions[i : i + len(names)] == names]
     if not starts or not names:
         got = ", ".join(regions[:3]) + f" ... ({len(regions)})" if regions else "none"

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from i2am import Recorder, cells
-from i2am.regions import as_mask, as_region, as_regions, default_cells, images_of, on_grid, per_image
+from i2am.regions import as_mask, as_region, as_regions, default_cells, images_of, on_grid, per_image, regions_on_grid
 
 INSIDE = torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]], device="cpu")
 WHITE = (INSIDE.numpy() * 255).astype(np.uint8)
@@ -167,6 +168,41 @@ def test_regions_on_grids():
     assert cell((0.6, 0.0, 0.7, 1.0), (2, 3)) == [(1, 1)]  # holds no centre; its middle does count
     assert cell((0, 0, 1, 1), (1, 1)) == [(0, 0)]
     assert on_grid(INSIDE[None], (4, 6)).view(4, 6).tolist() == INSIDE.repeat_interleave(2, 0).repeat_interleave(2, 1).tolist()
+
+
+def test_a_mask_that_falls_between_the_centres_is_every_cell_it_touches():
+    """As a thin box is the cell of its middle; the user cannot know how coarse a layer is."""
+    dot, line = torch.zeros(64, 48, device="cpu"), torch.zeros(64, 48, device="cpu")
+    dot[9, 7] = 0.5
+    line[5:20, 3] = 1
+    for mask, cells_ in ((dot, [(1, 0)]), (line, [(0, 0), (1, 0), (2, 0)])):
+        assert F.interpolate(mask[None, None], (8, 6)).eq(0).all()
+        assert cell(mask, (8, 6)) == cells_
+    assert on_grid(dot[None], (8, 6)).max() == 0.5
+    both = torch.stack([dot, torch.ones(64, 48, device="cpu")])  # the other image keeps its nearest
+    assert on_grid(both, (8, 6)).sum(1).tolist() == [0.5, 48]
+    recorder = Recorder(groups=1, generated_mask=dot)
+    query, key = torch.randn(1, 1, 48, 8), torch.randn(1, 1, 6, 8)
+    recorder.attend("a", query, key, key, generated_grid=(8, 6), reference_grid=(3, 2))
+    assert recorder.maps.unified("g2r").sum().item() == pytest.approx(0.5 / 48)
+
+
+def test_many_places_at_once_are_each_alone():
+    """What is drawn at once against the definition, one by one: centres inside, or the cell of the middle."""
+    places = [*cells(5, 3), *cells(16, 12), (0.0, 0.0), (1.0, 1.0), (0.3, 0.8), (0.3, 0.1, 0.31, 0.9), (0.125, 0.0, 0.375, 1.0)]
+    for height, width in ((7, 5), (16, 12), (4, 1), (1, 1)):
+        found = regions_on_grid([as_region(place, "r") for place in places], (height, width), 2)
+        assert found.shape == (2, len(places), height * width)
+        for place, weight in zip(places, found[1].view(-1, height, width)):
+            top, left, bottom, right = (*place, *place)[:4]
+            inside = [(i, j) for i in range(height) for j in range(width)
+                      if top <= (i + 0.5) / height < bottom and left <= (j + 0.5) / width < right]  # fmt: skip
+            middle = (min(int((top + bottom) / 2 * height), height - 1), min(int((left + right) / 2 * width), width - 1))
+            assert [tuple(at) for at in weight.nonzero().tolist()] == (inside or [middle]), (place, height, width)
+    masks = torch.stack([INSIDE, 1 - INSIDE])
+    mixed = regions_on_grid([masks, (0.1, 0.1), INSIDE[None]], (2, 3), 4)
+    assert torch.equal(mixed[:, 0], masks.flatten(1)[[0, 0, 1, 1]])
+    assert torch.equal(mixed[:, 2], INSIDE.flatten().expand(4, 6))
 
 
 @pytest.mark.parametrize("grid", [(64, 48), (16, 12), (12, 16), (37, 28), (8, 8), (41, 9)])

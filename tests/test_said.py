@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from i2am import Recorder, door, machine
+from i2am import Recorder, cells, door, machine
 from i2am.door import afford, in_bytes, refuse, said
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -81,3 +82,34 @@ def test_free_memory_is_that_of_the_container(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "memory.max").write_text("max\n")
     assert machine.free_memory() != 12345
     assert machine.free_memory("meta") is None
+
+
+SECOND: dict[str, Any] = {"generated_grid": (64, 48), "reference_grid": (64, 48)}
+
+
+def test_regions_that_memory_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 x 500 cells on 3072 tokens a side: the sums of one head take 3 GB a time group, their weights as much."""
+    monkeypatch.setattr(door, "free_memory", lambda device: 5 * 10**9)
+    with pytest.warns(UserWarning, match=r"250,000 regions make the attention .* about 1251 times as slow and take 250,000 times"):
+        recorder = Recorder(groups=1, specific=cells(500, 500))
+    tokens = torch.rand(1, 1, 3072, 8, **CPU)
+    with pytest.raises(ValueError, match=r"what is recorded of a must be .* 5 GB of memory .*got about 6\.14 GB.*fewer regions"):
+        recorder.attend("a", tokens, tokens, tokens, **SECOND)
+
+
+def test_time_groups_to_come_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that was never written to is not taken yet: each layer alone would seem to fit."""
+    tokens = torch.rand(1, 1, 3072, 8, **CPU)
+    recorder = Recorder(groups=5, steps=5, specific=cells(25, 40))  # 12.3 MB a layer and group
+    monkeypatch.setattr(door, "free_memory", lambda device: 90 * 10**6)
+    recorder.attend("a", tokens, tokens, tokens, **SECOND)
+    with pytest.raises(ValueError, match=r"what is recorded of 2 layers must be .* 90 MB of memory .*got about 98\.5 MB"):
+        recorder.attend("b", tokens, tokens, tokens, **SECOND)
+
+
+def test_a_thousand_regions_pass_in_silence() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Recorder(specific=cells(25, 40))
+    with pytest.warns(UserWarning, match=r"1,025 regions .* about 6 times as slow"):
+        Recorder(specific=cells(25, 41))
