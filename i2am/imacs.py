@@ -9,6 +9,8 @@ against the garment mask. It is no measure of correspondence: a map that points 
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -18,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2am.door import instance, is_floating, number, refuse, said
 from i2am.maps import AttributionMaps
-from i2am.regions import as_mask, per_image
+from i2am.regions import as_mask, per_image, where
 from i2am.select import Layers, listed
-from i2am.tokens import Grid, refuse
+from i2am.tokens import Grid
 
 EPSILON = 1e-8
 
@@ -33,32 +36,65 @@ def imacs(
 
     mask: [B, H, W], [B, 1, H, W], [H, W] for every image, pictures or arrays, between 0 and 1; m masks serve B / m images each. Its size
     is the size at which the map is scored. Soft masks are used as they are: a pixel of 0.3 is 0.3 inside and 0.7 outside.
+    threshold: from 0 to below 1. penalty: 0 or more.
     invert: score 1 - X, inverted after the second minmax and before the threshold, as the authors' releases do for some models.
     force_mask: multiply the map by the mask (bicubic to the map's grid) before the first minmax.
 
-    NaN is a score that does not exist: of a mask that is empty or full, which has no inside or no outside, and of a map with a value
-    that is not finite. Other images of the batch are not touched. `i2am.Imacs` counts them. A constant map is X = 0 and scores 0,
-    or 1 - penalty inverted; a map that is constant but for rounding is scored on its rounding, as minmax makes it large.
+    NaN is a score that does not exist, of a mask that is empty or full, which has no inside or no outside; a warning names the image.
+    `i2am.Imacs` counts them. A map with a value that is not finite is refused. A constant map is X = 0 and scores 0, or 1 - penalty
+    inverted; a map that is constant but for rounding is scored on its rounding, as minmax makes it large. A map whose shape is not the
+    mask's is stretched to it, with a warning: a picture that the model saw cropped needs its mask cropped in the same way.
     """
+    score = scored(map, mask, threshold=threshold, penalty=penalty, invert=invert, force_mask=force_mask)
+    lost = score.isnan()
+    if lost.any():
+        empty = "a mask that is empty or full has no inside or no outside"
+        warnings.warn(f"i2am: no IMACS (NaN){where(lost[:, None])}: {empty}.", stacklevel=2)
+    return score[0] if map.ndim == 2 else score
+
+
+def scored(
+    map: Tensor, mask: Any, *, threshold: float = 0.4, penalty: float = 3.0, invert: bool = False, force_mask: bool = False
+) -> Tensor:
+    """`imacs`, [B], without a word on masks that give NaN."""
+    check_options(threshold, penalty)
     x, m = _checked(map, mask)
     if force_mask:
         x = x * _resized(m, (x.shape[-2], x.shape[-1]))
     x = _minmax(_resized(_minmax(x), (m.shape[-2], m.shape[-1])))
     x = 1 - x if invert else x
-    x = torch.where(x <= threshold, 0.0, x)  # NaN stays
+    x = torch.where(x <= threshold, 0.0, x)
     outside = 1 - m
-    score = _sum(x * m) / _sum(m) - penalty * _sum(x * outside) / _sum(outside)  # 0 / 0 is NaN
-    return score[0] if map.ndim == 2 else score
+    return _sum(x * m) / _sum(m) - penalty * _sum(x * outside) / _sum(outside)  # 0 / 0 is NaN
+
+
+def check_options(threshold: float, penalty: float) -> None:
+    number("threshold", threshold, "from 0 to below 1", lambda x: 0 <= x < 1, "0.4 is the authors'.")
+    number("penalty", penalty, "0 or more", lambda x: 0 <= x < math.inf, "3 is the authors'.")
 
 
 def _checked(map: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
     """Maps [B, h, w] and one mask per map [B, H, W], float32, where the maps are."""
-    if not isinstance(map, Tensor) or map.ndim not in (2, 3) or not map.is_floating_point() or 0 in map.shape:
-        got = f"{str(map.dtype).removeprefix('torch.')} {list(map.shape)}" if isinstance(map, Tensor) else repr(map)
-        refuse("map", "a floating tensor [B, h, w] or [h, w]", got, 'maps.unified("r2g") is one.')
+    if not is_floating(map, 2, 3) or 0 in map.shape:
+        refuse("map", "a floating tensor [B, h, w] or [h, w]", said(map), 'maps.unified("r2g") is one.')
     x = map.float()
     x = x[None] if x.ndim == 2 else x
-    return x, per_image(as_mask(mask, "mask"), len(x), "mask").to(x.device)
+    wrong = ~x.isfinite()
+    if wrong.any():
+        refuse("map", "finite", f"NaN or infinity{where(wrong)}", "Look for overflow in the traced run's attention.")
+    m = per_image(as_mask(mask, "mask"), len(x), "mask").to(x.device)
+    if not alike((x.shape[-2], x.shape[-1]), (m.shape[-2], m.shape[-1])):
+        shapes = (f"{one.shape[-2]} x {one.shape[-1]}" for one in (x, m))
+        warnings.warn("i2am: maps of {} are stretched to masks of {}. If the model saw the picture cropped, crop the mask in the same "
+                      "way.".format(*shapes), stacklevel=4)  # fmt: skip
+    return x, m
+
+
+def alike(*sizes: Grid) -> bool:
+    """Whether both are the same picture, the smaller one a grid of it that is cut off or filled up at its borders."""
+    small, large = sorted(sizes, key=math.prod)
+    scales = [(side / (n + 1), side / max(n - 1, 1e-9)) for n, side in zip(small, large)]
+    return max(low for low, _ in scales) < min(high for _, high in scales)
 
 
 def _minmax(x: Tensor) -> Tensor:
@@ -104,8 +140,8 @@ class Convention:
         """The way of scoring with this name."""
         if isinstance(name, Convention):
             return name
-        if name not in CONVENTIONS:
-            refuse("convention", f"one of {', '.join(CONVENTIONS)}", repr(name), "Or build a Convention.")
+        if not isinstance(name, str) or name not in CONVENTIONS:
+            refuse("convention", f"one of {', '.join(CONVENTIONS)}", said(name), "Or build a Convention.")
         return CONVENTIONS[name]
 
     def options(self, direction: str) -> dict[str, Any]:
@@ -116,7 +152,7 @@ class Convention:
     def side(self, direction: str) -> Side:
         """How this direction is scored."""
         if direction not in ("r2g", "g2r"):
-            refuse("direction", '"r2g" or "g2r"', repr(direction), "The last letter is the canvas.")
+            refuse("direction", '"r2g" or "g2r"', said(direction), "The last letter is the canvas.")
         side = self.r2g if direction == "r2g" else self.g2r
         if side is None:
             refuse(f"the {direction} score", f"part of the convention {self.name!r}", "none", f"{self.about} Choose another.")
@@ -189,6 +225,7 @@ def scores(
     layer's, the releases (64, 48) except for StableVITON's G2R. heads=, groups=, reference= and balance= as for `maps.unified`.
     """
     how = Convention.of(convention)
+    instance("maps", maps, AttributionMaps, "run.maps is one.")
     given = {name: m for name, m in (("r2g", mask), ("g2r", garment_mask)) if m is not None}
     if not given:
         refuse("the masks", "mask (inpainting), garment_mask or both", "neither", "Without a mask there is no score.")

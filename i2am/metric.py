@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.imacs import imacs
-from i2am.tokens import is_whole, refuse
+from i2am.door import number, whole
+from i2am.imacs import check_options, scored
 
 try:
     from torchmetrics import Metric
@@ -26,9 +26,9 @@ class Imacs(Metric):
         metric.compute()      # {"mean", "low", "high", "count", "nan"}
 
     low, high: the percentile bootstrap's interval, from `resamples` draws of images; the same scores in any order and from any
-    number of processes give the same one. Images without a score (`imacs` says which) are left out of the mean and counted in
-    "nan". `scores` has the score of every image, NaN among them, in the order of the updates; after a merge by torchmetrics the
-    incoming ones come first.
+    number of processes give the same one. Images without a score, whose masks are empty or full, are left out of the mean and counted
+    in "nan"; maps that are not finite are refused, as by `imacs`. `scores` has the score of every image, NaN among them, in the order
+    of the updates; after a merge by torchmetrics the incoming ones come first.
     """
 
     is_differentiable = False
@@ -49,17 +49,17 @@ class Imacs(Metric):
         **torchmetrics: Any,
     ) -> None:
         super().__init__(**torchmetrics)
-        if not is_whole(resamples, 1):
-            refuse("resamples", "a whole number of at least 1", repr(resamples), "1000 is usual.")
-        if not 0 < confidence < 1:
-            refuse("confidence", "between 0 and 1", repr(confidence), "0.95 leaves 2.5% on either side.")
+        check_options(threshold, penalty)
+        whole("resamples", resamples, 1, "1000 is usual.")
+        number("confidence", confidence, "between 0 and 1", lambda x: 0 < x < 1, "0.95 leaves 2.5% on either side.")
+        whole("seed", seed, 0, "The same seed gives the same interval.")
         self.options: dict[str, Any] = {"threshold": threshold, "penalty": penalty, "invert": invert, "force_mask": force_mask}
         self.resamples, self.confidence, self.seed = resamples, confidence, seed
         self.add_state("kept", default=[], dist_reduce_fx="cat")
 
     def update(self, map: Tensor, mask: Any) -> None:
         """Score some images."""
-        self.kept.append(imacs(map, mask, **self.options).detach().reshape(-1).to(self.device))
+        self.kept.append(scored(map, mask, **self.options).detach().to(self.device))
 
     def compute(self) -> dict[str, Tensor]:
         """mean, low and high in float32, NaN if no image has a score; count images with a score, nan without."""

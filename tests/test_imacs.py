@@ -1,6 +1,6 @@
 """IMACS against its definition written out in numpy, what has no score, and the releases' conventions."""
 
-from dataclasses import asdict, replace
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,7 @@ from PIL import Image
 from tolerance import allowed
 from torch import Tensor
 
-from i2am import AttributionMaps, imacs
-from i2am.buffers import LayerSums
-from i2am.imacs import CONVENTIONS, Convention, Side, convention, scores
+from i2am import imacs
 
 PIXELS = 16  # the terms of a bicubic value; in the mean over a mask the roundings of many of them cancel
 
@@ -48,7 +46,7 @@ def written_out(map: Tensor, mask: Tensor, dtype: Any, threshold=0.4, penalty=3.
     a = cubic(a, *m.shape)
     x = (a - a.min()) / (a.max() - a.min() + dtype(1e-8))
     x = 1 - x if invert else x
-    if dtype is np.float64:
+    if dtype is np.float64 and threshold:
         assert np.abs(x - threshold).min() > 1e-6, "a pixel on the threshold has no definite score: draw another map"
     x[x <= threshold] = 0
     return float((x * m).sum() / m.sum() - penalty * (x * (1 - m)).sum() / (1 - m).sum())
@@ -81,10 +79,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "forced": {"force_mask": True},
     "both": {"invert": True, "force_mask": True},
     "numbers": {"threshold": 0.15, "penalty": 0.5},
-    "all kept": {"threshold": -1.0},
+    "all kept": {"threshold": 0.0},
 }
 
 
+@pytest.mark.filterwarnings("ignore:i2am. maps of .* are stretched")
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize(("grid", "size"), [((16, 12), (64, 48)), ((37, 28), (32, 24)), ((6, 5), (23, 31)), ((12, 9), (12, 9))], ids=str)
 def test_scores_are_those_of_the_method(grid, size, options):
@@ -138,23 +137,49 @@ def test_no_inside_or_no_outside_is_no_score():
     maps = noise(3, 8, 6)
     masks = torch.stack([torch.zeros(32, 24), torch.ones(32, 24), boxes(1, 32, 24)[0]])
     for options in ({}, {"invert": True}):
-        got = imacs(maps, masks, **options)
+        with pytest.warns(UserWarning, match=r"no IMACS \(NaN\) in image 0, 1 of 3: a mask that is empty or full has no inside"):
+            got = imacs(maps, masks, **options)
         assert got.isnan().tolist() == [True, True, False]
         same(got[2:], maps[2:], masks[2:], **options)
-    assert imacs(maps, torch.zeros(32, 24)).isnan().all()
-    assert imacs(maps, masks[0], force_mask=True).isnan().all()
+    with pytest.warns(UserWarning, match="in image 0, 1, 2 of 3"):
+        assert imacs(maps, torch.zeros(32, 24)).isnan().all()
+    with pytest.warns(UserWarning, match="in image 0, 1, 2 of 3"):
+        assert imacs(maps, masks[0], force_mask=True).isnan().all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        imacs(maps[2:], masks[2:])
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf], ids=str)
-def test_a_map_that_is_not_finite_has_no_score(wrong):
+def test_a_map_that_is_not_finite_is_refused(wrong):
     maps, masks = noise(3, 8, 6), boxes(3, 32, 24)
-    right = imacs(maps, masks)
     maps[1, 2, 3] = wrong
-    got = imacs(maps, masks)
-    assert got.isnan().tolist() == [False, True, False]
-    assert torch.equal(got[[0, 2]], right[[0, 2]])
+    with pytest.raises(ValueError, match=r"map must be finite, got NaN or infinity in image 1 of 3\. Look for overflow"):
+        imacs(maps, masks)
 
 
+@pytest.mark.parametrize(
+    ("grid", "size", "stretched"),
+    [
+        ((16, 12), (1024, 768), False),
+        ((37, 28), (1024, 768), False),  # rounded down, as patches are
+        ((63, 48), (1000, 760), False),  # rounded up, as latents are
+        ((8, 6), (1000, 760), False),
+        ((1, 1), (300, 200), False),
+        ((63, 48), (8, 6), False),  # a mask on a coarser grid
+        ((12, 16), (1024, 768), True),  # turned
+        ((16, 16), (1024, 768), True),
+        ((64, 48), (1000, 700), True),
+    ],
+)
+def test_a_map_of_another_shape_is_stretched_with_a_warning(grid, size, stretched):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        imacs(noise(1, *grid), boxes(1, *size))
+    assert [str(one.message)[:36] for one in said] == [f"i2am: maps of {grid[0]} x {grid[1]} are stretched t"[:36]] * stretched
+
+
+@pytest.mark.filterwarnings("ignore:i2am. maps of .* are stretched")
 def test_constant_maps_score_what_the_formula_gives():
     for value in (0.0, 1.0, -3.0, 0.1):
         flat = torch.full((2, 16, 16), value)
@@ -195,7 +220,7 @@ def test_forcing_forgives_what_lies_outside():
 
 
 REFUSED: dict[str, tuple[Any, Any, str]] = {
-    "integers": (torch.ones(1, 4, 3, dtype=torch.int64), torch.ones(8, 6), r"map must be a floating tensor .*got int64 \[1, 4, 3\]\. maps"),
+    "integers": (torch.ones(1, 4, 3, dtype=torch.int64), torch.ones(8, 6), r"map must be .*got int64 \[1, 4, 3\] on .* from 1 to 1\. maps"),
     "four": (torch.ones(1, 1, 4, 3), torch.ones(8, 6), r"map must be .*got float32 \[1, 1, 4, 3\]"),
     "empty": (torch.ones(0, 4, 3), torch.ones(8, 6), r"map must be .*got float32 \[0, 4, 3\]"),
     "array": (np.ones((1, 4, 3)), torch.ones(8, 6), r"map must be a floating tensor"),
@@ -206,91 +231,20 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
 }  # fmt: skip
 
 
+OUT_OF_RANGE = {
+    "threshold": ([float("nan"), 1, 1.5, -0.1, "0.4", None, True, torch.ones(2)], r"threshold must be from 0 to below 1, got .*0\.4 is"),
+    "penalty": ([float("nan"), -1, float("inf"), "3", None], r"penalty must be 0 or more, got .*3 is the authors'"),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, (values, _) in OUT_OF_RANGE.items() for value in values], ids=str)
+def test_numbers_are_in_their_range(name, value):
+    with pytest.raises(ValueError, match=OUT_OF_RANGE[name][1]):
+        imacs(noise(1, 8, 6), boxes(1, 32, 24), **{name: value})
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_wrong_is_said(name):
     map, mask, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         imacs(map, mask)
-
-
-# The releases' conventions
-
-
-def layer(name: str, grid: tuple[int, int], reference: tuple[int, int] | None, seed: int) -> LayerSums:
-    draw = noise(2, 2, 3, grid[0] * grid[1], seed=seed).cpu()
-    if reference is None:
-        return LayerSums(name, "reference", grid, None, 0, r2g=draw)
-    return LayerSums(name, "reference", grid, reference, 1, draw, noise(2, 2, 3, reference[0] * reference[1] + 1, seed=seed + 50).cpu())
-
-
-def stableviton() -> AttributionMaps:
-    names = [f"{block}.1.transformer_blocks.0.attn2" for block in ("input_blocks.1", "middle_block", "output_blocks.3")]
-    sums = [layer(name, grid, None, i) for i, (name, grid) in enumerate(zip(names, [(16, 12), (2, 2), (8, 6)]))]
-    warps = [layer(f"warp_flow_blks.{i}.transformer_blocks.0.attn2", (8, 6), (8, 6), 10 + i) for i in (3, 4, 5)]
-    return AttributionMaps((*sums, *warps), 4)
-
-
-def custom() -> AttributionMaps:
-    names = ["encoders.1.1.attention_2", "bottleneck.1.attention_2", "decoders.3.1.attention_2"]
-    return AttributionMaps(tuple(layer(name, (8, 6), (5, 4), i) for i, name in enumerate(names)), 4)
-
-
-MASKS = (boxes(2, 32, 24).cpu(), boxes(2, 40, 30).cpu())
-
-
-def test_the_method_scores_every_layer():
-    run = custom()
-    got = scores(run, *MASKS)
-    assert torch.equal(got["imacs_g"], imacs(run.unified("r2g"), MASKS[0]))
-    assert torch.equal(got["imacs_r"], imacs(run.unified("g2r"), MASKS[1]))
-    assert scores(run, MASKS[0]).keys() == {"imacs_g"}
-    assert scores(run, garment_mask=MASKS[1]).keys() == {"imacs_r"}
-    chosen = scores(run, *MASKS, layers="*coders*", size=(64, 48), heads=[1], groups=0, balance=True)
-    how: dict[str, Any] = {"layers": "*coders*", "heads": [1], "groups": 0, "balance": True}
-    assert torch.equal(chosen["imacs_r"], imacs(run.unified("g2r", (64, 48), **how), MASKS[1]))
-
-
-def test_conventions_differ_as_the_releases_do():
-    run = stableviton()
-    got = scores(run, *MASKS, convention="stableviton")
-    r2g, warp = run.unified("r2g", layers=["input*", "output*"]), run.unified("g2r", layers="warp_flow_blks.4.*")
-    assert torch.equal(got["imacs_g"], imacs(r2g, MASKS[0], invert=True))
-    assert torch.equal(got["imacs_r"], imacs(warp, MASKS[1], force_mask=True))
-    example = scores(run, MASKS[0], convention="paint-by-example", layers=["input*", "output*"])
-    assert torch.equal(example["imacs_g"], got["imacs_g"])
-
-    run = custom()
-    got = scores(run, *MASKS, convention="custom")
-    assert torch.equal(got["imacs_g"], imacs(run.unified("r2g", layers="*coders*"), MASKS[0]))
-    assert torch.equal(got["imacs_r"], imacs(run.unified("g2r", layers="*coders*"), MASKS[1]))
-    assert not torch.equal(got["imacs_g"], scores(run, MASKS[0], convention="paint-by-example")["imacs_g"])
-    assert not torch.equal(got["imacs_g"], scores(run, MASKS[0])["imacs_g"])  # with the bottleneck
-
-
-def test_a_convention_is_a_record_of_itself():
-    for name, how in CONVENTIONS.items():
-        assert convention(name) is convention(how) is how
-        assert (how.name, how.threshold, how.penalty) == (name, 0.4, 3.0)
-        assert asdict(how)["r2g"]["invert"] == (name in ("stableviton", "paint-by-example"))
-    mild = replace(convention("custom"), penalty=1.0)
-    run = custom()
-    got = scores(run, MASKS[0], convention=mild)["imacs_g"]
-    assert torch.equal(got, imacs(run.unified("r2g", layers=mild.layers("r2g", run.layers)), MASKS[0], penalty=1.0))
-
-
-ASKED: dict[str, tuple[Any, str]] = {
-    "name": (lambda: convention("StableVITON"), r"convention must be one of method, stableviton, .*got 'StableVITON'"),
-    "masks": (lambda: scores(custom()), r"masks must be mask \(inpainting\), garment_mask or both, got neither"),
-    "layers": (lambda: scores(custom(), None, MASKS[1], convention="stableviton"),
-               r"layers of the convention 'stableviton' must be among .*warp_flow_blks\.4.*Pass layers=.*encoders\.1"),
-    "none left": (lambda: Convention("x", "", Side(without=("*",))).layers("r2g", ["a"]), r"but not \*, got none that fits"),
-    "one token": (lambda: scores(custom(), *MASKS, convention="paint-by-example"), r"g2r score must be part of .*one token"),
-    "direction": (lambda: convention("method").options("G2R"), r"direction must be .*got 'G2R'"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ASKED)
-def test_what_was_asked_is_quoted(name):
-    ask, message = ASKED[name]
-    with pytest.raises(ValueError, match=message):
-        ask()

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,7 @@ NUMBERS = ("mean", "low", "high", "count", "nan")
 def images(count: int = 11) -> tuple[Tensor, Tensor]:
     """Maps and masks; two images have no score."""
     maps, masks = torch.rand(count, 8, 6, device="cpu") ** 4, (torch.rand(count, 16, 12, device="cpu") > 0.5).float()
-    masks[2] = 0
-    maps[5, 1, 1] = torch.nan
+    masks[2], masks[5] = 0, 1
     return maps, masks
 
 
@@ -39,6 +39,7 @@ def equal(one: Imacs, two: Imacs) -> bool:
     return all(torch.equal(one.compute()[name], two.compute()[name]) for name in NUMBERS)
 
 
+@pytest.mark.filterwarnings("ignore:i2am. no IMACS")  # `imacs` says what the metric counts
 def test_it_is_the_mean_of_the_scores():
     maps, masks = images()
     for options in ({}, convention("stableviton").options("r2g"), {"threshold": 0.1, "penalty": 1.0, "force_mask": True}):
@@ -117,12 +118,29 @@ def test_nothing_scored_is_nan_and_no_number():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"resamples": 0}, r"resamples must be a whole number.*got 0"), ({"confidence": 95}, r"confidence must be between 0 and 1, got 95")],
-    ids=["resamples", "confidence"],
+    [
+        ({"resamples": 0}, r"resamples must be a whole number.*got 0"),
+        ({"confidence": 95}, r"confidence must be between 0 and 1, got 95"),
+        ({"confidence": "a"}, r"confidence must be between 0 and 1, got 'a'"),
+        ({"seed": "a"}, r"seed must be a whole number of at least 0, got 'a'"),
+        ({"threshold": float("nan")}, r"threshold must be from 0 to below 1, got nan"),
+        ({"penalty": -1}, r"penalty must be 0 or more, got -1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_is_wrong_is_said(options, message):
     with pytest.raises(ValueError, match=message):
         Imacs(**options)
+
+
+def test_maps_that_are_not_finite_are_refused_and_empty_masks_counted_without_a_word():
+    maps, masks = images()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert metric_of(maps, masks, 4).compute()["nan"] == 2
+    maps[3, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaN or infinity in image 3 of 4"):
+        metric_of(maps, masks, 4)
 
 
 def test_torchmetrics_waits_until_it_is_asked_for():
