@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,6 +48,12 @@ class LayerSums:
                     refuse("special", f"fewer than the {count} {side} tokens of {self.layer}", said(special), "A CLS token counts 1.")
                 if grid is not None:
                     check_grid(f"{self.layer}'s {side}", grid, count - special, f"{count} tokens, {special} of them special")
+
+    @cached_property
+    def broken(self) -> tuple[str, ...]:
+        """The maps that hold NaN or infinity."""
+        there = {name: t for name in ("r2g", "g2r", "specific", "words") if (t := getattr(self, name)) is not None and t.numel()}
+        return tuple(name for name, t in there.items() if not all(end.isfinite() for end in t.aminmax()))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2am.buffers import LayerSums
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.door import afford, is_whole, refuse, said
+from i2am.regions import where
+from i2am.tokens import Grid
 
 SIDES = {"r2g": "generated", "g2r": "reference", "specific": "reference", "words": "generated"}
 CHUNK = 1 << 26  # numbers resized at a time
+NOT_FINITE = (
+    "Look for overflow in the model: bfloat16 and float32 reach further than float16. Layers that are whole can be read alone: "
+    "layers=lambda name: name not in maps.broken."
+)
 
 
 def squashed(text: str) -> str:
@@ -27,7 +33,7 @@ def picked(indices: Sequence[int] | int | None, size: int, name: str) -> list[in
         return list(range(size))
     found = [indices] if not isinstance(indices, (Sequence, np.ndarray)) else list(indices)
     if not found or not all(is_whole(i) and i < size for i in found):
-        refuse(name, f"indices below {size}", indices, "They are counted from 0.")
+        refuse(name, f"indices below {size}", said(indices), "They are counted from 0.")
     return found
 
 
@@ -52,6 +58,25 @@ def canvas(sums: LayerSums, direction: str) -> Tensor:
     if SIDES[direction] == "reference":
         tensor = tensor[..., sums.special :]
     return tensor.unflatten(-1, (h, w))
+
+
+def check_finite(parts: Sequence[LayerSums], direction: str) -> None:
+    """Numbers that are none are in no level."""
+    broken = [s for s in parts if direction in s.broken]
+    if not broken:
+        return
+    (first, *_), tensor = broken, getattr(broken[0], direction)
+    got = f"NaN or infinity in {len(broken)} of {len(parts)} layers, the first {first.layer}{where(~tensor.isfinite())}"
+    refuse(f"the {direction} sums", "finite", got, NOT_FINITE)
+
+
+def check_room(parts: Sequence[LayerSums], direction: str, level: str, size: Grid, item: int | None) -> None:
+    """A level that memory cannot hold: each layer's resized maps, once more side by side, and their mean."""
+    shapes = [getattr(s, direction).shape for s in parts]  # [B, groups, heads, (n,) tokens]
+    images, heads = shapes[0][0], max(shape[2] for shape in shapes)
+    each = {"time": shapes[0][1], "head": heads}.get(level, 1) * (shapes[0][3] if len(shapes[0]) == 5 and item is None else 1)
+    need = 4 * size[0] * size[1] * each * (images * (2 * len(parts) + 1) + 2 * heads)
+    afford(f"{direction} maps of {size[0]} x {size[1]}", need, "Ask for a smaller size=, for fewer layers, or for one image: maps[0].")
 
 
 def resize(sums: Tensor, size: Grid, keep_heads: bool) -> Tensor:

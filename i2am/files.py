@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from i2am.buffers import LayerSums
-from i2am.maps import AttributionMaps
+from i2am.maps import AttributionMaps, told
 from i2am.prompt import Prompt
 from i2am.shown import PREFIX, Pictures
 from i2am.shown import names as picture_names
@@ -112,7 +112,7 @@ def load(path: str | Path) -> AttributionMaps:
             str(path), f'a file with the description "{FORMAT}"', repr(came), "Read it with the version of i2am that wrote it, if one did."
         )
     try:
-        return rebuilt(about, tensors)
+        return told(rebuilt(about, tensors))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"i2am: the description in {path} does not fit its tensors ({error!r}). Write it again with maps.save.") from error
 

@@ -7,6 +7,7 @@ coarse layers dominate, as in the paper; balance=True multiplies each layer by i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor
 
 from i2am.buffers import LayerSums
-from i2am.canvas import SIDES, canvas, grid, picked, resize, squashed
+from i2am.canvas import NOT_FINITE, SIDES, canvas, check_finite, check_room, grid, picked, resize, squashed
+from i2am.door import is_size, is_whole, place, refuse, said
 from i2am.prompt import Prompt
 from i2am.select import Layers, chosen, listed
 from i2am.shown import Pictures, missing, pictured
-from i2am.tokens import Grid, is_size, refuse
+from i2am.summary import cited
+from i2am.tokens import Grid
 from i2am.words import WordMaps
 
 if TYPE_CHECKING:
@@ -52,9 +55,10 @@ class AttributionMaps:
     def __getitem__(self, index: int | slice) -> AttributionMaps:
         """The maps of one image, or of several."""
         images = range(len(self))
-        if not isinstance(index, (Integral, slice)):
-            refuse("the images asked for", "a number or a slice", repr(index), "maps[0], maps[2:4].")
-        part = [images[int(index)]] if isinstance(index, Integral) else list(images[index])
+        if isinstance(index, slice):
+            part = list(images[index])
+        else:
+            part = [place("the images asked for", index, len(self), "images", "maps[0], maps[2:4].")]
         if not part:
             refuse("the images asked for", f"among {len(self)}", index, "A batch of no images has no maps.")
 
@@ -83,6 +87,11 @@ class AttributionMaps:
         """Time groups; group 0 is the noisiest."""
         tensor = next(t for t in (self.sums[0].r2g, self.sums[0].words) if t is not None)
         return tensor.shape[1]
+
+    @property
+    def broken(self) -> list[str]:
+        """The layers whose sums hold NaN or infinity. Levels refuse them; the others are layers=lambda name: name not in maps.broken."""
+        return list(dict.fromkeys(s.layer for s in self.sums if s.broken))
 
     def buffer(self, direction: str, layer: str, *, reference: int | str | None = None) -> Tensor:
         """One layer's raw sums [B, groups, heads, h, w]; for "specific" and "words" [B, groups, heads, n, h, w]."""
@@ -128,15 +137,18 @@ class AttributionMaps:
         """[B, H, W], the map on the reference of the region declared at this place (SRAM); level= as for the others."""
         if not self.regions:
             refuse("specific maps", "declared before the run", "a run without regions", "Pass specific=[...] to trace or Recorder.")
-        if not isinstance(region, Integral) or not -len(self.regions) <= region < len(self.regions):
-            refuse("region", f"one of the {len(self.regions)} declared regions", repr(region), "They are counted from 0.")
+        whole = isinstance(region, Integral) and not isinstance(region, bool)
+        if not whole or not -len(self.regions) <= region < len(self.regions):
+            refuse("region", f"one of the {len(self.regions)} declared regions", said(region), "They are counted from 0.")
         return self.level("specific", level, size, item=region % len(self.regions), **choice)
 
     def words(self, prompt: str | Sequence[str] | None = None, size: Grid | None = None, **choice: Any) -> WordMaps:
         """DAAM's maps, word -> [B, H, W], for the prompt of the run, or one prompt per image."""
         maps = self.level("words", "unified", size, **choice)  # [B, n, H, W]
         prompts = self.prompts
-        texts = [] if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
+        texts = [] if prompt is None else [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+            refuse("the prompt", "a text, or one for each image", said(prompt), "Leave it out: the run knows its prompts.")
         if not prompts and texts and self.tokenizer is not None:
             prompts = tuple(Prompt.of(text, self.tokenizer) for text in texts)
         elif texts and (
@@ -178,10 +190,9 @@ class AttributionMaps:
 
     def _parts(self, direction: str, layers: Layers, reference: int | str | None) -> list[LayerSums]:
         """The sums of the chosen layers that have this map."""
-        if direction not in SIDES:
-            refuse(
-                "direction", 'one of "r2g", "g2r" (or "specific", "words" for raw sums)', repr(direction), "The last letter is the canvas."
-            )
+        if not isinstance(direction, str) or direction not in SIDES:
+            expected = 'one of "r2g", "g2r" (or "specific", "words" for raw sums)'
+            refuse("direction", expected, said(direction), "The last letter is the canvas.")
         there = [s for s in self.sums if getattr(s, direction) is not None]
         if direction != "words":
             there = self._of_reference(there, reference)
@@ -199,7 +210,7 @@ class AttributionMaps:
     def _one(self, direction: str, layer: str, reference: int | str | None) -> LayerSums:
         found = self._parts(direction, layer, reference)
         if len(found) > 1:
-            refuse("layer", "the name of one layer", f"{layer!r}, which means {len(found)}", listed([s.layer for s in found]))
+            refuse("layer", "the name of one layer", f"{said(layer)}, which means {len(found)}", listed([s.layer for s in found]))
         return found[0]
 
     def _of_reference(self, sums: list[LayerSums], reference: int | str | None) -> list[LayerSums]:
@@ -208,10 +219,10 @@ class AttributionMaps:
             if len(names) > 1:
                 refuse("reference", f"stated, as this run has {len(names)}", None, f"Pass reference=0 ... or a name: {', '.join(names)}.")
             return sums
-        if isinstance(reference, int) and 0 <= reference < len(names):
-            reference = names[reference]
+        if is_whole(reference) and int(reference) < len(names):
+            reference = names[int(reference)]
         if reference not in names:
-            refuse("reference", f"below {len(names)} or one of {names}", repr(reference), "See maps.references.")
+            refuse("reference", f"below {len(names)} or one of {names}", said(reference), "See maps.references.")
         return [s for s in sums if s.source == reference]
 
     def level(
@@ -230,7 +241,7 @@ class AttributionMaps:
         """Any of them by its name: [B, (groups, heads or layers,) (n,) H, W]; "specific" and "words" have a map for each of n regions
         or tokens, unless `item` picks one."""
         if level not in ("unified", "time", "head", "layer"):
-            refuse("level", '"unified", "time", "head" or "layer"', repr(level), "See the README's table of levels.")
+            refuse("level", '"unified", "time", "head" or "layer"', said(level), "See the README's table of levels.")
         parts = self._parts(direction, layers, reference)
         counts = {s.layer: getattr(s, direction).shape[2] for s in parts}
         if level == "head" and len(set(counts.values())) > 1:
@@ -239,13 +250,16 @@ class AttributionMaps:
                 + ", ".join(f"{n} ({sum(c == n for c in counts.values())} layers)" for n in sorted(set(counts.values())))
                 + f". Choose with layers=. {listed([f'{name}: {n}' for name, n in counts.items()])}"
             )
-        for s in parts:
-            grid(s, direction)
+        grids = [grid(s, direction) for s in parts]
+        check_finite(parts, direction)
         if size is None:
-            size = max((grid(s, direction) for s in parts), key=lambda g: g[0] * g[1])
+            size = max(grids, key=lambda g: g[0] * g[1])
         if not is_size(size):
-            refuse("size", "(height, width)", repr(size), "None keeps the largest layer's grid.")
+            refuse("size", "(height, width)", said(size), "None keeps the largest layer's grid.")
         size = (int(size[0]), int(size[1]))
+        if item is not None:
+            picked(item, getattr(parts[0], direction).shape[3] if direction in ("specific", "words") else 0, f"item of {direction}")
+        check_room(parts, direction, level, size, item)
         maps = []
         total = 0
         for s in parts:
@@ -266,3 +280,11 @@ class AttributionMaps:
             return torch.stack([m / getattr(s, direction).shape[2] if heads is None else m / len(picked(heads, counts[s.layer], "heads"))
                                 for m, s in zip(maps, parts)], 1)  # fmt: skip
         return torch.stack(maps).sum(0) / total
+
+
+def told(maps: AttributionMaps) -> AttributionMaps:
+    """The maps, with a warning where some of them are no numbers."""
+    if maps.broken:
+        warnings.warn(f"i2am: {len(maps.broken)} of {len(maps.layers)} layers hold NaN or infinity: {cited(maps.broken)}. {NOT_FINITE}",
+                      stacklevel=4)  # fmt: skip
+    return maps

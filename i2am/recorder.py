@@ -10,7 +10,7 @@ from torch import Tensor
 
 from i2am.buffers import Slot, Wanted, afford_groups
 from i2am.door import is_whole, refuse
-from i2am.maps import AttributionMaps
+from i2am.maps import AttributionMaps, told
 from i2am.prompt import Prompt
 from i2am.regions import Region, as_regions, as_weight, default_cells
 from i2am.tokens import Grid, Range, Tokens
@@ -153,14 +153,14 @@ class Recorder:
         """The maps of the steps so far, on the CPU."""
         if not self.slots:
             raise ValueError("i2am: no attention call was recorded yet. Run the model first; maps are read after it.")
-        return AttributionMaps(
+        return told(AttributionMaps(
             tuple(slot.finished() for slot in self.slots.values()),
             steps=self.done,
             regions=tuple(describe(region) for region in self.wanted.regions),
             columns=tuple(self.wanted.columns) if self.wanted.columns is not None else None,
             prompts=self.prompts,
             about=self.about,
-        )
+        ))  # fmt: skip
 
 
 def describe(region: Region) -> str:

@@ -184,6 +184,25 @@ def test_maps_read_on_the_way_are_a_copy():
     assert torch.equal(recorder.maps.sums[0].r2g[:, 1], kept[:, 0])
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf], ids=str)
+@pytest.mark.parametrize("which", ["query", "key"])
+def test_numbers_that_are_none_are_told_of(which, wrong):
+    recorder = Recorder(groups=1)
+    for layer in ("a", "b"):
+        query, key, value = call()
+        if layer == "b":
+            {"query": query, "key": key}[which][1, 0, 3, 2] = wrong
+        recorder.attend(layer, query, key, value, generated_grid=(4, 3), reference_grid=(11, 1))
+    recorder.step()
+    with pytest.warns(UserWarning, match=r"1 of 2 layers hold NaN or infinity: b\. Look for overflow"):
+        maps = recorder.maps
+    assert maps.broken == ["b"]
+    with pytest.raises(ValueError, match=r"g2r sums must be finite, got NaN or infinity in 1 of 2 layers, the first b in image 1 of 3\."):
+        maps.unified("g2r")
+    assert maps.unified("g2r", layers=lambda name: name not in maps.broken).isfinite().all()
+    assert maps[0].unified("g2r").isfinite().all()  # an image that is whole
+
+
 def live() -> int:
     """Bytes of all tensors that Python can reach."""
     gc.collect()

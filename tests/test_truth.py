@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "images": (lambda: pointing(RUN, truth_of(lambda y, x: (y, x), 3)), r"truth must be of the run's 2 images, .*got 3\. Their number"),
     "no regions": (lambda: pointing(AttributionMaps(RUN.sums, 1), TRUTH), r"regions must be cells that tile .*got none\. Trace with"),
     "cells": (lambda: pointing(RUN, TRUTH, cells=(4, 6)), r"regions must be cells"),
-    "maps": (lambda: pointing(BROKEN, TRUTH), r"specific maps must be finite, got NaN"),
+    "maps": (lambda: pointing(BROKEN, TRUTH), r"specific sums must be finite, got NaN"),
     "level": (lambda: pointing(RUN, TRUTH, level="heads"), r"level must be .*got 'heads'"),
     "heads": (lambda: table(RUN, TRUTH, heads=1), r"table must be of every head.*Ask `pointing`"),
     "tables": (lambda: add_tables(table(RUN, TRUTH), []), r"tables must be at least one, of the same rows, got \[6, 0\]"),

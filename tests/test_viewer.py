@@ -201,7 +201,7 @@ def test_nothing_to_draw_is_refused():
     with pytest.raises(ValueError, match=r"i2am: this run has no map that could be drawn\. .*no known place on a canvas"):
         page(nowhere)
     broken = replace(maps, sums=tuple(replace(s, g2r=s.g2r * torch.nan) for s in maps.sums))  # type: ignore[operator]
-    with pytest.raises(ValueError, match=r"i2am: the g2r maps must be finite, got \d+ NaN or infinite values\. Look for overflow"):
+    with pytest.raises(ValueError, match=r"i2am: the g2r sums must be finite, got NaN or infinity in 3 of 3 layers.* Look for overflow"):
         page(broken)
 
 
