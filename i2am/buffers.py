@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door import afford, is_whole, refuse, said
+from i2am.door import afford, fields_said, is_whole, refuse, said
 from i2am.regions import Region, images_of, on_grid, per_image, regions_on_grid
 from i2am.tokens import Grid, Range, Tokens, check_grid
 from i2am_kernels import bi_attention
@@ -33,6 +33,7 @@ class LayerSums:
     g2r: Tensor | None = None  # [B, groups, heads, R]
     specific: Tensor | None = None  # [B, groups, heads, n, R]
     words: Tensor | None = None  # [B, groups, heads, n, G]
+    __repr__ = fields_said
 
     def __post_init__(self) -> None:
         shapes = [t.shape[:3] for t in (self.r2g, self.g2r, self.specific, self.words) if t is not None]
@@ -66,6 +67,7 @@ class Wanted:
     regions: Sequence[Region] = ()
     columns: Sequence[int] | None = None  # which word tokens; None means every one
     backend: str = "auto"
+    __repr__ = fields_said
 
     @property
     def per_image(self) -> bool:

@@ -23,7 +23,7 @@ from i2am.door import is_size, is_whole, place, refuse, said
 from i2am.prompt import Prompt
 from i2am.select import Layers, chosen, listed
 from i2am.shown import Pictures, missing, pictured
-from i2am.summary import cited
+from i2am.summary import cited, of_maps
 from i2am.tokens import Grid
 from i2am.words import WordMaps
 
@@ -48,6 +48,7 @@ class AttributionMaps:
     about: dict[str, str] = field(default_factory=dict)
     tokenizer: Any = field(default=None, repr=False)
     pictures: Pictures | None = field(default=None, repr=False)
+    __repr__ = of_maps
 
     def __len__(self) -> int:
         return next(t.shape[0] for t in (self.sums[0].r2g, self.sums[0].words) if t is not None)

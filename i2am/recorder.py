@@ -13,6 +13,7 @@ from i2am.door import is_whole, refuse
 from i2am.maps import AttributionMaps, told
 from i2am.prompt import Prompt
 from i2am.regions import Region, as_regions, as_weight, default_cells
+from i2am.summary import of_recorder
 from i2am.tokens import Grid, Range, Tokens
 from i2am_kernels.check import DTYPES, check_operands
 
@@ -31,6 +32,8 @@ class Recorder:
     that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
     in the same visit to the scores; "grid" therefore takes some 50 times G2R's memory and small products.
     """
+
+    __repr__ = of_recorder
 
     def __init__(
         self,

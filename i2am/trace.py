@@ -23,6 +23,7 @@ from i2am.maps import AttributionMaps
 from i2am.recorder import Recorder
 from i2am.regions import Region
 from i2am.select import Layers, chosen
+from i2am.summary import of_run
 from i2am.tokens import Grid, Seen, Tokens, refuse
 
 
@@ -30,6 +31,7 @@ class Trace:
     """A run under observation; `i2am.trace` makes one. `maps` holds the maps of the last call of the pipeline."""
 
     running: Trace | None = None  # the patched symbol is the process's, so there is one trace at a time
+    __repr__ = of_run
 
     def __init__(self, finder: Finder, recorder: Recorder, scheduler: Any, *, layers: Layers, words: bool | Sequence[str] | None,
                  guidance: str, reference_grid: Grid | None, special: int) -> None:  # fmt: skip
