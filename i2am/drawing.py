@@ -11,6 +11,7 @@ import difflib
 import functools
 import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.tokens import refuse
+from i2am.door import afford, number, refuse, said
 
 try:
     from PIL import Image, ImageFont
@@ -34,8 +35,9 @@ FLAT = 1e-5  # a range below this part of the largest value is rounding, not a m
 
 
 def checked_labels(what: str, labels: Sequence[Any], count: int, thing: str) -> list[str]:
-    if isinstance(labels, str) or len(labels) != count:
-        refuse(what, f"{count} texts, one for each {thing}", repr(labels) if isinstance(labels, str) else len(labels), "Name each.")
+    listed = isinstance(labels, Sequence) and not isinstance(labels, str)
+    if not listed or len(labels) != count:
+        refuse(what, f"{count} texts, one for each {thing}", len(labels) if listed else said(labels), "Name each.")
     return [str(label) for label in labels]
 
 
@@ -55,8 +57,8 @@ def as_images(images: Any) -> list[Picture]:
         return [images.convert("RGB")]
     if isinstance(images, (list, tuple)) and images:
         return [one for image in images for one in as_images(image)]
-    if not isinstance(images, (Tensor, np.ndarray)):
-        got = "an empty list" if isinstance(images, (list, tuple)) else type(images).__name__
+    if not is_array(images):
+        got = "an empty list" if isinstance(images, (list, tuple)) else said(images)
         refuse("images", "PIL images, arrays [H, W, C] or tensors [C, H, W]", got, "Open a file with PIL.Image.open.")
     array: Any = images
     if isinstance(images, Tensor):
@@ -76,9 +78,14 @@ def as_images(images: Any) -> list[Picture]:
     return [Image.fromarray(one[..., 0] if one.shape[-1] == 1 else np.ascontiguousarray(one)).convert("RGB") for one in array]
 
 
+def is_array(value: object) -> bool:
+    """A tensor or an array of real numbers."""
+    return not value.is_complex() if isinstance(value, Tensor) else isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
 def as_tensor(maps: Any, what: str, shape: str) -> Tensor:
-    if not isinstance(maps, (Tensor, np.ndarray)):
-        refuse(what, f"a tensor {shape}", type(maps).__name__, "Stack a list with torch.stack.")
+    if not is_array(maps):
+        refuse(what, f"a tensor {shape}", said(maps), "Stack a list with torch.stack.")
     return maps.detach().float().cpu() if isinstance(maps, Tensor) else torch.from_numpy(np.array(maps, dtype=np.float32))
 
 
@@ -97,18 +104,23 @@ def resized(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Ten
     """[..., h, w] -> the size, bicubic; undershoot below 0 is cut unless the map itself has values there."""
     if tuple(maps.shape[-2:]) == size:
         return maps
+    afford(f"maps of {size[0]} x {size[1]}", 8 * maps[..., 0, 0].numel() * size[0] * size[1], "Draw them smaller.")
     big = F.interpolate(maps.reshape(-1, 1, *maps.shape[-2:]), size, mode="bicubic", align_corners=False, antialias=antialias)
     return big.view(*maps.shape[:-2], *size).clamp(min=min(0.0, float(maps.min())))
 
 
 def ranges(maps: Sequence[Tensor], scale: Scale) -> list[tuple[float, float]]:
     """(low, high) of each map."""
-    if isinstance(scale, (tuple, list)) and len(scale) == 2 and all(math.isfinite(x) for x in scale) and scale[0] < scale[1]:
+    if isinstance(scale, (tuple, list)) and len(scale) == 2 and all(is_finite(x) for x in scale) and scale[0] < scale[1]:
         return [(float(scale[0]), float(scale[1]))] * len(maps)
-    if scale not in ("each", "shared"):
-        refuse("scale", '"each", "shared" or (low, high) with low < high', repr(scale), "Take (0, maps.max()) to start at 0.")
+    if not isinstance(scale, str) or scale not in ("each", "shared"):
+        refuse("scale", '"each", "shared" or (low, high) with low < high', said(scale), "Take (0, maps.max()) to start at 0.")
     each = [(float(m.min()), float(m.max())) for m in maps]
     return each if scale == "each" else [(min(low for low, _ in each), max(high for _, high in each))] * len(each)
+
+
+def is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def is_flat(span: tuple[float, float]) -> bool:
@@ -123,16 +135,16 @@ def colour_map(name: str) -> Any:
         raise ImportError("pictures: drawing needs matplotlib. pip install 'i2am[pictures]'") from error
     if name not in list(colormaps):
         near = difflib.get_close_matches(str(name), list(colormaps)) or ["inferno", "viridis", "jet"]
-        refuse("colours", "the name of a matplotlib colour map", repr(name), f"Perhaps {' or '.join(near)}?")
+        refuse("colours", "the name of a matplotlib colour map", said(name), f"Perhaps {' or '.join(near)}?")
     return colormaps[name]
 
 
 def blend(picture: Picture | None, map: Tensor, span: tuple[float, float], colours: str, alpha: float, threshold: float | None) -> Picture:
     """One map [H, W] in colours, over a picture of its size."""
-    if not 0 <= alpha <= 1:
-        refuse("alpha", "from 0 (only the image) to 1 (only the map)", alpha, "0.6 shows both.")
-    if threshold is not None and not 0 <= threshold < 1:
-        refuse("threshold", "a level, from 0 to below 1", threshold, "It is a part of the scale's range, not a value of the map.")
+    number("alpha", alpha, "from 0 (only the image) to 1 (only the map)", lambda x: 0 <= x <= 1, "0.6 shows both.")
+    if threshold is not None:
+        number("threshold", threshold, "a level, from 0 to below 1", lambda x: 0 <= x < 1,
+               "It is a part of the scale's range, not a value of the map.")  # fmt: skip
     level = torch.zeros_like(map) if is_flat(span) else ((map - span[0]) / (span[1] - span[0])).clamp(0, 1)
     colour = colour_map(colours)(level.numpy(), bytes=True)[..., :3]
     if picture is None:

@@ -6,8 +6,11 @@ Tensors are named "<place of the layer in the metadata>.<r2g | g2r | specific | 
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,14 +20,15 @@ import torch
 from torch import Tensor
 
 from i2am.buffers import LayerSums
+from i2am.door import as_path, refuse, said
 from i2am.maps import AttributionMaps, told
 from i2am.prompt import Prompt
 from i2am.shown import PREFIX, Pictures
 from i2am.shown import names as picture_names
-from i2am.tokens import refuse
 
 FORMAT = "i2am maps 1"
 SUMS = ("r2g", "g2r", "specific", "words")
+LOCKED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def versions() -> dict[str, str]:
@@ -51,12 +55,7 @@ def save(maps: AttributionMaps, path: str | Path) -> Path:
     """Write the maps; the file appears whole or not at all."""
     from safetensors.torch import save_file
 
-    path = Path(path)
-    if path.parent and not path.parent.is_dir():
-        refuse("path", "in a folder that exists", str(path), f"Make {path.parent} first.")
-    if path.suffix != ".safetensors":
-        written = path.with_suffix(".safetensors").name if path.name else "run.safetensors"
-        refuse("path", "a .safetensors file", str(path), f"Write {written}.")
+    path = writable("path", path, (".safetensors",))
     tensors = {
         f"{i}.{name}": getattr(s, name).contiguous() for i, s in enumerate(maps.sums) for name in SUMS if getattr(s, name) is not None
     }
@@ -80,22 +79,46 @@ def save(maps: AttributionMaps, path: str | Path) -> Path:
     return path
 
 
+def writable(name: str, path: Any, suffixes: Sequence[str]) -> Path:
+    """A path with one of these suffixes, in a folder that is there."""
+    path = as_path(name, path, f"Write run{suffixes[0]}.")
+    if not path.parent.is_dir():
+        refuse(name, "in a folder that exists", path, f"Make {path.parent} first.")
+    if path.suffix.lower() not in suffixes:
+        better = path.with_suffix(suffixes[0]).name if path.name else f"run{suffixes[0]}"
+        refuse(name, f"a {' or '.join(suffixes)} file", path, f"Write {better}.")
+    if path.is_dir():
+        refuse(name, "a file", f"{path}, which is a folder", "Choose another name.")
+    return path
+
+
 def replaced(path: Path, write: Callable[[Path], Any]) -> None:
-    """The file appears whole or not at all: `write` gets another name, beside it."""
+    """The file appears whole or not at all: `write` gets another name, beside it. It has the mode that open() gives a file, whatever
+    writers that go through files of their own leave."""
     part = path.with_name(path.name + ".part")
     try:
-        write(part)
-        part.replace(path)
-    finally:
         part.unlink(missing_ok=True)
+        part.touch()
+        mode = (path if path.is_file() else part).stat().st_mode
+        write(part)
+        part.chmod(stat.S_IMODE(mode))
+        part.replace(path)
+    except OSError as error:
+        if error.errno not in LOCKED:
+            raise
+        refuse("path", "where a file may be written", f"{path} ({error.strerror})", "Choose another folder, or change its mode.")
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> AttributionMaps:
     """Read maps that `maps.save` wrote."""
     from safetensors import SafetensorError, safe_open
 
-    if not Path(path).is_file():
-        refuse("path", "a file of maps", f"{path}, which is not there", "Maps are written by maps.save(path).")
+    path = as_path("path", path, "Maps are written by maps.save(path).")
+    if not path.is_file():
+        refuse("path", "a file of maps", f"{path}, {instead(path)}", "Maps are written by maps.save(path).")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -115,6 +138,14 @@ def load(path: str | Path) -> AttributionMaps:
         return told(rebuilt(about, tensors))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"i2am: the description in {path} does not fit its tensors ({error!r}). Write it again with maps.save.") from error
+
+
+def instead(path: Path) -> str:
+    """What is there where no file is."""
+    if not path.is_dir():
+        return "which is not there"
+    names = sorted(found.name for found in path.glob("*.safetensors"))
+    return f"which is a folder with {said(names)[1:-1]}" if names else "which is a folder without .safetensors files"
 
 
 def rebuilt(about: dict[str, Any], tensors: dict[str, Tensor]) -> AttributionMaps:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from i2am.door import is_size, number, refuse, said
 from i2am.drawing import COLOURS, Picture, Scale, as_maps, blend, checked_labels, font, per_map, ranges, resized, text_width
+from i2am.files import replaced, writable
 from i2am.sheets import levels, sheet
-from i2am.tokens import refuse
 
 __all__ = ["animate", "heat", "levels", "overlay", "sheet"]
 
@@ -34,8 +35,8 @@ def overlay(
 def heat(map: Any, size: tuple[int, int] | None = None, *, colours: str = COLOURS, scale: Scale = "each") -> Picture:
     """One map [h, w] alone, at size (height, width) or a pixel for each of its cells."""
     tensor = as_maps(map, "map", "[h, w]")
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        refuse("size", "(height, width)", size, "None draws one pixel for each cell.")
+    if size is not None and not is_size(size):
+        refuse("size", "(height, width)", said(size), "None draws one pixel for each cell.")
     big = tensor if size is None else resized(tensor, (int(size[0]), int(size[1])))
     return blend(None, big, ranges([big], scale)[0], colours, 1.0, None)
 
@@ -57,12 +58,9 @@ def animate(
     Each frame is shown for duration seconds. No scale changes between frames, so growth shows: "shared" is one range for all,
     "each" one for each image.
     """
-    path = Path(path)
+    path = writable("path", path, (".gif", ".webp"))
     form = path.suffix.lower()
-    if form not in (".gif", ".webp"):
-        refuse("path", "a name that ends in .gif or .webp", repr(str(path)), "The suffix chooses the format.")
-    if not 0.02 <= duration <= 60:
-        refuse("duration", "between 0.02 and 60 seconds a frame", duration, "Viewers slow down what is faster.")
+    number("duration", duration, "between 0.02 and 60 seconds a frame", lambda x: 0.02 <= x <= 60, "Viewers slow down what is faster.")
     if getattr(maps_over_time, "ndim", 0) == 3:  # one image
         maps_over_time = maps_over_time[None]
     tensor = as_maps(maps_over_time, "maps_over_time", "[B, groups, h, w]")
@@ -88,5 +86,6 @@ def animate(
         palette = seen.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     options: dict[str, Any] = {"quality": 90} if form == ".webp" else {}
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=round(duration * 1000), loop=0, **options)
+    options |= {"format": form[1:].upper(), "append_images": frames[1:], "duration": round(duration * 1000)}
+    replaced(path, lambda part: frames[0].save(part, save_all=True, loop=0, **options))
     return path

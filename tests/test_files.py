@@ -118,7 +118,11 @@ def test_paths(tmp_path, monkeypatch):
         run_of().save("")
     with pytest.raises(ValueError, match=r"path must be a file of maps, got .*none\.safetensors, which is not there"):
         i2am.load(tmp_path / "none.safetensors")
-    with pytest.raises(ValueError, match="path must be a file of maps"):
+    with pytest.raises(ValueError, match=r"path must be a file of maps, got .* which is a folder without \.safetensors files"):
+        i2am.load(tmp_path)
+    for name in ("b", "a"):
+        run_of().save(tmp_path / f"{name}.safetensors")
+    with pytest.raises(ValueError, match=r"which is a folder with 'a\.safetensors', 'b\.safetensors'\. Maps are written by"):
         i2am.load(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert run_of().save("here.safetensors") == Path("here.safetensors")

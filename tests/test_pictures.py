@@ -168,6 +168,21 @@ def test_the_label_of_a_frame_changes(tmp_path):
     assert not np.array_equal(frames[0][:top], frames[2][:top])
 
 
+def test_an_animation_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    maps, path = torch.rand(2, 8, 6), tmp_path / "a.webp"
+    before = animate(noise(16, 12), maps, path).read_bytes()
+
+    def fail(*args, **kwargs):
+        args[1].write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        animate(noise(16, 12), maps.flip(0), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.webp"]
+
+
 # The door
 
 M = torch.rand(2, 8, 6)
@@ -183,7 +198,7 @@ BAD = {
     "NaN in a cell": (lambda: sheet(NAN[None, :1], **ONE), ["a map", "finite", "2 NaN", "of 48"]),
     "three images for two maps": (lambda: overlay([I] * 3, M), ["images", "one", "(2)", "got 3", "batch"]),
     "no images": (lambda: overlay([], M), ["images", "PIL", "empty list"]),
-    "a path for an image": (lambda: overlay("a.png", M), ["images", "str", "PIL.Image.open"]),
+    "a path for an image": (lambda: overlay("a.png", M), ["images", "'a.png'", "PIL.Image.open"]),
     "images in -1..1": (lambda: overlay(torch.rand(3, 8, 6) * 2 - 1, M), ["images", "from 0 to 1", "(x + 1) / 2"]),
     "numbers up to 255": (lambda: overlay(np.full((8, 6, 3), 200.0), M), ["images", "200", "uint8"]),
     "NaN in the image": (lambda: overlay(torch.full((3, 8, 6), float("nan")), M), ["images", "nan"]),
@@ -206,6 +221,7 @@ BAD = {
     "three images for two": (lambda: levels(Maps(), image=[I] * 3), ["image", "batch's 2", "3 images"]),
     "suffix": (lambda: animate(I, M, "a.mp4"), ["path", ".gif or .webp", "a.mp4"]),
     "duration": (lambda: animate(I, M, "a.gif", duration=0), ["duration", "0.02", "got 0"]),
+    "a folder that is missing": (lambda: animate(I, M, "none/a.gif"), ["path", "folder that exists", "none/a.gif", "Make none first"]),
     "labels of frames": (lambda: animate(I, M, "a.gif", labels=["a"]), ["labels", "2 texts", "got 1"]),
     "frames of two dimensions": (lambda: animate(I, M[0], "a.gif"), ["maps_over_time", "groups, h, w]", "(8, 6)"]),
     "frames for other images": (lambda: animate([I] * 3, M[None], "a.gif"), ["images", "one", "got 3"]),

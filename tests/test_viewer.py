@@ -224,10 +224,10 @@ def test_view_writes_beside_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "suffix": (lambda folder: i2am.view(known(1), folder / "run.pt"), r"out must be the name of an \.html file, got .* Write run\.html"),
+    "suffix": (lambda folder: i2am.view(known(1), folder / "run.pt"), r"out must be a \.html or \.htm file, got .* Write run\.html"),
     "folder": (lambda folder: i2am.view(known(1), folder / "none" / "run.html"), r"out must be in a folder that exists"),
     "no file": (lambda folder: i2am.view(folder / "run.safetensors"), r"path must be a file of maps, got .* which is not there"),
-    "no maps": (lambda folder: i2am.view(3), r"maps must be AttributionMaps or the path of a file of them, got int\. Pass run\.maps"),
+    "no maps": (lambda folder: i2am.view(3), r"maps must be AttributionMaps or the path of a file of them, got 3\. Pass run\.maps"),
     "pictures": (lambda folder: i2am.view(known(2), folder / "a.html", images=[flat(0)] * 3), r"images must be one, or as many as"),
 }  # fmt: skip
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.files import load, replaced, versions, versions_in
+from i2am.door import number, refuse, said
+from i2am.files import load, replaced, versions, versions_in, writable
 from i2am.maps import AttributionMaps
 from i2am.shown import Pictures
-from i2am.tokens import refuse
 from i2am.viewer.budget import Maps, Part, Photos, fitted, flawless
 from i2am.viewer.codes import encoded
 from i2am.viewer.held import Held, read
@@ -54,17 +54,14 @@ def view(
     made_with = versions()
     if not isinstance(maps, AttributionMaps):
         if not isinstance(maps, (str, Path)):
-            refuse("maps", "AttributionMaps or the path of a file of them", type(maps).__name__, "Pass run.maps.")
+            refuse("maps", "AttributionMaps or the path of a file of them", said(maps), "Pass run.maps.")
         path = Path(maps)
-        out, title, maps, made_with = out or path.with_suffix(".html"), title or path.stem, load(path), versions_in(path)
-    out = Path(out or "run.html")
-    if out.suffix.lower() not in (".html", ".htm"):
-        refuse("out", "the name of an .html file", str(out), f"Write {out.with_suffix('.html').name if out.name else 'run.html'}.")
-    if not out.parent.is_dir():
-        refuse("out", "in a folder that exists", str(out), f"Make {out.parent} first.")
+        maps, made_with = load(path), versions_in(path)
+        out, title = out or path.with_suffix(".html"), title or path.stem
+    out = writable("out", out or "run.html", (".html", ".htm"))
     if images is not None or references is not None:
         maps = maps.with_pictures(images, references)
-    text = made(maps, title or maps.about.get("model") or "Attribution maps", max_megabytes, made_with)
+    text = made(maps, str(title or "") or maps.about.get("model") or "Attribution maps", max_megabytes, made_with)
     replaced(out, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
     if open_browser:
         webbrowser.open(out.resolve().as_uri())
@@ -73,8 +70,7 @@ def view(
 
 def made(maps: AttributionMaps, title: str, megabytes: float, made_with: dict[str, str]) -> str:
     """The page, under its size."""
-    if not megabytes > 0:
-        refuse("max_megabytes", "a size above 0", megabytes, "5 is the default.")
+    number("max_megabytes", megabytes, "a size above 0", lambda x: x > 0, "5 is the default.")
     held, lacks, notes = read(maps)
     if not any(h.kind in ("r2g", "g2r", "words") for h in held):
         raise ValueError("i2am: this run has no map that could be drawn. " + " ".join(lack.why for lack in lacks))
