@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.tokens import refuse
+from i2am.door import refuse, said
 
 LDM_STEPS = ("p_sample_ddim", "p_sample_plms", "p_sample")
 
@@ -41,13 +41,14 @@ def wind(
     scheduler: Any, pipe: Any, started: Callable[[], None], stepped: Callable[[int | None, int | None], None], undo: ExitStack
 ) -> None:
     """Call started() when a run begins and stepped(images, steps in all) after every step."""
-    if hasattr(scheduler, "step") and hasattr(scheduler, "set_timesteps"):
+    if hasattr(scheduler, "step") and hasattr(scheduler, "set_timesteps") and not isinstance(scheduler, type):
         wind_scheduler(scheduler, pipe, started, stepped, undo)
         return
     name = next((name for name in LDM_STEPS if hasattr(scheduler, name)), None)
-    if name is None:
+    if name is None or isinstance(scheduler, type):
+        got = said(scheduler) if isinstance(scheduler, type) else type(scheduler).__name__
         refuse("scheduler", "a diffusers scheduler (set_timesteps, step) or an LDM sampler (p_sample_ddim, p_sample_plms)",
-               type(scheduler).__name__, "Use i2am.Recorder for a loop of another kind.")  # fmt: skip
+               got, "Use i2am.Recorder for a loop of another kind.")  # fmt: skip
     original = getattr(scheduler, name)
 
     def sample(*args: Any, **kwargs: Any) -> Any:

@@ -14,17 +14,18 @@ from i2am import clock
 from i2am.attach import ldm, seam
 from i2am.attach.calls import Calls
 from i2am.attach.families import Found, with_generated_grid
-from i2am.attach.models import Finder
-from i2am.attach.prompts import Listener
+from i2am.attach.models import Finder, scheduler_of
+from i2am.attach.prompts import Listener, asked
 from i2am.attach.seam import Tap
 from i2am.buffers import Slot, afford_groups
-from i2am.guidance import NONE, ahead, decided, parse, proved
+from i2am.door import is_size, refuse, said, whole
+from i2am.guidance import ahead, decided, parse
 from i2am.maps import AttributionMaps
 from i2am.recorder import Recorder
 from i2am.regions import Region
 from i2am.select import Layers, chosen
 from i2am.summary import of_run
-from i2am.tokens import Grid, Seen, Tokens, refuse
+from i2am.tokens import Grid, Seen, Tokens
 
 
 class Trace:
@@ -136,6 +137,8 @@ class Trace:
             recorder.steps = steps
         if not recorder.slots:
             self.finder.nothing(self.taps)
+        if self.words and not any(slot.tokens.words for slot in recorder.slots.values()):
+            self.finder.wordless(self.words)
         recorder.check_steps()
         totals = {slot.shape[0] for slot in recorder.slots.values()}
         if len(totals) > 1:
@@ -149,10 +152,7 @@ class Trace:
         afford_groups(recorder.slots.values(), images, recorder.wanted.groups)
         for slot in recorder.slots.values():
             slot.settle(layout.rows(total), recorder.wanted.groups)
-        silent = [tap.name for tap in self.taps.values() if tap.entered and not tap.plan]
-        if silent:
-            raise ValueError(f"i2am: {', '.join(silent[:5])} ran without calling scaled_dot_product_attention, so nothing was recorded. "
-                             "Set a processor that calls it (AttnProcessor2_0), or leave the layers out with layers=.")  # fmt: skip
+        self.finder.silent(self.taps)
         self.calls.settle(layout)
         if self.listener is not None:
             self.listener.begin()
@@ -192,7 +192,7 @@ class Trace:
         if self.calls.layout is not None:
             rows = self.calls.layout.rows(query.shape[0])
         elif recorder.wanted.per_image:
-            rows = self.early(query.shape[0])
+            rows = self.calls.early(query.shape[0], self.finder.pipe)
         slot.open(rows, groups)
         if late:
             slot.turn(recorder.group)
@@ -200,15 +200,6 @@ class Trace:
             afford_groups([*recorder.slots.values(), slot], 1, recorder.wanted.groups)
         recorder.slots[layer, tokens.source] = slot
         return slot
-
-    def early(self, total: int) -> tuple[int, int]:
-        """The conditional rows before the first step has shown them: by the pipeline's own word, which the step then checks."""
-        guided = getattr(self.finder.pipe, "do_classifier_free_guidance", None)
-        if guided is None:
-            refuse("guidance", "stated when masks differ from image to image", '"auto"',
-                   'Pass guidance="none", "uncond-cond", "cond-uncond" ...')  # fmt: skip
-        self.calls.layout = NONE if not guided or self.calls.named else proved(self.finder.owner, 2, 1)
-        return self.calls.layout.rows(total)
 
     def reshaped(self, slot: Slot, query: Tensor, key: Tensor) -> None:
         """A call's batch changed within a run: guidance was switched off on the way."""
@@ -293,12 +284,10 @@ def trace(
     """
     recorder = Recorder(groups=groups, steps=steps, generated_mask=generated_mask, reference_mask=reference_mask, specific=specific,
                         backend=backend)  # fmt: skip
-    if words is not None and not isinstance(words, bool) and (isinstance(words, str) or not all(isinstance(w, str) for w in words)):
-        refuse("words", "True or a list of words", repr(words), f"Write [{words!r}]." if isinstance(words, str) else "")
-    finder = Finder(pipe, reference)
-    scheduler = getattr(pipe, "scheduler", None) if scheduler is None else scheduler
-    if scheduler is None:
-        got = f"none in {type(pipe).__name__}"
-        refuse("scheduler", "given or the pipeline's own", got, "Pass scheduler=..., or use i2am.Recorder in your own loop.")
+    words, finder = asked(words), Finder(pipe, reference)
+    scheduler = scheduler_of(pipe) if scheduler is None else scheduler
+    if reference_grid is not None and not is_size(reference_grid):
+        refuse("reference_grid", "(height, width) in tokens", said(reference_grid), "Special tokens do not count.")
+    whole("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
     grid, special = getattr(pipe, "reference_tokens", (None, 0)) if reference_grid is None else (reference_grid, special)
-    return Trace(finder, recorder, scheduler, layers=layers, words=words or None, guidance=guidance, reference_grid=grid, special=special)
+    return Trace(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=grid, special=special)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from i2am import clock
-from i2am.guidance import Layout, proved
+from i2am.door import refuse
+from i2am.guidance import NONE, Layout, proved
+from i2am.tokens import Range
 
 
 class Calls:
@@ -56,6 +58,15 @@ class Calls:
         self.inputs = tree_map(lambda x: x.to("meta") if isinstance(x, Tensor) else x, self.inputs)  # sizes are kept
         self.inputs["encoder_hid_proj"] = module
         self.release()
+
+    def early(self, total: int, pipe: Any) -> Range:
+        """The conditional rows before the first step has shown them: by the pipeline's own word, which the step then checks."""
+        guided = getattr(pipe, "do_classifier_free_guidance", None)
+        if guided is None:
+            refuse("guidance", "stated when masks differ from image to image", '"auto"',
+                   'Pass guidance="none", "uncond-cond", "cond-uncond" ...')  # fmt: skip
+        self.layout = NONE if not guided or self.named else proved(self.owner, 2, 1)
+        return self.layout.rows(total)
 
     def close(self) -> None:
         self.release()

@@ -9,8 +9,9 @@ from torch import nn
 from i2am.attach import families
 from i2am.attach.families import Found, Rule
 from i2am.attach.ldm import is_ldm
+from i2am.door import refuse, said
 from i2am.select import listed
-from i2am.tokens import Seen, Tokens, refuse
+from i2am.tokens import Seen, Tokens
 
 DENOISERS = ("unet", "transformer")
 RULES: dict[str, Rule] = {"context": families.context, "adapter": families.adapter, "self": families.reference_self_attention}
@@ -21,11 +22,12 @@ class Finder:
     """A pipeline (or a bare denoiser), taken apart."""
 
     def __init__(self, pipe: Any, reference: Any) -> None:
-        self.pipe = None if isinstance(pipe, nn.Module) else pipe
-        self.denoiser = unwrapped(pipe if self.pipe is None else denoiser_of(pipe))
-        self.owner = self.denoiser if self.pipe is None else self.pipe  # for its name and class
+        bare = isinstance(pipe, nn.Module)
+        self.pipe = None if bare else pipe
+        self.denoiser = unwrapped(pipe if bare else denoiser_of(pipe))
+        self.owner = self.denoiser if bare else pipe  # for its name and class
         if not callable(reference) and reference not in ("auto", *RULES):
-            refuse("reference", '"auto", "context", "adapter", "self" or a rule', repr(reference), "A rule maps i2am.Seen to i2am.Tokens.")
+            refuse("reference", '"auto", "context", "adapter", "self" or a rule', said(reference), "A rule maps i2am.Seen to i2am.Tokens.")
         self.reference = reference
         parallel = getattr(self.denoiser, "_parallel_config", None)
         if getattr(parallel, "context_parallel_config", None) is not None:
@@ -100,6 +102,19 @@ class Finder:
             )
         raise ValueError(f"i2am: {name} has no layer for reference={self.reference!r}. {listed(list(self.attention))}")
 
+    def silent(self, taps: dict[str, Any]) -> None:
+        """The first step is over: every layer that ran must have called the seam."""
+        silent = [tap.name for tap in taps.values() if tap.entered and not tap.plan]
+        if silent:
+            raise ValueError(f"i2am: {', '.join(silent[:5])} ran without calling scaled_dot_product_attention, so nothing was recorded. "
+                             "Set a processor that calls it (AttnProcessor2_0), or leave the layers out with layers=.")  # fmt: skip
+
+    def wordless(self, words: Any) -> NoReturn:
+        """The first step is over, and words were asked for that no layer reads."""
+        refuse("words", f"left out for {type(self.owner).__name__}", said(words),
+               "None of the traced layers reads a text that the tracer knows. Trace its reference alone, choose other layers=, or write a "
+               "rule that returns i2am.Tokens(words=...).")  # fmt: skip
+
     def nothing(self, taps: dict[str, Any]) -> NoReturn:
         """The first step is over and no call held a reference."""
         ran = [name for name, tap in taps.items() if tap.plan]
@@ -130,14 +145,33 @@ def denoiser_of(pipe: Any) -> nn.Module:
     found = [name for name in DENOISERS if isinstance(getattr(pipe, name, None), nn.Module)]
     if len(found) == 1:
         return getattr(pipe, found[0])
-    modules = [name for name, value in getattr(pipe, "components", {}).items() if isinstance(value, nn.Module)]
-    refuse("pipe", "a pipeline with a unet or a transformer, or a denoiser module", type(pipe).__name__,
+    modules = [name for name, value in parts_of(pipe).items() if isinstance(value, nn.Module)]
+    refuse("pipe", "a pipeline with a unet or a transformer, or a denoiser module", type(pipe).__name__ if modules else said(pipe),
            f"Pass the module and scheduler=pipe.scheduler. Its modules: {', '.join(modules) or 'none'}.")  # fmt: skip
+
+
+def parts_of(pipe: Any) -> dict[str, Any]:
+    """What a pipeline is made of, by name."""
+    components = getattr(pipe, "components", None)
+    return {**(components if isinstance(components, dict) else {}), **getattr(pipe, "__dict__", {})}
+
+
+def scheduler_of(pipe: Any) -> Any:
+    """The pipeline's scheduler: `scheduler`, or under another name the one part that sets timesteps and takes steps."""
+    if getattr(pipe, "scheduler", None) is not None:
+        return pipe.scheduler
+    found = {id(part): (name, part) for name, part in parts_of(pipe).items() if hasattr(part, "set_timesteps") and hasattr(part, "step")}
+    if len(found) == 1:
+        return next(part for _, part in found.values())
+    names = [name for name, _ in found.values()]
+    got = f"{len(names)} in {type(pipe).__name__}: {', '.join(names)}" if names else f"none in {type(pipe).__name__}"
+    refuse("scheduler", "given or the pipeline's own", got, f"Pass the one that steps, scheduler=pipe.{names[0]}." if names else
+           "Pass scheduler=..., or use i2am.Recorder in your own loop.")  # fmt: skip
 
 
 def checked(seen: Seen, found: Any) -> Found:
     """What a user's rule returned."""
     parts = [found] if found is None or isinstance(found, Tokens) else found
     if not isinstance(parts, (list, tuple)) or not all(part is None or isinstance(part, Tokens) for part in parts):
-        refuse(f"the rule's answer for {seen.layer}", "i2am.Tokens, a list of them, or None", repr(found), "See i2am.Tokens.")
+        refuse(f"the rule's answer for {seen.layer}", "i2am.Tokens, a list of them, or None", said(found), "See i2am.Tokens.")
     return [part for part in parts if part is not None]

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from torch import Tensor, nn
 
 from i2am.clock import wrap
+from i2am.door import refuse, said
 from i2am.prompt import Prompt, columns
-from i2am.tokens import refuse
 
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
+
+
+def asked(words: Any) -> bool | tuple[str, ...] | None:
+    """What a user asked of the prompt: True, words, or nothing."""
+    if words is None or isinstance(words, bool):
+        return words or None
+    listed = isinstance(words, Iterable) and not isinstance(words, str)
+    found = tuple(words) if listed else ()
+    if not found or not all(isinstance(word, str) and word.strip() for word in found):
+        remedy = f"Write [{said(words)}]." if isinstance(words, str) and words.strip() else "Leave words= out to trace none."
+        refuse("words", "True or a list of words, none of them empty", said(list(found) if listed else words), remedy)
+    return found
 
 
 class Listener:
