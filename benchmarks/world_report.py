@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.rows import SMALL_WORLD, Row, read
 from benchmarks.table import commit, place
-from i2am.truth import spearman
+from i2am.correlation import spearman
 
 ROOT = Path(__file__).parent.parent
 WAYS = {"top": "most", "garment": "random, on the garment", "random": "random", "bottom": "least"}

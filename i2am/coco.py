@@ -15,7 +15,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.door import as_path, is_whole, refuse, said
+from i2am.tokens import Grid
 
 SLACK = 1.0  # pixels
 CHOICES = ("only", "largest", "first")
@@ -54,8 +55,8 @@ class Annotated:
         choose: which, where several fit. "only" refuses, and lists them. The authors' release takes the "first" of area (0.1, 0.3).
         """
         if choose not in CHOICES:
-            refuse("choose", f"one of {', '.join(CHOICES)}", repr(choose), "It says which of several objects is the one to find.")
-        if len(area) != 2 or not 0 <= area[0] < area[1] <= 1:
+            refuse("choose", f"one of {', '.join(CHOICES)}", said(choose), "It says which of several objects is the one to find.")
+        if not isinstance(area, (list, tuple)) or len(area) != 2 or not 0 <= area[0] < area[1] <= 1:
             refuse("area", "(least, most) with 0 <= least < most <= 1", area, "They are shares of the image.")
         pixels = self.size[0] * self.size[1]
         fit = [one for one in self.objects if not one.crowd and category in (None, one.category)]
@@ -71,7 +72,7 @@ class Annotated:
 def read_coco(path: str | Path) -> list[Annotated]:
     """Every image of the file, those without objects too."""
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(as_path("path", path, "It is one JSON file in COCO's format.").read_bytes())
     except OSError as error:
         refuse("path", "a file of annotations", f"{path} ({error.strerror})", "It is one JSON file in COCO's format.")
     except (ValueError, RecursionError) as error:

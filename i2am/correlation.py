@@ -6,10 +6,11 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
-from i2am.tokens import refuse
-from i2am.truth import spearman
+import torch
+
+from i2am.door import refuse
 
 
 def correlations(scores: Mapping[str, Sequence[float | None]]) -> list[dict[str, Any]]:
@@ -41,3 +42,28 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float | None:
             return float(pearsonr(x, y).statistic)
         except DegenerateDataWarning:  # constant, or nearly
             return None
+
+
+class Correlation(NamedTuple):
+    rho: float
+    p: float  # two-sided, of no correlation
+    n: int  # pairs
+    left_out: int  # pairs with a NaN
+
+
+def spearman(x: Any, y: Any) -> Correlation:
+    """Spearman's rank correlation of two lists of numbers, of the pairs without a NaN; NaN for fewer than three or constant ones."""
+    from scipy.stats import spearmanr
+
+    try:
+        x, y = (torch.as_tensor(one, dtype=torch.float64, device="cpu").flatten() for one in (x, y))
+    except (TypeError, ValueError):
+        refuse("x and y", "lists of numbers", (x, y), "None where there is no score is NaN here.")
+    if len(x) != len(y):
+        refuse("x and y", "as long as each other", (len(x), len(y)), "One number per image each.")
+    there = ~(x.isnan() | y.isnan())
+    a, b, out = x[there], y[there], int((~there).sum())
+    if len(a) < 3 or (a == a[0]).all() or (b == b[0]).all():
+        return Correlation(float("nan"), float("nan"), len(a), out)
+    found = spearmanr(a.numpy(), b.numpy())
+    return Correlation(float(found.statistic), float(found.pvalue), len(a), out)

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from i2am.door import said
+
 END, MARKS = "</w>", ("▁", "Ġ")  # where a word ends (CLIP), where it begins (SentencePiece, byte-level BPE)
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # the bytes that byte-level BPE writes as themselves
 BYTES = {chr(b): b for b in PRINTABLE} | {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in PRINTABLE)}
@@ -207,6 +209,8 @@ class Prompt:
 
         The name of a special token ("<|startoftext|>", "</s>") finds the first of its kind, never the padding after it.
         """
+        if not isinstance(word, str):
+            return []
         wanted, keys = _query(word), [atom.text.casefold() for atom in self._found]
         count, out = len(wanted), list[list[int]]()
         for at in range(len(keys) - count if count else 0):  # the last atom is always an empty one
@@ -223,10 +227,10 @@ class Prompt:
         """As `find`; a word that is not in the prompt is an error."""
         found = self.find(word)
         if not found:
-            wanted, text = _query(word), _query(self.text)
+            wanted, text = _query(word) if isinstance(word, str) else [], _query(self.text)
             cut = bool(wanted) and any(text[at : at + len(wanted)] == wanted for at in range(len(text)))
             why = f" The text has it, but not within the {len(self.tokens)} tokens that the model read." if cut else ""
-            raise WordError(f"words: a word must be in the prompt, got {word!r}.{why} Its words are: {', '.join(self.words)}.")
+            raise WordError(f"words: a word must be in the prompt, got {said(word)}.{why} Its words are: {', '.join(self.words)}.")
         return found
 
 

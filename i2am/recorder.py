@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
+from i2am import door
 from i2am.buffers import Slot, Wanted, afford_groups
-from i2am.door import is_whole, refuse
+from i2am.door import is_range, is_whole, refuse, said
 from i2am.maps import AttributionMaps, told
 from i2am.prompt import Prompt
 from i2am.regions import Region, as_regions, as_weight, default_cells
@@ -94,7 +96,13 @@ class Recorder:
         """
         slot = self.slots.get((layer, source))
         if slot is None:
+            if not isinstance(layer, str):
+                refuse("layer", "its name", said(layer), "Maps are chosen by it: maps.unified(..., layers=name).")
             check_operands(query, key, value, DTYPES)
+            if rows is not None and not is_range(rows):
+                refuse("rows", "a range of the batch, (start, stop)", said(rows), "They are the conditional rows: (2, 4) is two of four.")
+            if scale is not None:
+                door.number("scale", scale, "a number", math.isfinite, "Leave it out for 1 / sqrt(head size).")
         if reference is None and words is None:
             reference = (0, key.shape[2])
         tokens = Tokens(reference, words, generated, generated_grid, reference_grid, special, source)

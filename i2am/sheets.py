@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from i2am.door import is_whole, refuse, said
 from i2am.drawing import (
     BLANK,
     COLOURS,
@@ -28,9 +29,9 @@ from i2am.drawing import (
     text_width,
 )
 from i2am.labels import fit
-from i2am.tokens import refuse
 
 Block = tuple[str, list[str], Tensor]  # title, labels, maps [n, h, w]
+LISTED = (Tensor, np.ndarray, list, tuple)
 DPI = 100
 SIDE = 2000  # pixels that the cells of a sheet may take, each way
 CELL = 420  # pixels of one cell's longer side at most
@@ -56,6 +57,8 @@ def sheet(
     own and the bar says so. Labels that are too long lose the words that all of them have, then their middle.
     """
     here = ("a map", "[h, w]")
+    if not isinstance(rows, LISTED) or not all(isinstance(row, LISTED) for row in rows):
+        refuse("rows", "rows of maps", said(rows), 'maps.layer("r2g") has a row for each image.')
     grid = [[None if m is None or as_tensor(m, *here).isnan().all() else as_maps(m, *here) for m in row] for row in rows]
     found = [m for row in grid for m in row if m is not None]
     if not found or len({len(row) for row in grid}) != 1:
@@ -80,7 +83,7 @@ def sheet(
     top = start + (max(text_width(name, above) for name in heads) + 0.8 * size if turned else 1.7 * size)
     page = _Page(left + columns * across + 5 * size, top + len(grid) * down + 0.3 * size)
     if title:
-        page.text(page.width / 2, 1.2 * size, title, 1.2 * size, page.width - size, ha="center", weight="bold")
+        page.text(page.width / 2, 1.2 * size, str(title), 1.2 * size, page.width - size, ha="center", weight="bold")
     for j, name in enumerate(heads):
         page.text(left + j * across + cell[1] / 2, top - 0.35 * size, name, above, ha="center", va="bottom", rotation=90 if turned else 0)
     for i, row in enumerate(grid):
@@ -107,9 +110,11 @@ def levels(
     """The unified, time, head and layer maps of one image of the batch, each level with its own scale and colour bar, because sums
     over groups and means over layers differ in size. choice (layers=, reference=...) goes to every level; a level that the run does
     not have is named under the title with the reason."""
+    if not hasattr(maps, "unified"):
+        refuse("maps", "an AttributionMaps", said(maps), "run.maps is one.")
     unified = maps.unified(direction, size=size, **choice)
-    if not 0 <= index < len(unified):
-        refuse("index", f"below the number of images, {len(unified)}", index, "Images are counted from 0.")
+    if not is_whole(index) or index >= len(unified):
+        refuse("index", f"below the number of images, {len(unified)}", said(index), "Images are counted from 0.")
     picture = None if image is None else _one(image, index, len(unified))
     named = {key: value for key, value in choice.items() if key in ("layers", "reference")}
     blocks: list[Block] = [("unified", [""], unified[index][None])]

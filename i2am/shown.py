@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from i2am.tokens import is_whole, refuse
+from i2am.door import fields_said, is_whole, refuse, said
 
 Set = tuple[Tensor, ...]  # uint8 [3, h, w] each: one per image of the batch, or one for all; empty: none
 PREFIX = "pictures."
@@ -21,11 +21,12 @@ class Pictures:
 
     generated: Set = ()
     references: dict[str, Set] = field(default_factory=dict)
+    __repr__ = fields_said
 
     def __post_init__(self) -> None:
         for picture in [picture for found in (self.generated, *self.references.values()) for picture in found]:
             if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
-                refuse("a picture", "uint8 [3, height, width]", f"{picture.dtype} {tuple(picture.shape)}", "Use maps.with_pictures.")
+                refuse("a picture", "uint8 [3, height, width]", said(picture), "Use maps.with_pictures.")
 
     def __getitem__(self, images: list[int]) -> Pictures:
         """Those of some images of the batch."""
@@ -83,7 +84,7 @@ def pictured(before: Pictures | None, images: Any, references: Any, count: int, 
         sets = {known[0]: references}
     else:
         advice = f"Write references={{{known[0]!r}: ...}}." if known else "Words alone were traced."
-        refuse("references", f"a dict by name for {list(known)}", type(references).__name__, advice)
+        refuse("references", f"a dict by name for {list(known)}", said(references), advice)
     generated = before.generated if images is None else as_set(images)
     pictures = Pictures(generated, {**before.references, **{name: as_set(found) for name, found in sets.items()}})
     pictures.check(count, known)

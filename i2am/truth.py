@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from i2am.door import fields_said, instance, is_floating, is_size, number, refuse, said, whole
 from i2am.maps import AttributionMaps
 from i2am.recorder import describe
 from i2am.regions import as_mask, per_image
 from i2am.regions import cells as boxes
 from i2am.select import Layers
-from i2am.tokens import Grid, is_size, refuse
+from i2am.tokens import Grid
 
+ABOUT = "Build one: Truth(source, inside)."
 NUDGE = 1e-4  # patches: a position this little before a border lies on it, as float32 fractions round
 KEY = ("level", "layer", "head", "group", "grid")
 SUMS = ("hits", "held", "baseline_hits", "baseline_held", "count")
@@ -47,13 +49,14 @@ class Truth:
 
     source: Tensor
     inside: Tensor
+    __repr__ = fields_said
 
     def __post_init__(self) -> None:
         s, i = self.source, self.inside
-        if s.ndim != 4 or s.shape[1] != 2 or not s.is_floating_point() or 0 in s.shape:
-            refuse("source", "floating [B, 2, H, W], (y, x) as fractions", f"{s.dtype} {tuple(s.shape)}", "Divide pixels by the size.")
-        if i.dtype != torch.bool or i.shape != (s.shape[0], *s.shape[2:]):
-            refuse("inside", f"bool {(s.shape[0], *s.shape[2:])}", f"{i.dtype} {tuple(i.shape)}", "Compare a mask with 0.5.")
+        if not is_floating(s, 4) or s.shape[1] != 2 or 0 in s.shape:
+            refuse("source", "floating [B, 2, H, W], (y, x) as fractions", said(s), "Divide pixels by the size.")
+        if not isinstance(i, Tensor) or i.dtype != torch.bool or i.shape != (s.shape[0], *s.shape[2:]):
+            refuse("inside", f"bool {(s.shape[0], *s.shape[2:])}", said(i), "Compare a mask with 0.5.")
         if not s.isfinite().all(1)[i].all():
             refuse("source", "finite where the garment is worn", "NaN or infinity", "Leave such pixels out of inside.")
 
@@ -90,7 +93,7 @@ class Truth:
 def _grids(*grids: Grid) -> tuple[Grid, ...]:
     for grid in grids:
         if not is_size(grid):
-            refuse("a grid", "(height, width)", repr(grid), "Both are whole and at least 1.")
+            refuse("a grid", "(height, width)", said(grid), "Both are whole and at least 1.")
     return grids
 
 
@@ -115,6 +118,7 @@ def oracle_maps(truth: Truth, generated_grid: Grid, reference_grid: Grid) -> dic
     P_ij = n_ij / a_i and C_ij = n_ij / sum_i n_ij, so that a patch off the garment attends to nothing and a reference patch that is
     not seen acts nowhere, and g2r_j = sum_i P_ij / G and r2g_i = sum_j C_ij / R as everywhere. Positions off the canvas are left out.
     """
+    instance("truth", truth, Truth, ABOUT)
     (h, w), (rows, columns) = _grids(generated_grid, reference_grid)
     source = truth.source.detach().cpu().double().movedim(1, -1)
     patch, on = _holding(source * torch.tensor([rows, columns], device="cpu"), reference_grid)
@@ -141,6 +145,7 @@ class Pointing:
     baseline_hits: Tensor  # the same of the identity
     baseline_held: Tensor
     count: Tensor  # garment patches
+    __repr__ = fields_said
 
     def __add__(self, other: Pointing) -> Pointing:
         return Pointing(*(torch.cat([getattr(self, name), getattr(other, name)]) for name in SUMS))
@@ -168,6 +173,11 @@ def pointing(
     without special tokens, which have no place. A map without any mass has no peak and holds nothing; equal peaks go to the first.
     heads=, groups=, reference= and balance= as for `maps.specific`.
     """
+    instance("maps", maps, AttributionMaps, "run.maps is one.")
+    instance("truth", truth, Truth, ABOUT)
+    for name, patches in (("within", within), ("mass_within", mass_within)):
+        whole(name, patches, 0, "It counts patches: 1 is a window of 3 x 3.")
+    number("cover", cover, "a share above 0, up to 1", lambda x: 0 < x <= 1, "0.9 wants most of a patch worn.")
     first, tiling = _tiles(maps, cells)
     if len(maps) % len(truth):
         refuse("the truth", f"of the run's {len(maps)} images, or of one per prompt", f"{len(truth)}", "Their number must divide.")
@@ -190,8 +200,6 @@ def _measured(found: Tensor, grid: Grid, at: Patches, image: int, within: int, m
     """One image's sums, [m] each, for maps [m, n, R]."""
     counts, patch = at.counts[image].flatten(), at.patch[image].flatten(0, 1)
     found, patch, identity = found[:, counts].double(), patch[counts], at.identity.flatten(0, 1)[counts]
-    if not found.isfinite().all():
-        refuse("the specific maps", "finite", "NaN or infinity", "Look at maps.buffer('specific', layer) for the layer that has them.")
     places = torch.cartesian_prod(*(torch.arange(n, device="cpu") for n in grid)).view(-1, 2)
     total = found.sum(-1)
     far = (places[found.argmax(-1)] - patch).abs().amax(-1)  # [m, patches]
@@ -229,6 +237,7 @@ def table(maps: AttributionMaps, truth: Truth, *, layers: Layers = None, **choic
     """
     if not choice.keys().isdisjoint(("heads", "groups", "level")):
         refuse("the table", "of every head, group and level", sorted(choice), "Ask `pointing` for some of them.")
+    instance("maps", maps, AttributionMaps, "run.maps is one.")
     which = choice.get("reference")
     shapes = {name: maps.buffer("specific", name, reference=which).shape for name in maps.names("specific", layers, which)}
     rows = []
@@ -265,8 +274,8 @@ def ssim(a: Tensor, b: Tensor, mask: Any = None) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    if a.ndim != 4 or a.shape != b.shape or min(a.shape[-2:]) < 6 or not (a.is_floating_point() and b.is_floating_point()):
-        refuse("the pictures", "floating [B, C, H, W] of one shape, at least 6 x 6", (a.shape, b.shape), "Resize one of them first.")
+    if not is_floating(a, 4) or not is_floating(b, 4) or a.shape != b.shape or min(a.shape[-2:]) < 6:
+        refuse("the pictures", "floating [B, C, H, W] of one shape, at least 6 x 6", (a, b), "Resize one of them first.")
     for one in (a, b):
         if not ((one >= 0) & (one <= 1)).all():
             refuse("the pictures", "in [0, 1]", f"{one.min():g} to {one.max():g}", "(x + 1) / 2 for [-1, 1], then clamp(0, 1).")
@@ -275,25 +284,3 @@ def ssim(a: Tensor, b: Tensor, mask: Any = None) -> Tensor:
     if m.shape != whole.shape:
         refuse("mask", f"of the pictures' size {tuple(whole.shape[1:])}", tuple(m.shape[1:]), "Resize it first.")
     return (whole * m).sum((-2, -1)) / m.sum((-2, -1))
-
-
-class Correlation(NamedTuple):
-    rho: float
-    p: float  # two-sided, of no correlation
-    n: int  # pairs
-    left_out: int  # pairs with a NaN
-
-
-def spearman(x: Any, y: Any) -> Correlation:
-    """Spearman's rank correlation of two lists of numbers, of the pairs without a NaN; NaN for fewer than three or constant ones."""
-    from scipy.stats import spearmanr
-
-    x, y = (torch.as_tensor(one, dtype=torch.float64, device="cpu").flatten() for one in (x, y))
-    if len(x) != len(y):
-        refuse("x and y", "as long as each other", (len(x), len(y)), "One number per image each.")
-    there = ~(x.isnan() | y.isnan())
-    a, b, out = x[there], y[there], int((~there).sum())
-    if len(a) < 3 or (a == a[0]).all() or (b == b[0]).all():
-        return Correlation(float("nan"), float("nan"), len(a), out)
-    found = spearmanr(a.numpy(), b.numpy())
-    return Correlation(float(found.statistic), float(found.pvalue), len(a), out)

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -28,7 +27,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from i2am.tokens import Grid, is_size, refuse
+from i2am.door import as_path, is_size, place, refuse, said
+from i2am.tokens import Grid
 
 try:
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -97,14 +97,15 @@ class VitonHD(Dataset[dict[str, Any]]):
         self, root: str | Path, split: str = "test", paired: bool = True, size: Grid = (512, 384), parts: Sequence[str] = PARTS
     ) -> None:
         if not isinstance(split, str) or not is_name(split):
-            refuse("split", '"test" or "train"', repr(split), "The list is <split>_pairs.txt, the pictures are in <split>/.")
+            refuse("split", '"test" or "train"', said(split), "The list is <split>_pairs.txt, the pictures are in <split>/.")
         if not isinstance(paired, bool):
-            refuse("paired", "True or False", repr(paired), "False takes the garments that the list names.")
+            refuse("paired", "True or False", said(paired), "False takes the garments that the list names.")
         if not is_size(size):
-            refuse("size", "(height, width)", repr(size), "VITON-HD is 1024 x 768; most models take (512, 384).")
-        if isinstance(parts, str) or not parts or len({*parts}) < len(parts) or not {*parts} <= {*PARTS}:
-            refuse("parts", f"some of {', '.join(PARTS)}", repr(parts), "Name each once.")
-        self.root, self.split, self.paired = Path(root), split, paired
+            refuse("size", "(height, width)", said(size), "VITON-HD is 1024 x 768; most models take (512, 384).")
+        known = isinstance(parts, (list, tuple, set)) and all(isinstance(part, str) and part in PARTS for part in parts)
+        if not known or not parts or len({*parts}) < len(parts):
+            refuse("parts", f"some of {', '.join(PARTS)}", said(parts), "Name each once.")
+        self.root, self.split, self.paired = as_path("root", root, "Pass the folder that holds the list and the pictures."), split, paired
         self.size, self.parts = (int(size[0]), int(size[1])), tuple(parts)
         self.folder, self.listing = self.root / split, self.root / f"{split}_pairs.txt"
         if not self.listing.is_file() or not self.folder.is_dir():
@@ -138,10 +139,10 @@ class VitonHD(Dataset[dict[str, Any]]):
         """The file of one part of a pair."""
         index = self._whole(index)
         if part not in PARTS:
-            refuse("part", f"one of {', '.join(PARTS)}", repr(part), "Parts are named as in dataset[0].")
+            refuse("part", f"one of {', '.join(PARTS)}", said(part), "Parts are named as in dataset[0].")
         name = self._name(index, part)
         if not is_name(name):
-            refuse(f"{part} of {self._called(index)}", "a file name without folders", repr(name), f"Mend {self.listing}.")
+            refuse(f"{part} of {self._called(index)}", "a file name without folders", said(name), f"Mend {self.listing}.")
         return self.folder / PLACES[part] / (f"{PurePosixPath(name).stem}_mask.png" if part == "mask" else name)
 
     def check(self, indices: Iterable[int] | None = None, progress: bool = True) -> list[Problem]:
@@ -217,12 +218,7 @@ class VitonHD(Dataset[dict[str, Any]]):
         return list(lines), [Problem(index, self.listing, what) for index, what in found]
 
     def _whole(self, index: Any) -> int:
-        """An index as a list takes it: from the end if negative, an IndexError beyond."""
-        if not isinstance(index, Integral) or isinstance(index, bool):
-            refuse("index", "a whole number", repr(index), "torch.utils.data.Subset(dataset, range(8)) is a slice.")
-        if not -len(self) <= int(index) < len(self):
-            raise IndexError(f"i2am: index must be below {len(self)}, the number of pairs, got {index}.")
-        return int(index) % len(self)
+        return place("index", index, len(self), "pairs", "torch.utils.data.Subset(dataset, range(8)) is a slice.")
 
     def _name(self, index: int, part: str) -> str:
         return self.pairs[index][1 if part in ("garment", "garment_mask") else 0]

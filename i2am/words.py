@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from i2am.door import is_floating, is_size, place, said
 from i2am.prompt import Prompt, WordError, columns
 
 __all__ = ["MeanIou", "Prompt", "WordError", "WordMaps", "columns", "iod", "ioh", "iou", "mean_iou", "overlap", "show"]
@@ -28,8 +30,8 @@ class WordMaps(Mapping[str, Tensor]):
 
     def __init__(self, prompts: Sequence[Prompt], columns: Sequence[int], maps: Tensor) -> None:
         self.prompts, self.columns, self.maps = tuple(prompts), tuple(columns), maps
-        if maps.ndim != 4 or not maps.is_floating_point() or maps.shape[1] != len(self.columns) or not self.columns:
-            raise ValueError(f"words: maps must be [B, {len(self.columns)} columns, h, w] and floating, got {_said(maps)}.")
+        if not is_floating(maps, 4) or maps.shape[1] != len(self.columns) or not self.columns:
+            raise ValueError(f"words: maps must be [B, {len(self.columns)} columns, h, w] and floating, got {said(maps)}.")
         if not self.prompts or not len(maps) or len(maps) % len(self.prompts):
             raise ValueError(
                 f"words: prompts must divide the batch, got {len(self.prompts)} for {len(maps)} images. Pass one per image, or each once."
@@ -72,6 +74,10 @@ class WordMaps(Mapping[str, Tensor]):
         except WordError:
             return False
 
+    def __repr__(self) -> str:
+        images, _, *size = self.maps.shape
+        return f"WordMaps of {images} image{'s' * (images > 1)}, {' x '.join(map(str, size))}: {said(list(self))[1:-1]}"
+
     def __iter__(self) -> Iterator[str]:
         return (word for word in dict.fromkeys(w for prompt in self.prompts for w in prompt.words) if word in self)
 
@@ -80,12 +86,15 @@ class WordMaps(Mapping[str, Tensor]):
 
     def image(self, i: int) -> WordMaps:
         """The words of image i alone."""
-        i = range(len(self.maps))[i]
+        i = place("the image", i, len(self.maps), "images", "words.image(0).")
         return WordMaps([self.prompts[i * len(self.prompts) // len(self.maps)]], self.columns, self.maps[i : i + 1])
 
 
-def _said(x: Tensor) -> str:
-    return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)}"
+def _map(what: str, x: Tensor) -> Tensor:
+    """A floating map, or several."""
+    if not is_floating(x, *range(2, 9)):
+        raise ValueError(f"{what}: map must be [..., h, w] and floating, got {said(x)}.")
+    return x
 
 
 def show(map: Tensor, *, size: tuple[int, int] | None = None, absolute: bool = False, threshold: float | None = None) -> Tensor:
@@ -93,9 +102,11 @@ def show(map: Tensor, *, size: tuple[int, int] | None = None, absolute: bool = F
 
     A threshold gives a mask of 0 and 1; a map with a NaN (a prompt without the word) stays all NaN, it is not an empty mask.
     """
-    if map.ndim < 2 or not map.is_floating_point():
-        raise ValueError(f"show: map must be [..., h, w] and floating, got {_said(map)}.")
-    x = map.float()
+    x = _map("show", map).float()
+    if size is not None and not is_size(size):
+        raise ValueError(f"show: size must be (height, width), got {said(size)}.")
+    if not (threshold is None or (isinstance(threshold, Real) and threshold == threshold)):
+        raise ValueError(f"show: threshold must be a number, got {said(threshold)}. DAAM's is 0.4.")
     if size is not None and tuple(size) != tuple(x.shape[-2:]):
         x = F.interpolate(x.reshape(-1, 1, *x.shape[-2:]), size=tuple(size), mode="bicubic", antialias=False).reshape(*x.shape[:-2], *size)
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)  # NaN if any value is
@@ -106,8 +117,9 @@ def show(map: Tensor, *, size: tuple[int, int] | None = None, absolute: bool = F
 def _areas(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The areas of the intersection (NaN if a mask has a NaN, so that every share of it is), of one and of two, in float64."""
     for mask in (one, two):
-        if mask.ndim < 2 or mask.shape[-2:] != one.shape[-2:] or not ((mask == 0) | (mask == 1) | (mask != mask)).all():
-            raise ValueError(f"overlap: masks must be [..., h, w] of one size and hold 0 and 1, got {_said(one)} and {_said(two)}.")
+        alike = isinstance(one, Tensor) and isinstance(mask, Tensor) and mask.ndim > 1 and mask.shape[-2:] == one.shape[-2:]
+        if not alike or not ((mask == 0) | (mask == 1) | (mask != mask)).all():
+            raise ValueError(f"overlap: masks must be [..., h, w] of one size and hold 0 and 1, got {said(one)} and {said(two)}.")
     one, two = one.float(), two.float()
     both, first, second = (mask.sum((-2, -1), dtype=torch.float64) for mask in (one * two, one, two))
     return both, first, second
@@ -140,6 +152,8 @@ def overlap(
     absolute: bool = False,
 ) -> dict[str, Tensor]:
     """How the masks of two words overlap in each image: iou, iod and ioh, [B] each. 0.4 is DAAM's threshold."""
+    if not isinstance(words, Mapping):
+        raise ValueError(f"overlap: words must be maps by word, got {said(words)}. maps.words() is one.")
     masks = [show(words[word], size=size, absolute=absolute, threshold=threshold) for word in (head, dependent)]
     return {"iou": iou(*masks), "iod": iod(*masks), "ioh": ioh(*masks)}
 
@@ -156,8 +170,9 @@ class MeanIou:
 
 def mean_iou(maps: Tensor, masks: Tensor | Sequence[Tensor], threshold: float = 0.4, *, absolute: bool = False) -> MeanIou:
     """Mean IoU of the thresholded maps [N, h, w] against N masks [H, W] of 0 and 1; each map is resized to its mask."""
-    if maps.ndim != 3 or len(maps) != len(masks):
-        raise ValueError(f"mean_iou: maps must be [N, h, w] and masks N of them, got {_said(maps)} and {len(masks)} masks.")
+    tensors = isinstance(masks, (Tensor, list, tuple)) and all(isinstance(mask, Tensor) and mask.ndim == 2 for mask in masks)
+    if not tensors or _map("mean_iou", maps).ndim != 3 or len(maps) != len(masks):
+        raise ValueError(f"mean_iou: maps must be [N, h, w] and masks as many tensors [H, W], got {said(maps)} and {said(masks)}.")
     pairs = [(show(m, size=(mask.shape[-2], mask.shape[-1]), absolute=absolute, threshold=threshold), mask) for m, mask in zip(maps, masks)]
     each = torch.stack([iou(*pair) for pair in pairs]) if pairs else torch.empty(0, dtype=torch.float64)
     scored = each[~each.isnan()]

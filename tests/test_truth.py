@@ -9,7 +9,8 @@ import torch
 from known import GRID, PIXELS, maps_of, truth_of
 
 from i2am import AttributionMaps, imacs
-from i2am.truth import Truth, add_tables, oracle_maps, pointing, spearman, ssim, table
+from i2am.correlation import spearman
+from i2am.truth import Truth, add_tables, oracle_maps, pointing, ssim, table
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
@@ -70,10 +71,10 @@ RUN = maps_of(torch.rand(2, 1, 1, 48, 48), GRID)
 BROKEN = maps_of(torch.full((2, 1, 1, 48, 48), torch.nan), GRID)
 GREY = torch.full((2, 3, 16, 12), 0.5)
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
-    "pixels": (lambda: Truth(TRUTH.source.long(), TRUTH.inside), r"source must be floating \[B, 2, H, W\].*got torch\.int64"),
-    "last": (lambda: Truth(TRUTH.source.movedim(1, -1), TRUTH.inside), r"source must be .*\(2, 32, 24, 2\)"),
-    "inside": (lambda: Truth(TRUTH.source, TRUTH.inside.float()), r"inside must be bool \(2, 32, 24\), got torch\.float32"),
-    "size": (lambda: Truth(TRUTH.source, TRUTH.inside[:, :4]), r"inside must be bool \(2, 32, 24\), got .*\(2, 4, 24\)"),
+    "pixels": (lambda: Truth(TRUTH.source.long(), TRUTH.inside), r"source must be floating \[B, 2, H, W\].*got int64"),
+    "last": (lambda: Truth(TRUTH.source.movedim(1, -1), TRUTH.inside), r"source must be .*\[2, 32, 24, 2\]"),
+    "inside": (lambda: Truth(TRUTH.source, TRUTH.inside.float()), r"inside must be bool \(2, 32, 24\), got float32"),
+    "size": (lambda: Truth(TRUTH.source, TRUTH.inside[:, :4]), r"inside must be bool \(2, 32, 24\), got .*\[2, 4, 24\]"),
     "nan": (lambda: Truth(TRUTH.source * torch.nan, TRUTH.inside), r"source must be finite where the garment is worn"),
     "grid": (lambda: TRUTH.on_grid((8.0, 6), (8, 6)), r"a grid must be \(height, width\), got \(8\.0, 6\)"),
     "images": (lambda: pointing(RUN, truth_of(lambda y, x: (y, x), 3)), r"truth must be of the run's 2 images, .*got 3\. Their number"),

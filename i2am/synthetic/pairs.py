@@ -14,10 +14,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from i2am.door import afford, fields_said, is_size, number, refuse, said
 from i2am.synthetic.numbers import COUNT, Numbers, numbers, rows
 from i2am.synthetic.shapes import Bend, Body, Cut, Place, ellipse
 from i2am.synthetic.textures import Texture, blend, hsv
-from i2am.tokens import Grid, is_size, refuse
+from i2am.tokens import Grid
 from i2am.truth import Truth
 
 TILE = 24576  # pixels that a CPU draws at a time: what an operation reads is still in its cache
@@ -42,10 +43,14 @@ class Pairs:
     source: Tensor  # [B, 2, H, W]: where on the reference they come from, (y, x) as fractions of height and width
     shade: Tensor  # [B, H, W]: how light the cloth is there; person = (garment at source + 1) * shade - 1
 
+    __repr__ = fields_said
+
     def __len__(self) -> int:
         return len(self.garment)
 
     def __getitem__(self, which: slice) -> Pairs:
+        if not isinstance(which, slice):
+            refuse("the pairs asked for", "a slice", said(which), "pairs[0:1] is the first.")
         return rows(self, which)
 
     @property
@@ -71,8 +76,9 @@ def draw(
     check(size, rich)
     drawn = count if isinstance(count, Tensor) else numbers(count, seed, first)
     if drawn.ndim != 2 or drawn.shape[1] != COUNT or not len(drawn):
-        refuse("count", f"a number of pairs, or their numbers [B, {COUNT}]", tuple(drawn.shape), "See i2am.synthetic.numbers.")
+        refuse("count", f"a number of pairs, or their numbers [B, {COUNT}]", said(drawn), "See i2am.synthetic.numbers.")
     height, width = size
+    afford(f"pairs of {height} x {width}", 60 * len(drawn) * height * width, "Draw fewer, or smaller ones.", device)
     x, y = canvas(size, device)
     cpu = x.device.type == "cpu"
     each, high = (max(1, TILE // (height * width)), max(1, TILE // width)) if cpu else (len(drawn), height)
@@ -166,9 +172,8 @@ def painted(world: World, x: Tensor, y: Tensor, size: Grid) -> Pairs:
 
 def check(size: Grid, rich: float) -> None:
     if not is_size(size) or min(size) < 16:
-        refuse("size", "(height, width) of at least 16 pixels", repr(size), "VITON-HD's own is (1024, 768).")
-    if not 0 <= rich <= 1:
-        refuse("rich", "a share from 0 to 1", repr(rich), f"The default is {RICH}.")
+        refuse("size", "(height, width) of at least 16 pixels", said(size), "VITON-HD's own is (1024, 768).")
+    number("rich", rich, "a share from 0 to 1", lambda x: 0 <= x <= 1, f"The default is {RICH}.")
 
 
 def canvas(size: Grid, device: torch.device | str) -> tuple[Tensor, Tensor]:
