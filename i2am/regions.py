@@ -130,15 +130,19 @@ def images_of(region: Region) -> int:
 
 
 def on_grid(region: Region, grid: Grid) -> Tensor:
-    """[m, h * w]: masks by nearest neighbour; a point is the cell it lies in; a box the cells whose centres it holds. What falls
-    between the centres is not lost: a mask is every cell that it touches, a box the cell of its middle."""
+    """[m, h * w]: masks by nearest neighbour; a point is the cell it lies in; a box the cells whose centres it holds, and one that holds
+    none the cell of its middle."""
     if not isinstance(region, Tensor):
         return boxes_on_grid([region], grid)
-    nearest = F.interpolate(region[:, None], grid, mode="nearest")
-    lost = ~nearest.flatten(1).any(1)
-    if lost.any():
-        nearest[lost] = F.adaptive_max_pool2d(region[lost][:, None], grid)
-    return nearest.flatten(1)
+    return F.interpolate(region[:, None], grid, mode="nearest").flatten(1)
+
+
+def touched(mask: Tensor, grid: Grid) -> Tensor:
+    """As `on_grid`; but a mask that asks for a spot and falls between the centres of the cells is every cell that it touches."""
+    nearest = on_grid(mask, grid)
+    lost = ~nearest.any(1)
+    nearest[lost] = F.adaptive_max_pool2d(mask[lost][:, None], grid).flatten(1)
+    return nearest
 
 
 def boxes_on_grid(places: Sequence[Region], grid: Grid) -> Tensor:
@@ -163,7 +167,7 @@ def regions_on_grid(regions: Sequence[Region], grid: Grid, images: int) -> Tenso
         weight[:, places] = boxes_on_grid([regions[i] for i in places], grid)
     for i, region in enumerate(regions):
         if isinstance(region, Tensor):
-            weight[:, i] = per_image(on_grid(region, grid), images, f"specific[{i}]")
+            weight[:, i] = per_image(touched(region, grid), images, f"specific[{i}]")
     return weight
 
 

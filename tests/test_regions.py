@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from i2am import Recorder, cells
 from i2am.regions import as_mask, as_region, as_regions, default_cells, images_of, on_grid, per_image, regions_on_grid
@@ -170,21 +169,22 @@ def test_regions_on_grids():
     assert on_grid(INSIDE[None], (4, 6)).view(4, 6).tolist() == INSIDE.repeat_interleave(2, 0).repeat_interleave(2, 1).tolist()
 
 
-def test_a_mask_that_falls_between_the_centres_is_every_cell_it_touches():
-    """As a thin box is the cell of its middle; the user cannot know how coarse a layer is."""
+def test_a_region_that_falls_between_the_centres_is_every_cell_it_touches():
+    """As a thin box is the cell of its middle; the user cannot know how coarse a layer is. Weights stay nearest, as the method has them."""
     dot, line = torch.zeros(64, 48, device="cpu"), torch.zeros(64, 48, device="cpu")
     dot[9, 7] = 0.5
     line[5:20, 3] = 1
     for mask, cells_ in ((dot, [(1, 0)]), (line, [(0, 0), (1, 0), (2, 0)])):
-        assert F.interpolate(mask[None, None], (8, 6)).eq(0).all()
-        assert cell(mask, (8, 6)) == cells_
-    assert on_grid(dot[None], (8, 6)).max() == 0.5
+        assert on_grid(mask[None], (8, 6)).eq(0).all()
+        assert [tuple(at.tolist()) for at in regions_on_grid([mask[None]], (8, 6), 1).view(8, 6).nonzero()] == cells_
+    assert regions_on_grid([dot[None]], (8, 6), 1).max() == 0.5
     both = torch.stack([dot, torch.ones(64, 48, device="cpu")])  # the other image keeps its nearest
-    assert on_grid(both, (8, 6)).sum(1).tolist() == [0.5, 48]
-    recorder = Recorder(groups=1, generated_mask=dot)
+    assert regions_on_grid([both], (8, 6), 2).sum((1, 2)).tolist() == [0.5, 48]
+    recorder = Recorder(groups=1, generated_mask=dot, specific=[dot])
     query, key = torch.randn(1, 1, 48, 8), torch.randn(1, 1, 6, 8)
     recorder.attend("a", query, key, key, generated_grid=(8, 6), reference_grid=(3, 2))
-    assert recorder.maps.unified("g2r").sum().item() == pytest.approx(0.5 / 48)
+    assert recorder.maps.unified("g2r").sum().item() == 0
+    assert recorder.maps.specific(0).sum().item() == pytest.approx(0.5)
 
 
 def test_many_places_at_once_are_each_alone():
