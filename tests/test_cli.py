@@ -1,12 +1,14 @@
 """The command line: what it writes, what it prints, and errors as one line."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from viewed import flat, known, parsed, several
 
-from i2am.cli import main
+from i2am.cli import COMMANDS, main, parser
 
 
 @pytest.fixture
@@ -60,11 +62,31 @@ def test_errors_are_one_line(run, capsys: Any, name):
 
 
 def test_what_is_no_command(capsys):
-    for arguments in ([], ["vieww"], ["view"]):
+    for arguments in (["vieww"], ["view"]):
         with pytest.raises(SystemExit) as left:
             main(arguments)
         assert left.value.code == 2
         assert "usage: i2am" in capsys.readouterr().err
+
+
+def test_without_a_command_there_is_the_help(capsys):
+    assert main([]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert all(f"\n    {name}" in printed.err for name in ("view", "demo", "evaluate", "imacs", "detect", "convert", "train-small"))
+
+
+def test_every_help_ends_with_examples_that_parse(capsys):
+    for add in COMMANDS:
+        name = add.__name__.removeprefix("add_").replace("_", "-")
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        examples = re.findall(r"^  (i2am .*)$", capsys.readouterr().out.partition("\nexample")[2], re.M)
+        assert examples
+        for example in examples:
+            program, *words = shlex.split(example)
+            assert program == "i2am"
+            assert parser().parse_args(words).run.__name__ == words[0].replace("-", "_")
 
 
 def test_our_own_bugs_are_not_hidden(run, monkeypatch):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from i2am.commands.parsers import command
+
 # what holds for the converted weights
 NOTICES = {
     "stableviton": "CC BY-NC-SA 4.0, as the checkpoint: no commercial use",
@@ -15,12 +17,12 @@ NOTICES = {
 
 
 def add_convert(commands: Any) -> None:
-    parser = commands.add_parser("convert", help="a published checkpoint as a folder of diffusers", description="Read a checkpoint "
-                                 "without executing anything in it, and write a folder that from_pretrained reads.")  # fmt: skip
+    parser = command(commands, "convert", convert, help="a published checkpoint as a folder of diffusers",
+                     about="Read a checkpoint without executing anything in it, and write a folder that from_pretrained reads.",
+                     examples=["stableviton VITONHD.ckpt stableviton"])  # fmt: skip
     parser.add_argument("model", choices=tuple(NOTICES))
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the published file, .ckpt or .safetensors")
     parser.add_argument("out", metavar="FOLDER", help="a new folder")
-    parser.set_defaults(run=convert)
 
 
 def convert(parsed: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from i2am.commands.parsers import command
 from i2am.tokens import refuse
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ SIDES = ("x0", "y0", "x1", "y1")
 
 
 def add_detect(commands: Any) -> None:
-    parser = commands.add_parser("detect", help="find objects with maps, and compare with annotated boxes", description="Make a box of "
-                                 "each R2G map and hold it against the annotated one. dog.safetensors, the maps of one image, belongs to "
-                                 "dog.jpg of the annotations: a picture of all of that image, of any size.")  # fmt: skip
+    parser = command(commands, "detect", detect, help="find objects with maps, and compare with annotated boxes",
+                     about="Make a box of each R2G map and hold it against the annotated one. dog.safetensors, the maps of one image, "
+                     "belongs to dog.jpg of the annotations: a picture of all of that image, of any size.",
+                     examples=["--maps runs/maps --boxes annotations.json --out boxes.json --pictures runs/boxes"])  # fmt: skip
     parser.add_argument("--maps", nargs="+", required=True, metavar="PATH", help="folders of .safetensors files, or files")
     parser.add_argument("--boxes", required=True, metavar="FILE", help="annotations in COCO's format")
     parser.add_argument("--convention", choices=("method", "release"), default="method", help="how boxes are made (default: method)")
@@ -43,7 +45,6 @@ def add_detect(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random boxes and the intervals (default: 0)")
     parser.add_argument("--out", metavar="FILE.json", help="write the report there, and each image's row to FILE.csv")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw each map with its box (white) and the true one (green)")
-    parser.set_defaults(run=detect)
 
 
 def detect(parsed: argparse.Namespace) -> None:

@@ -1,24 +1,26 @@
-"""`i2am evaluate`: a model on a data set; `i2am imacs`: saved maps once more."""
+"""`i2am evaluate`: a model on a data set."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from i2am.tokens import Grid, refuse
+from i2am.commands.parsers import command
+
+if TYPE_CHECKING:
+    from i2am.tokens import Grid
 
 EXTRAS = "i2am: an evaluation needs more packages than are here. pip install 'i2am[diffusers,pictures,metrics]'"
-SCORED = ("layers", "groups", "heads", "reference", "balance")  # options of i2am imacs that choose among the maps
 
 
 def add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate", help="score a try-on model on a whole data set",
-        description="Paint every pair of a VITON-HD tree while tracing, score maps (IMACS) and images, "
-        "and write a report. Stopped and started again with the same --out, it goes on where it was. Under accelerate launch or torchrun "
-        "the processes share the work.",
+    parser = command(
+        commands, "evaluate", evaluate, help="score a try-on model on a whole data set",
+        about="Paint every pair of a VITON-HD tree while tracing, score maps (IMACS) and images, and write a report. Stopped and started "
+        "again with the same --out, it goes on where it was. Under accelerate launch or torchrun the processes share the work.",
+        examples=["--data zalando-hd-resized --model small --metrics ssim --save-maps --out runs/small",
+                  "--data zalando-hd-resized --model my_package.my_model:build --model-option path=weights --out runs/mine"],
     )  # fmt: skip
     data_arguments(parser)
     parser.add_argument(
@@ -45,7 +47,6 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--save-maps", action="store_true", help="keep every pair's maps, OUT/maps/NAME.safetensors")
     parser.add_argument("--keep-going", action="store_true", help="leave bad pairs out, named and counted, instead of stopping at once")
     parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
-    parser.set_defaults(run=evaluate)
 
 
 def data_arguments(parser: Any) -> None:
@@ -83,6 +84,8 @@ def batch(text: str) -> int | str:
 
 def pairs(options: list[str]) -> dict[str, str]:
     """NAME=VALUE, each once."""
+    from i2am.tokens import refuse
+
     found: dict[str, str] = {}
     for option in options:
         name, equals, value = option.partition("=")
@@ -120,46 +123,3 @@ def table(report: dict[str, Any]) -> str:
     lines += [f"{name:10} {value:8.4f}" for name, value in report["sets"].items() if value is not None]
     failed = report["pairs"]["failed"]
     return "\n".join([*lines, *([f"{failed} pairs were left out; the report names them."] if failed else [])])
-
-
-def add_imacs(commands: Any) -> None:
-    parser = commands.add_parser("imacs", help="score saved maps again, with other options", description="IMACS of the maps that "
-                                 "i2am evaluate --save-maps kept, without painting anything.")  # fmt: skip
-    parser.add_argument("--maps", required=True, nargs="+", metavar="PATH", help="OUT/maps of an evaluation, or files NAME.safetensors")
-    data_arguments(parser)
-    parser.set_defaults(split=None)
-    parser.add_argument("--out", metavar="FOLDER", help="default: imacs-CONVENTION beside the folder of maps")
-    parser.add_argument(
-        "--convention", "--release", default="method", metavar="NAME", help="method, stableviton, paint-by-example or custom"
-    )
-    parser.add_argument("--threshold", type=float, help="default: the convention's, 0.4")
-    parser.add_argument("--penalty", type=float, help="default: the convention's, 3")
-    parser.add_argument("--invert", action=argparse.BooleanOptionalAction, help="score 1 - A of R2G (default: the convention's)")
-    parser.add_argument(
-        "--force-mask", action=argparse.BooleanOptionalAction, help="force G2R into the garment mask (default: the convention's)"
-    )
-    parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="default: the convention's")
-    parser.add_argument("--groups", type=int, nargs="+", metavar="N", help="time groups (default: all)")
-    parser.add_argument("--heads", type=int, nargs="+", metavar="N", help="default: all")
-    parser.add_argument("--reference", metavar="NAME", help="where a run has several")
-    parser.add_argument("--balance", action="store_true", help="weigh layers equally")
-    parser.set_defaults(run=imacs)
-
-
-def imacs(parsed: argparse.Namespace) -> None:
-    from i2am.imacs import convention
-
-    how = convention(parsed.convention)
-    how = replace(how, **{name: value for name in ("threshold", "penalty") if (value := getattr(parsed, name)) is not None})
-    if parsed.invert is not None:
-        how = replace(how, r2g=replace(how.r2g, invert=parsed.invert))
-    if parsed.force_mask is not None:
-        how = replace(how, g2r=replace(how.side("g2r"), force_mask=parsed.force_mask))
-    try:
-        from i2am.evaluation.again import score_again
-    except ImportError as error:
-        raise error if str(error).startswith("i2am:") else ImportError(EXTRAS) from error
-    choice = {name: value for name in SCORED if (value := getattr(parsed, name))}
-    page = score_again(parsed.maps, parsed.data, parsed.out, convention=how, size=pixels(parsed.size), split=parsed.split,
-                       paired=False if parsed.unpaired else None, **choice)  # fmt: skip
-    told(page)
