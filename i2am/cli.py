@@ -6,6 +6,8 @@ A command is a function that adds its parser and says what runs; what it needs i
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +15,7 @@ from i2am.commands.convert import add_convert
 from i2am.commands.demo import add_demo
 from i2am.commands.detect import add_detect
 from i2am.commands.evaluate import add_evaluate
+from i2am.commands.failures import line
 from i2am.commands.imacs import add_imacs
 from i2am.commands.parsers import Paragraphs, Version
 from i2am.commands.train_small import add_train_small
@@ -22,6 +25,20 @@ COMMANDS = (add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0, 2 where something was refused, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be Unicode, nor the terminal know all of it
+    try:
+        try:
+            return carried_out(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `i2am ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def carried_out(arguments: Sequence[str] | None) -> int:
     everything = parser()
     parsed = everything.parse_args(arguments)
     if parsed.run is None:
@@ -29,10 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         parsed.run(parsed)
-    except (ValueError, ImportError) as error:
-        if not str(error).startswith("i2am:"):
+    except KeyboardInterrupt:
+        print(f"i2am: stopped. {parsed.stopped.format(**vars(parsed))}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        said = None if isinstance(error, BrokenPipeError) else line(error, getattr(parsed, "out", None))
+        if said is None:
             raise
-        print(error, file=sys.stderr)
+        print(said, file=sys.stderr)
         return 2
     return 0
 

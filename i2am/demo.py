@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from i2am import outputs
 from i2am.imacs import imacs, scores
 from i2am.maps import AttributionMaps
 from i2am.regions import cells
@@ -108,8 +109,7 @@ def check(out: Path, count: int, seed: int, steps: int, weights: str | Path | No
         refuse("seed", "from 0 to 2**32 - 1", repr(seed), "Larger ones are those that the model was trained on.")
     if weights is not None and not (Path(weights) / "model_index.json").is_file():
         refuse("weights", "the folder of a small model, with its model_index.json", str(weights), "Leave it out for the shipped model.")
-    if out.exists() and not out.is_dir():
-        refuse("out", "a folder", f"the file {out}", "Name another, or move the file.")
+    outputs.folder(out)
     if out.is_dir() and any(out.iterdir()) and mark(out) != MARK:
         refuse("out", "a new folder, or one that an earlier demo wrote", f"{out}, which holds something else", "Choose another out.")
 

@@ -13,3 +13,10 @@ def processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Of a GPU or of the machine: CPU tensors say so in a plain RuntimeError."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own, without importing it
+    return named or any(word in str(error).lower() for word in words)

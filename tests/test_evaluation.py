@@ -20,8 +20,9 @@ import i2am
 from i2am import cli
 from i2am.evaluation import Options, TryOn, evaluate, resolve
 from i2am.evaluation.again import score_again
-from i2am.evaluation.painter import Painter, out_of_memory, seed_of
+from i2am.evaluation.painter import Painter, seed_of
 from i2am.imacs import convention, imacs
+from i2am.machine import out_of_memory
 from i2am.vitonhd import VitonHD
 
 __all__ = ["damaged", "model", "tree"]

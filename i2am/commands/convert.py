@@ -19,6 +19,7 @@ NOTICES = {
 def add_convert(commands: Any) -> None:
     parser = command(commands, "convert", convert, help="a published checkpoint as a folder of diffusers",
                      about="Read a checkpoint without executing anything in it, and write a folder that from_pretrained reads.",
+                     stopped="Nothing is left in {out}. The same command begins anew.",
                      examples=["stableviton VITONHD.ckpt stableviton"])  # fmt: skip
     parser.add_argument("model", choices=tuple(NOTICES))
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the published file, .ckpt or .safetensors")

@@ -11,6 +11,7 @@ from i2am.commands.parsers import command
 def add_demo(commands: Any) -> None:
     parser = command(commands, "demo", demo, help="see it work: the embedded model, its maps and a page",
                      about="Paint held-out try-on pairs with the embedded model, and write pictures, maps, scores and a page.",
+                     stopped="What {out} may hold is not whole. The same command begins anew.",
                      examples=["", "--out other --count 3 --steps 20"])  # fmt: skip
     parser.add_argument("--out", default="demo", metavar="FOLDER", help="a new folder, or an earlier demo's (default: demo)")
     parser.add_argument("--count", type=int, default=8, help="pictures (default: 8)")

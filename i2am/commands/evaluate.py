@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from i2am.commands.parsers import command
@@ -19,6 +18,7 @@ def add_evaluate(commands: Any) -> None:
         commands, "evaluate", evaluate, help="score a try-on model on a whole data set",
         about="Paint every pair of a VITON-HD tree while tracing, score maps (IMACS) and images, and write a report. Stopped and started "
         "again with the same --out, it goes on where it was. Under accelerate launch or torchrun the processes share the work.",
+        stopped="The same command goes on from what {out} holds.",
         examples=["--data zalando-hd-resized --model small --metrics ssim --save-maps --out runs/small",
                   "--data zalando-hd-resized --model my_package.my_model:build --model-option path=weights --out runs/mine"],
     )  # fmt: skip
@@ -67,14 +67,10 @@ def evaluate(parsed: argparse.Namespace) -> None:
         "layers": tuple(parsed.layers) if parsed.layers else None, "groups": parsed.groups, "metrics": tuple(parsed.metrics),
         "repaint": parsed.repaint, "images": parsed.save_images, "maps": parsed.save_maps,
     }  # fmt: skip
-    try:
-        page = run(
-            parsed.data, parsed.model, out=parsed.out, batch_size=batch(parsed.batch_size), keep_going=parsed.keep_going,
-            weights=parsed.weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        print(f"i2am: stopped. The same command goes on from what {parsed.out} holds.", file=sys.stderr)
-        raise SystemExit(130) from None
+    page = run(
+        parsed.data, parsed.model, out=parsed.out, batch_size=batch(parsed.batch_size), keep_going=parsed.keep_going,
+        weights=parsed.weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
+    )  # fmt: skip
     told(page)
 
 

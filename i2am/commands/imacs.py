@@ -15,6 +15,7 @@ SCORED = ("layers", "groups", "heads", "reference", "balance")  # options that c
 def add_imacs(commands: Any) -> None:
     parser = command(commands, "imacs", imacs, help="score saved maps again, with other options",
                      about="IMACS of the maps that i2am evaluate --save-maps kept, without painting anything.",
+                     stopped="No report was written. The same command begins anew.",
                      examples=["--maps runs/small/maps --data zalando-hd-resized --convention custom"])  # fmt: skip
     parser.add_argument("--maps", required=True, nargs="+", metavar="PATH", help="OUT/maps of an evaluation, or files NAME.safetensors")
     data_arguments(parser)

@@ -26,12 +26,13 @@ class Version(argparse.Action):
 
 
 def command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], *, help: str, about: str, examples: Sequence[str]
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], *, help: str, about: str, stopped: str, examples: Sequence[str]
 ) -> argparse.ArgumentParser:
-    """The parser of a command, and what runs it. help: a line among the others; about: what it does."""
+    """The parser of a command, and what runs it. help: a line among the others; about: what it does; stopped: what is said after Ctrl-C,
+    of what is kept and how to go on, with {options} in braces."""
     shown = "\n".join(f"  i2am {name} {example}".rstrip() for example in examples)
     parser = commands.add_parser(
         name, help=help, description=about, epilog=f"example{'s' * (len(examples) > 1)}:\n\n{shown}", formatter_class=Paragraphs
     )
-    parser.set_defaults(run=run, examples=shown)
+    parser.set_defaults(run=run, stopped=stopped)
     return parser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from i2am.commands.parsers import command
@@ -12,6 +11,7 @@ from i2am.commands.parsers import command
 def add_train_small(commands: Any) -> None:
     parser = command(commands, "train-small", train_small, help="train the embedded model from nothing",
                      about="Train the small try-on model on pairs it draws; stopped and started again, it goes on where it was.",
+                     stopped="The same command goes on from what {out} last saved.",
                      examples=["--out runs/small", "--out runs/short --steps 400 --batch 4"])  # fmt: skip
     parser.add_argument("--out", required=True, metavar="FOLDER", help="a new folder, or an earlier training's")
     for name, kind in (("steps", int), ("batch", int), ("rate", float), ("seed", int)):
@@ -27,8 +27,4 @@ def train_small(parsed: argparse.Namespace) -> None:
     except ImportError as error:
         raise ImportError("i2am: training needs diffusers, matplotlib and Pillow. pip install 'i2am[diffusers,pictures]'") from error
     options = Options(**{name: getattr(parsed, name) for name in ("steps", "batch", "rate", "seed") if hasattr(parsed, name)})
-    try:
-        train(parsed.out, options, device=parsed.device)
-    except KeyboardInterrupt:
-        print(f"i2am: stopped. The same command goes on from what {parsed.out} last saved.", file=sys.stderr)
-        raise SystemExit(130) from None
+    train(parsed.out, options, device=parsed.device)

@@ -13,6 +13,7 @@ from i2am.commands.parsers import command
 def add_view(commands: Any) -> None:
     parser = command(commands, "view", view, help="look at a file of maps in the browser",
                      about="Write the maps of a run as one HTML file, beside them, and open it.",
+                     stopped="No page was written: it appears whole or not at all. The same command begins anew.",
                      examples=["run.safetensors", "run.safetensors --images out/*.png --references garments/*.png"])  # fmt: skip
     parser.add_argument("maps", metavar="run.safetensors", help="what maps.save wrote")
     parser.add_argument("--out", metavar="FILE", help="the HTML file (default: run.html)")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,18 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from i2am import outputs
 from i2am.evaluation.facts import every_version, hardware
 from i2am.evaluation.options import FILE, Options
 from i2am.evaluation.painter import numbers, seed_of
-from i2am.evaluation.report import write
+from i2am.evaluation.report import FILES, write
 from i2am.files import load
 from i2am.imacs import Convention, scores
 from i2am.tokens import Grid, refuse
 from i2am.vitonhd import VitonHD
 
 PARTS = ("mask", "garment_mask")
+SHARED = ("size", "paired", "split", "seed")  # what maps that are scored together have in common
 
 
 def score_again(
@@ -40,8 +42,8 @@ def score_again(
     layers=, heads=, groups=, reference= and balance= as for maps.unified.
     """
     files = listed([maps] if isinstance(maps, (str, Path)) else list(maps))
-    was = settings(files[0].parent.parent / FILE)
-    how = Convention.of(convention)
+    was, how = of_one({beside(path) for path in files}), Convention.of(convention)
+    out = place(beside(files[0]) / f"imacs-{how.name}" if out is None else out)
     paired = was.get("paired", True) if paired is None else paired
     pairs = VitonHD(data, split or was.get("split", "test"), paired, size or tuple(was.get("size") or (512, 384)), PARTS)
     places = {Path(person).stem: index for index, (person, _) in enumerate(pairs.pairs)}
@@ -58,7 +60,6 @@ def score_again(
         person, cloth = pairs.pairs[index]
         seed = seed_of(was["seed"], person, cloth) if "seed" in was else None
         rows.append({"index": index, "name": person, "cloth": cloth, "seed": seed, "scores": found})
-    out = files[0].parent.parent / f"imacs-{how.name}" if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     left = len(pairs) - len(files)
     options = {**was, "data": str(data), "paired": paired, "maps": str(files[0].parent), **choice}
@@ -89,6 +90,31 @@ def listed(paths: Sequence[str | Path]) -> list[Path]:
             refuse("--maps", "a folder of .safetensors files, or files", str(path), "i2am evaluate --save-maps writes OUT/maps.")
         found += inside
     return found
+
+
+def place(out: str | Path) -> Path:
+    """A folder for the report: new, or that of an earlier one of saved maps, but not an evaluation's own."""
+    folder = outputs.folder(out)
+    strange = sorted({path.name for path in folder.iterdir()} - set(FILES)) if folder.is_dir() else []
+    if strange:
+        refuse("out", "a new folder, or an earlier report's", f"{folder}, which holds {', '.join(strange[:5])}", "Choose another folder.")
+    return folder
+
+
+def beside(path: Path) -> Path:
+    """The folder of the evaluation in whose maps/ a file lies."""
+    folder = path.parent
+    return (folder if folder.name not in ("", "..") else folder.resolve()).parent
+
+
+def of_one(folders: Iterable[Path]) -> dict[str, Any]:
+    """The options of the evaluation that made the maps; of several, these must be the same."""
+    found = {folder: settings(folder / FILE) for folder in sorted(folders)}
+    first, was = next(iter(found.items()))
+    for folder, other in found.items():
+        if any(other.get(name) != was.get(name) for name in SHARED):
+            refuse("--maps", "of one evaluation", f"those of {first} and of {folder}", f"They differ in {', '.join(SHARED)}: score each.")
+    return was
 
 
 def settings(path: Path) -> dict[str, Any]:

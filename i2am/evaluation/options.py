@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from i2am import outputs
 from i2am.evaluation.models import TryOn
 from i2am.files import replaced
 from i2am.imacs import Convention
 from i2am.imacs import convention as by_name
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.tokens import Grid, is_size, is_whole, refuse
 
 FILE = "run.json"
 SAMPLE = 64  # values of each parameter that go into a model's fingerprint
@@ -45,6 +46,10 @@ class Options:
             value = getattr(self, name)
             if not is_whole(value, least) and not (value is None and name in ("limit", "steps")):
                 refuse(name, f"a whole number of at least {least}", repr(value), "")
+        if self.size is not None and not is_size(self.size):
+            refuse("size", "(height, width)", repr(self.size), "VITON-HD is 1024 x 768; most models take (512, 384).")
+        if self.convention is not None:
+            by_name(self.convention)
 
     def settled(self, model: TryOn) -> Options:
         """With the model's own values where none was asked for."""
@@ -88,15 +93,22 @@ def keep(folder: Path, asked: dict[str, Any]) -> None:
     if path.is_file():
         compare(path, asked)
         return
-    if folder.is_dir() and any(folder.iterdir()):
-        refuse("out", "a new folder, or an earlier evaluation's", f"{folder}, which holds other things", "Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     write(path, asked)
 
 
+def place(out: str | Path) -> Path:
+    """A folder for results: new, or an earlier evaluation's."""
+    folder = outputs.folder(out)
+    begun = (FILE, f"{FILE}.part")  # the latter alone where the first moment of an evaluation was its last
+    if folder.is_dir() and not (folder / FILE).is_file() and any(path.name not in begun for path in folder.iterdir()):
+        refuse("out", "a new folder, or an earlier evaluation's", f"{folder}, which holds other things", "Choose another folder.")
+    return folder
+
+
 def compare(path: Path, asked: dict[str, Any]) -> None:
     try:
-        was = json.loads(path.read_text(encoding="utf-8"))["options"]
+        was = dict(json.loads(path.read_text(encoding="utf-8"))["options"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"i2am: {path} is damaged ({error!r}). Choose another folder for --out.") from error
     names = sorted(n for n in was.keys() | asked.keys() if was.get(n) != asked.get(n))

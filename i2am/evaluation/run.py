@@ -20,6 +20,7 @@ from i2am.evaluation import batches, shards
 from i2am.evaluation.facts import every_version, hardware, summed
 from i2am.evaluation.models import TryOn, resolve
 from i2am.evaluation.options import Options, described, keep
+from i2am.evaluation.options import place as place_for
 from i2am.evaluation.painter import Painter, opened
 from i2am.evaluation.report import write
 from i2am.quality import Quality
@@ -54,17 +55,22 @@ def evaluate(
     cpu = cpu or not torch.accelerator.is_available()  # else accelerate takes each of several processes on CPUs for the only one
     theirs = torch.distributed.is_initialized()
     state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
-    out = Path(out)
+    # whatever needs no model comes before it is loaded
+    out, wanted = Path(out), Options(**options)
+    batches.check(batch_size)
+    if state.is_main_process:
+        place_for(out)
+    pairs = VitonHD(data, wanted.split, wanted.paired)
+    quality = Quality(wanted.metrics, weights=weights, device=state.device, paired=wanted.paired, repaint=wanted.repaint)
+    quality.check()
     built = resolve(model, **(model_options or {}))
-    asked = Options(**options).settled(built)
-    pairs = VitonHD(data, asked.split, asked.paired, asked.size or built.size, tuple(p for p in PARTS if p in (*NEEDED, *built.parts)))
+    asked = wanted.settled(built)
+    pairs.size, pairs.parts = asked.size or built.size, tuple(p for p in PARTS if p in (*NEEDED, *built.parts))
     count = len(pairs) if asked.limit is None else min(asked.limit, len(pairs))
     twice = [name for name, times in Counter(Path(person).stem for person, _ in pairs.pairs[:count]).items() if times > 1]
     if twice:
         refuse(str(pairs.listing), "a list that names each person once", f"{', '.join(twice[:5])} twice or more",
                "Images, maps and looks are named after persons: make a list, and a folder, of each part.")  # fmt: skip
-    quality = Quality(asked.metrics, weights=weights, device=state.device, paired=asked.paired, repaint=asked.repaint)
-    quality.check()
     place(built.pipeline, state.device)
     about = described(asked, built, model if isinstance(model, str) else type(model.pipeline).__name__, pairs.pairs)
     began = time.perf_counter()

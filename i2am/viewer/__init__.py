@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from i2am import outputs
 from i2am.files import load, replaced, versions, versions_in
 from i2am.maps import AttributionMaps
 from i2am.shown import Pictures
@@ -56,12 +57,9 @@ def view(
         if not isinstance(maps, (str, Path)):
             refuse("maps", "AttributionMaps or the path of a file of them", type(maps).__name__, "Pass run.maps.")
         path = Path(maps)
-        out, title, maps, made_with = out or path.with_suffix(".html"), title or path.stem, load(path), versions_in(path)
-    out = Path(out or "run.html")
-    if out.suffix.lower() not in (".html", ".htm"):
-        refuse("out", "the name of an .html file", str(out), f"Write {out.with_suffix('.html').name if out.name else 'run.html'}.")
-    if not out.parent.is_dir():
-        refuse("out", "in a folder that exists", str(out), f"Make {out.parent} first.")
+        maps, title, made_with = load(path), title or path.stem, versions_in(path)
+        out = path.with_suffix(".html") if out is None else out
+    out = outputs.file("run.html" if out is None else out, suffixes=(".html", ".htm"))
     if images is not None or references is not None:
         maps = maps.with_pictures(images, references)
     text = made(maps, title or maps.about.get("model") or "Attribution maps", max_megabytes, made_with)

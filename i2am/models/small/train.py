@@ -8,6 +8,7 @@ The rate is constant after a warm-up and falls to nothing over the last quarter 
 from __future__ import annotations
 
 import copy
+import io
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from i2am import outputs
 from i2am.files import replaced, versions
 from i2am.machine import processor
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
@@ -30,6 +32,7 @@ from i2am.tokens import is_whole, refuse
 
 SIZE = (128, 96)
 STATE = "state.pt"
+WRITTEN = (STATE, "checkpoints", "weights", "loss.png")
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,10 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
     """Train, or go on where `out` stopped; returns the folder of the finished pipeline."""
     options = options or Options()
     options.check()
-    out, where = Path(out), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out, where = outputs.folder(out), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    strange = sorted({path.name for path in out.iterdir()} - {*WRITTEN, f"{STATE}.part"}) if out.is_dir() else []
+    if strange and not (out / STATE).is_file():
+        refuse("out", "a new folder, or an earlier training's", f"{out}, which holds {', '.join(strange[:5])}", "Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     model = Model().to(where)
@@ -164,7 +170,9 @@ def keep(model: Model, folder: Path, options: Options) -> None:
 def save_state(out: Path, options: Options, step: int, seconds: float, losses: list[float], *parts: Any) -> None:
     """Everything that going on needs; the file appears whole or not at all."""
     state = {"options": asdict(options), "step": step, "seconds": seconds, "losses": losses, "parts": [p.state_dict() for p in parts]}
-    replaced(out / STATE, lambda part: torch.save(state, part))
+    file = io.BytesIO()  # of a full disk torch says nothing that could be told from a mistake
+    torch.save(state, file)
+    replaced(out / STATE, lambda part: part.write_bytes(file.getbuffer()))
 
 
 def resumed(out: Path, options: Options, *parts: Any) -> tuple[int, float, list[float]]:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from i2am import outputs
 from i2am.models.stableviton.names import LEFT_OUT, PREFIXES, Rule, left_out, renamed
 from i2am.models.stableviton.pipeline import StableVITONPipeline
 from i2am.models.stableviton.release import parts, scheduler
@@ -33,14 +34,15 @@ def convert(checkpoint: str | Path, out: str | Path, models: Mapping[str, Any] |
         with torch.device("meta"):
             models = parts()
     fill(models, state)
-    StableVITONPipeline(**models, scheduler=scheduler()).save_pretrained(out)
+    with outputs.whole(Path(out)):
+        StableVITONPipeline(**models, scheduler=scheduler()).save_pretrained(out)
     return Path(out)
 
 
 def opened(checkpoint: str | Path, out: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, once there is a place for what is made of them and their noise schedule is the known one."""
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    folder = outputs.folder(out, "the output folder")
+    if folder.exists() and any(folder.iterdir()):
         refuse("the output folder", "new or empty", folder, "Choose another, or move what is in it.")
     state = read(Path(checkpoint))
     known = scheduler().alphas_cumprod
