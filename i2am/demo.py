@@ -5,7 +5,6 @@ The pairs are held-out ones of the procedural world, so where every patch of the
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
@@ -21,6 +20,7 @@ import torch
 from i2am import outputs
 from i2am.imacs import imacs, scores
 from i2am.maps import AttributionMaps
+from i2am.needed import need
 from i2am.regions import cells
 from i2am.tokens import is_whole, refuse
 from i2am.trace import trace
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from i2am.synthetic import Pairs
 
-NEEDED = ("diffusers", "matplotlib", "PIL", "tqdm")  # modules of the extras "diffusers" and "pictures"
 CELLS = (16, 12)  # regions of the generated picture whose sources are asked for
 MARK = "i2am demo"
 ENLARGED = 4  # times, under a map
@@ -97,8 +96,7 @@ def demo(
 
 def check(out: Path, count: int, seed: int, steps: int, weights: str | Path | None) -> None:
     """Whatever can be refused is, before the model runs."""
-    if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"i2am: the demo needs {' and '.join(absent)}. pip install 'i2am[diffusers,pictures]'")
+    need("the demo", "diffusers", "matplotlib", "PIL", "tqdm")
     if not is_whole(count, 1):
         refuse("count", "at least 1 picture", repr(count), "8 fit a screen.")
     if not is_whole(steps, 1):

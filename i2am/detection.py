@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2am.intervals import bootstrap
+from i2am.needed import need
 from i2am.tokens import Grid, is_size, is_whole, refuse
 
-try:
-    from scipy import ndimage
-except ImportError as error:
-    raise ImportError("i2am: boxes need scipy. pip install 'i2am[metrics]'") from error
+need("a box", "scipy")
+from scipy import ndimage  # noqa: E402
 
 RELEASE: dict[str, Any] = {"at": (369, 369), "mode": "nearest-exact", "invert": True, "threshold": 0.4}
 EPSILON = 1e-8  # as in imacs
@@ -177,8 +177,6 @@ def detect(
     "count" images, "missed" without a box, which have IoU 0; "map", "whole" and "random" each have "mean", the bootstrap's "low" and
     "high", and "above_half", the share of images with an IoU above 0.5; "iou" has every image's, float64 [N] of each.
     """
-    from i2am.metric import bootstrap
-
     if not len(found) or not len(found) == len(truth) == len(sizes) == len(sizes if places is None else places):
         got = f"{len(found)}, {len(truth)}, {len(sizes)}" + ("" if places is None else f", {len(places)}")
         refuse("found, truth, sizes and places", "of the same images, at least one", got, "An image without a box has NaN.")

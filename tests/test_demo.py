@@ -158,10 +158,10 @@ def test_only_a_demo_is_written_over(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("name", ["diffusers", "matplotlib"])
-def test_a_missing_package_names_the_extras(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "extra"), [("diffusers", "diffusers"), ("matplotlib", "pictures")])
+def test_a_missing_package_names_the_extra(name, extra, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf"the demo needs {name}\. pip install 'i2am\[diffusers,pictures\]'"):
+    with pytest.raises(ImportError, match=rf"the demo needs {name}\. pip install 'i2am\[{extra}\]'"):
         demo(tmp_path / "demo")
 
 

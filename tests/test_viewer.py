@@ -224,7 +224,7 @@ def test_view_writes_beside_the_maps(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "suffix": (lambda folder: i2am.view(known(1), folder / "run.pt"), r"out must be the name of a file that ends in \.html, got .* Write run\.html"),
+    "suffix": (lambda folder: i2am.view(known(1), folder / "run.pt"), r"out must be the name of a file that ends in \.html"),
     "folder": (lambda folder: i2am.view(known(1), folder / "none" / "run.html"), r"out must be in a folder that exists"),
     "no file": (lambda folder: i2am.view(folder / "run.safetensors"), r"path must be a file of maps, got .* which is not there"),
     "no maps": (lambda folder: i2am.view(3), r"maps must be AttributionMaps or the path of a file of them, got int\. Pass run\.maps"),

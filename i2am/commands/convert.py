@@ -27,10 +27,11 @@ def add_convert(commands: Any) -> None:
 
 
 def convert(parsed: argparse.Namespace) -> None:
-    try:
-        from i2am.models import paint_by_example, stableviton
-    except ImportError as error:
-        raise ImportError("i2am: converting needs diffusers, transformers and Pillow. pip install 'i2am[diffusers,pictures]'") from error
+    from i2am.needed import need
+
+    need("converting", "diffusers", "transformers", "PIL")
+    from i2am.models import paint_by_example, stableviton
+
     if parsed.model == "stableviton":
         folder = stableviton.convert(parsed.checkpoint, parsed.out)
     else:

@@ -51,16 +51,16 @@ def add_detect(commands: Any) -> None:
 
 
 def detect(parsed: argparse.Namespace) -> None:
+    from i2am.needed import need
+
+    need("detect", "scipy", "tqdm", *(("PIL", "matplotlib") if parsed.pictures is not None else ()))
     import torch
+    from tqdm.auto import tqdm
 
     from i2am.coco import read_coco
     from i2am.detection import detect as compared
     from i2am.files import replaced, versions
 
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("i2am: detect shows its progress with tqdm. pip install 'i2am[pictures]'") from error
     out, pictures = places(parsed)
     files, annotated = map_files(parsed.maps), read_coco(parsed.boxes)
     known = sorted({one.category for image in annotated for one in image.objects})

@@ -10,8 +10,6 @@ from i2am.commands.parsers import command
 if TYPE_CHECKING:
     from i2am.tokens import Grid
 
-EXTRAS = "i2am: an evaluation needs more packages than are here. pip install 'i2am[diffusers,pictures,metrics]'"
-
 
 def add_evaluate(commands: Any) -> None:
     parser = command(
@@ -57,10 +55,8 @@ def data_arguments(parser: Any) -> None:
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
-    try:
-        from i2am.evaluation import evaluate as run
-    except ImportError as error:
-        raise error if str(error).startswith("i2am:") else ImportError(EXTRAS) from error
+    from i2am.evaluation import evaluate as run
+
     options: dict[str, Any] = {
         "paired": not parsed.unpaired, "split": parsed.split, "limit": parsed.limit, "size": pixels(parsed.size), "steps": parsed.steps,
         "guidance_scale": parsed.guidance_scale, "seed": parsed.seed, "convention": parsed.convention,

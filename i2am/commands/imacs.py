@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from i2am.commands.evaluate import EXTRAS, data_arguments, pixels, told
+from i2am.commands.evaluate import data_arguments, pixels, told
 from i2am.commands.parsers import command
 
 SCORED = ("layers", "groups", "heads", "reference", "balance")  # options that choose among the maps
@@ -38,6 +38,7 @@ def add_imacs(commands: Any) -> None:
 
 
 def imacs(parsed: argparse.Namespace) -> None:
+    from i2am.evaluation.again import score_again
     from i2am.imacs import convention
 
     how = convention(parsed.convention)
@@ -46,10 +47,6 @@ def imacs(parsed: argparse.Namespace) -> None:
         how = replace(how, r2g=replace(how.r2g, invert=parsed.invert))
     if parsed.force_mask is not None:
         how = replace(how, g2r=replace(how.side("g2r"), force_mask=parsed.force_mask))
-    try:
-        from i2am.evaluation.again import score_again
-    except ImportError as error:
-        raise error if str(error).startswith("i2am:") else ImportError(EXTRAS) from error
     choice = {name: value for name in SCORED if (value := getattr(parsed, name))}
     page = score_again(parsed.maps, parsed.data, parsed.out, convention=how, size=pixels(parsed.size), split=parsed.split,
                        paired=False if parsed.unpaired else None, **choice)  # fmt: skip

@@ -20,11 +20,10 @@ def add_train_small(commands: Any) -> None:
 
 
 def train_small(parsed: argparse.Namespace) -> None:
-    try:
-        import matplotlib  # noqa: F401  the loss is drawn after the first hundreds of steps
+    from i2am.needed import need
 
-        from i2am.models.small.train import Options, train
-    except ImportError as error:
-        raise ImportError("i2am: training needs diffusers, matplotlib and Pillow. pip install 'i2am[diffusers,pictures]'") from error
+    need("training", "diffusers", "PIL", "matplotlib", "tqdm")  # the loss is drawn after the first hundreds of steps
+    from i2am.models.small.train import Options, train
+
     options = Options(**{name: getattr(parsed, name) for name in ("steps", "batch", "rate", "seed") if hasattr(parsed, name)})
     train(parsed.out, options, device=parsed.device)

@@ -58,14 +58,14 @@ def named(pictures: Sequence[str]) -> Any:
 
 def opened(path: str, option: str) -> Any:
     """A picture from a file."""
+    from i2am.needed import need
     from i2am.tokens import refuse
 
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError("i2am: pictures need Pillow. pip install 'i2am[pictures]'") from error
+    need("a picture", "PIL")
+    from PIL import Image
+
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error and more
         refuse(option, "pictures", f"{path} ({error})", "Pass .png, .jpg or .webp files.")

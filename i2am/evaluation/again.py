@@ -109,12 +109,12 @@ def beside(path: Path) -> Path:
 
 def of_one(folders: Iterable[Path]) -> dict[str, Any]:
     """The options of the evaluation that made the maps; of several, these must be the same."""
-    found = {folder: settings(folder / FILE) for folder in sorted(folders)}
-    first, was = next(iter(found.items()))
-    for folder, other in found.items():
-        if any(other.get(name) != was.get(name) for name in SHARED):
-            refuse("--maps", "of one evaluation", f"those of {first} and of {folder}", f"They differ in {', '.join(SHARED)}: score each.")
-    return was
+    found = [(folder, was) for folder in sorted(folders) if (was := settings(folder / FILE))]
+    for folder, other in found[1:]:
+        first, was = found[0]
+        if differ := [name for name in SHARED if other.get(name) != was.get(name)]:
+            refuse("--maps", "of one evaluation", f"those of {first} and of {folder}, of another {', '.join(differ)}", "Score each alone.")
+    return found[0][1] if found else {}
 
 
 def settings(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from i2am.imacs import Convention
 from i2am.imacs import convention as by_name
+from i2am.needed import need
 from i2am.tokens import Grid, is_size, is_whole, refuse
 
 Batch = dict[str, Any]  # "name", "cloth": lists; "person", "garment", "agnostic", "densepose": [B, 3, H, W] in [0, 1]; masks [B, H, W]
@@ -68,6 +69,7 @@ def resolve(model: str | TryOn, **options: str) -> TryOn:
     name, _, rest = model.partition(":")
     build: Callable[..., Any]
     if name in BUILT_IN:
+        need(f"the model {name}", "diffusers", *(() if name == "small" else ("transformers",)))
         build, options = BUILT_IN[name], {**({"path": rest} if rest else {}), **options}
     elif rest.isidentifier():
         build = imported(model, name, rest)

@@ -20,6 +20,7 @@ import torch
 
 from i2am.evaluation.report_page import page
 from i2am.files import replaced
+from i2am.intervals import bootstrap
 
 FILES = ("scores.csv", "report.json", "report.html")
 Rows = Sequence[Mapping[str, Any]]
@@ -84,8 +85,6 @@ def summary(columns: Mapping[str, Sequence[float | None]], facts: Mapping[str, A
 
 def statistics(column: Sequence[float | None]) -> dict[str, float | None]:
     """Mean, its bootstrap interval, and spread, of float64 in ascending order so that the order of pairs does not matter."""
-    from i2am.metric import bootstrap
-
     there = torch.tensor(sorted(x for x in column if x is not None), dtype=torch.float64, device="cpu")
     names = ("mean", "low", "high", "min", "median", "max")
     found: dict[str, float | None] = dict.fromkeys(names)
