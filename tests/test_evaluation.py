@@ -18,7 +18,7 @@ from PIL import Image
 
 import i2am
 from i2am import cli
-from i2am.evaluation import Options, TryOn, evaluate, resolve
+from i2am.evaluation import evaluate, resolve
 from i2am.evaluation.again import score_again
 from i2am.evaluation.painter import Painter, seed_of
 from i2am.imacs import convention, imacs
@@ -278,32 +278,6 @@ def test_a_full_disk_loses_nothing(tree: Path, model: str, tmp_path: Path) -> No
 # Models
 
 
-def test_a_model_of_ones_own(tree: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """package.module:function from the folder one works in, with options as text."""
-    built = model.partition(":")[2]
-    (tmp_path / "mine.py").write_text(
-        "from dataclasses import replace\nfrom i2am.evaluation import resolve\n"
-        "def build(weights, invert='no'):\n"
-        "    return replace(resolve(f'small:{weights}'), convention='custom', about={'invert': invert})\n"
-        "def nothing():\n    return None\nnumber = 3\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    found = resolve("mine:build", weights=built, invert="yes")
-    assert found.about == {"invert": "yes"}
-    evaluate(tree, "mine:build", out=tmp_path / "out", model_options={"weights": built}, limit=2, **STEPS)
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["convention"]["name"] == "custom"
-    assert report["convention"]["weighed"] is True
-    for name, told in (
-        ("mine:nothing", "NoneType"), ("mine:number", "which is not one"), ("mine:absent", "which is not one"),
-        ("yours:build", "No module named 'yours'"), ("medium", "one of small"), ("small:" + str(tmp_path), "model_index.json"),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=told):
-            resolve(name)
-    with pytest.raises(ValueError, match="was not built with"):
-        resolve("mine:build", colour="red")
-
-
 def test_weighed_conventions_weigh_while_the_model_runs(tree: Path, model: str, tmp_path: Path) -> None:
     """custom: G2R of the inpainting mask's queries alone, which is another map."""
     evaluate(tree, model, out=tmp_path / "custom", convention="custom", limit=2, **STEPS)
@@ -319,14 +293,6 @@ def test_what_paint_returns_is_checked(tree: Path, model: str, tmp_path: Path) -
     pil = replace(built, paint=lambda batch, **options: [built.paint(batch, **options)])
     with pytest.raises(ValueError, match=r"a tensor \(4, 3, 64, 48\)"):
         evaluate(tree, pil, out=tmp_path, **STEPS)
-
-
-@pytest.mark.parametrize("options", [{"limit": 0}, {"steps": 0}, {"seed": -1}, {"groups": 0}])
-def test_options_are_checked(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        Options(**options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a function of a batch"):
-        TryOn(None, None, (64, 48))  # type: ignore[arg-type]
 
 
 def test_seeds_belong_to_pairs() -> None:

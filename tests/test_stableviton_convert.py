@@ -155,8 +155,9 @@ def test_a_checkpoint_that_would_run_something_is_refused(tmp_path: Path) -> Non
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    for name in ("a.ckpt", "a.safetensors"):
-        (tmp_path / name).write_bytes(b"no tensors here")
+    junk = (b"no tensors here", b"", b"{}\n", b"PK\x03\x04", b"readme.txt\n", bytes(range(256)))
+    for name, content in ((name, content) for name in ("a.ckpt", "a.safetensors") for content in junk):
+        (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=r"^i2am: .* cannot be read as tensors alone"):
             read(tmp_path / name)
     torch.save([1, 2], tmp_path / "list.ckpt")

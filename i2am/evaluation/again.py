@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from i2am import outputs
 from i2am.evaluation.facts import every_version, hardware
-from i2am.evaluation.options import FILE, Options
+from i2am.evaluation.options import FILE, Options, checked
 from i2am.evaluation.painter import numbers, seed_of
 from i2am.evaluation.report import FILES, write
 from i2am.files import load
@@ -42,7 +42,7 @@ def score_again(
     layers=, heads=, groups=, reference= and balance= as for maps.unified.
     """
     files = listed([maps] if isinstance(maps, (str, Path)) else list(maps))
-    was, how = of_one({beside(path) for path in files}), Convention.of(convention)
+    was, how = of_one({beside(path) for path in files}), checked(convention)
     out = place(beside(files[0]) / f"imacs-{how.name}" if out is None else out)
     paired = was.get("paired", True) if paired is None else paired
     pairs = VitonHD(data, split or was.get("split", "test"), paired, size or tuple(was.get("size") or (512, 384)), PARTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,12 @@ from i2am.imacs import convention as by_name
 from i2am.tokens import Grid, is_size, is_whole, refuse
 
 FILE = "run.json"
+WHOLE = (
+    ("limit", 1, "Leave it out to score every pair."),
+    ("steps", 1, "Leave it out for the model's own."),
+    ("groups", 1, "1 sums up all steps."),
+    ("seed", 0, "0 is the default."),
+)
 SAMPLE = 64  # values of each parameter that go into a model's fingerprint
 
 
@@ -42,25 +49,40 @@ class Options:
     maps: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("steps", 1), ("groups", 1), ("seed", 0)):
+        for name, least, remedy in WHOLE:
             value = getattr(self, name)
             if not is_whole(value, least) and not (value is None and name in ("limit", "steps")):
-                refuse(name, f"a whole number of at least {least}", repr(value), "")
+                refuse(name, f"a whole number of at least {least}", repr(value), remedy)
         if self.size is not None and not is_size(self.size):
             refuse("size", "(height, width)", repr(self.size), "VITON-HD is 1024 x 768; most models take (512, 384).")
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale < math.inf:
+            refuse("guidance_scale", "a number of at least 0", repr(self.guidance_scale), "Up to 1 the model paints without guidance.")
         if self.convention is not None:
-            by_name(self.convention)
+            checked(self.convention)
 
     def settled(self, model: TryOn) -> Options:
         """With the model's own values where none was asked for."""
+        steps = model.steps if self.steps is None else self.steps
+        if self.groups > steps:
+            refuse("groups", f"at most the {steps} steps", repr(self.groups), "Ask for fewer groups, or more steps.")
         return replace(
             self,
             size=model.size if self.size is None else self.size,
-            steps=model.steps if self.steps is None else self.steps,
+            steps=steps,
             guidance_scale=model.guidance_scale if self.guidance_scale is None else float(self.guidance_scale),
-            convention=by_name(model.convention if self.convention is None else self.convention),
+            convention=checked(model.convention if self.convention is None else self.convention),
             images=self.images or bool({"fid", "kid"} & set(self.metrics)),  # they compare whole sets, at the end
         )
+
+
+def checked(convention: str | Convention) -> Convention:
+    """The convention of a name, or one whose numbers score."""
+    how = by_name(convention)
+    if not 0 <= how.threshold < 1:
+        refuse("threshold", "from 0 to below 1", repr(how.threshold), "The authors' is 0.4: values up to it count as 0.")
+    if not 0 <= how.penalty < math.inf:
+        refuse("penalty", "a number of at least 0", repr(how.penalty), "The authors' is 3: what spills outside counts threefold.")
+    return how
 
 
 def described(options: Options, model: TryOn, name: str, pairs: list[tuple[str, str]]) -> dict[str, Any]:
