@@ -27,13 +27,15 @@ def add_convert(commands: Any) -> None:
 
 
 def convert(parsed: argparse.Namespace) -> None:
+    from i2am.commands.libraries import quiet
     from i2am.needed import need
 
     need("converting", "diffusers", "transformers", "PIL")
-    from i2am.models import paint_by_example, stableviton
+    with quiet():
+        from i2am.models import paint_by_example, stableviton
 
-    if parsed.model == "stableviton":
-        folder = stableviton.convert(parsed.checkpoint, parsed.out)
-    else:
-        folder = paint_by_example.convert(parsed.checkpoint, parsed.out, parsed.model)
+        if parsed.model == "stableviton":
+            folder = stableviton.convert(parsed.checkpoint, parsed.out)
+        else:
+            folder = paint_by_example.convert(parsed.checkpoint, parsed.out, parsed.model)
     print(f"{folder} ({NOTICES[parsed.model]})")

@@ -22,6 +22,8 @@ def add_demo(commands: Any) -> None:
 
 
 def demo(parsed: argparse.Namespace) -> None:
+    from i2am.commands.libraries import quiet
     from i2am.demo import demo
 
-    demo(parsed.out, count=parsed.count, seed=parsed.seed, steps=parsed.steps, weights=parsed.weights, open_browser=parsed.open)
+    with quiet():
+        demo(parsed.out, count=parsed.count, seed=parsed.seed, steps=parsed.steps, weights=parsed.weights, open_browser=parsed.open)

@@ -55,6 +55,7 @@ def data_arguments(parser: Any) -> None:
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
+    from i2am.commands.libraries import quiet
     from i2am.evaluation import evaluate as run
 
     options: dict[str, Any] = {
@@ -63,10 +64,11 @@ def evaluate(parsed: argparse.Namespace) -> None:
         "layers": tuple(parsed.layers) if parsed.layers else None, "groups": parsed.groups, "metrics": tuple(parsed.metrics),
         "repaint": parsed.repaint, "images": parsed.save_images, "maps": parsed.save_maps,
     }  # fmt: skip
-    page = run(
-        parsed.data, parsed.model, out=parsed.out, batch_size=batch(parsed.batch_size), keep_going=parsed.keep_going,
-        weights=parsed.weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
-    )  # fmt: skip
+    with quiet():
+        page = run(
+            parsed.data, parsed.model, out=parsed.out, batch_size=batch(parsed.batch_size), keep_going=parsed.keep_going,
+            weights=parsed.weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
+        )  # fmt: skip
     told(page)
 
 

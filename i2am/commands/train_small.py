@@ -20,10 +20,12 @@ def add_train_small(commands: Any) -> None:
 
 
 def train_small(parsed: argparse.Namespace) -> None:
+    from i2am.commands.libraries import quiet
     from i2am.needed import need
 
     need("training", "diffusers", "PIL", "matplotlib", "tqdm")  # the loss is drawn after the first hundreds of steps
     from i2am.models.small.train import Options, train
 
     options = Options(**{name: getattr(parsed, name) for name in ("steps", "batch", "rate", "seed") if hasattr(parsed, name)})
-    train(parsed.out, options, device=parsed.device)
+    with quiet():
+        train(parsed.out, options, device=parsed.device)
