@@ -21,11 +21,36 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_view_writes_and_opens(run, capsys):
-    assert main(["view", str(run)]) == 0
+    assert main(["view", str(run), "--open"]) == 0
     page = run.with_name("run.html")
     assert capsys.readouterr().out == f"{page} ({page.stat().st_size / 1e6:.1f} MB)\n"
     assert run.with_name("opened").read_text() == page.as_uri()
     assert parsed(page.read_text("utf-8")).run["pictures"] == {"generated": [], "references": {}}
+
+
+@pytest.mark.parametrize("command", ["view run.safetensors", "demo"])
+def test_a_page_opens_where_somebody_looks(run, monkeypatch, command):
+    """At a terminal with a screen, or as asked; in a pipe, over the network and without a screen it does not."""
+    asked = []
+    monkeypatch.setattr("i2am.view", lambda *_, open_browser, **__: asked.append(open_browser) or run)
+    monkeypatch.setattr("i2am.demo.demo", lambda *_, open_browser, **__: asked.append(open_browser))
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("SSH_CONNECTION", "WAYLAND_DISPLAY", "DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def opened(*options: str) -> bool:
+        assert main([*command.split(), *options]) == 0
+        return asked.pop()
+
+    assert opened("--open")
+    assert not opened()  # not a terminal
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert not opened()  # no screen
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert opened()
+    assert not opened("--no-open")
+    monkeypatch.setenv("SSH_CONNECTION", "1.2.3.4 5 6.7.8.9 22")
+    assert not opened()
 
 
 def test_view_takes_pictures_and_names(run, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -93,14 +94,17 @@ def test_a_finished_run_is_not_painted_again(done: Path, tree: Path, model: str,
     assert (done / "scores.csv").read_bytes() == before
 
 
-def test_more_pairs_may_follow(done: Path, tree: Path, model: str, tmp_path: Path) -> None:
+def test_more_pairs_may_follow(done: Path, tree: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In other batches than at first, and the torn line of a process that was killed is painted again."""
     options: dict[str, Any] = {"metrics": ("ssim",), **STEPS}
     evaluate(tree, model, out=tmp_path, limit=3, **options)
     assert len(table(tmp_path)) == 3
     shard = tmp_path / "shards" / "0000.jsonl"
     shard.write_bytes(shard.read_bytes()[:-9])
+    capsys.readouterr()
     evaluate(tree, model, out=tmp_path, **options)
+    bars = [(int(n), int(of)) for n, of in re.findall(r"evaluating: .*?\| (\d+)/(\d+) \[", capsys.readouterr().err)]
+    assert (bars[0], bars[-1]) == ((2, PAIRS), (PAIRS, PAIRS))  # not from 0, nor of what was left alone
     assert sorted(row["index"] for row in lines(tmp_path)) == list(range(PAIRS))
     again = table(tmp_path)
     for name, row in table(done).items():

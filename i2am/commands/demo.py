@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from i2am.commands.parsers import command
+from i2am.commands.screen import add_open, opens
 
 
 def add_demo(commands: Any) -> None:
@@ -17,8 +18,8 @@ def add_demo(commands: Any) -> None:
     parser.add_argument("--count", type=int, default=8, help="pictures (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs and the noise (default: 0)")
     parser.add_argument("--steps", type=int, default=10, help="of the sampler (default: 10)")
-    parser.add_argument("--weights", metavar="FOLDER", help="another small model, such as a checkpoint (default: the shipped one)")
-    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--model", metavar="FOLDER", help="another small model, such as a checkpoint (default: the shipped one)")
+    add_open(parser)
 
 
 def demo(parsed: argparse.Namespace) -> None:
@@ -26,4 +27,4 @@ def demo(parsed: argparse.Namespace) -> None:
     from i2am.demo import demo
 
     with quiet():
-        demo(parsed.out, count=parsed.count, seed=parsed.seed, steps=parsed.steps, weights=parsed.weights, open_browser=parsed.open)
+        demo(parsed.out, count=parsed.count, seed=parsed.seed, steps=parsed.steps, model=parsed.model, open_browser=opens(parsed))

@@ -39,7 +39,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="layers that are scored (default: the convention's)")
     parser.add_argument("--groups", type=int, default=1, help="time groups in saved maps (default: 1)")
     parser.add_argument("--metrics", nargs="*", default=[], metavar="NAME", help="beside IMACS: ssim, lpips, fid, kid")
-    parser.add_argument("--weights", metavar="FOLDER", help="where the files lie that LPIPS, FID and KID need")
+    parser.add_argument("--metric-weights", metavar="FOLDER", help="where the files lie that LPIPS, FID and KID need")
     parser.add_argument("--repaint", action="store_true", help="put the person's own pixels outside the mask before image metrics")
     parser.add_argument("--save-images", action="store_true", help="keep every image, OUT/images/NAME.png (on with fid and kid)")
     parser.add_argument("--save-maps", action="store_true", help="keep every pair's maps, OUT/maps/NAME.safetensors")
@@ -67,7 +67,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
     with quiet():
         page = run(
             parsed.data, parsed.model, out=parsed.out, batch_size=batch(parsed.batch_size), keep_going=parsed.keep_going,
-            weights=parsed.weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
+            metric_weights=parsed.metric_weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
         )  # fmt: skip
     told(page)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from i2am.commands.parsers import command
+from i2am.commands.screen import add_open, opens
 
 
 def add_view(commands: Any) -> None:
     parser = command(commands, "view", view, help="look at a file of maps in the browser",
-                     about="Write the maps of a run as one HTML file, beside them, and open it.",
+                     about="Write the maps of a run as one HTML file, beside them, and look at it.",
                      stopped="No page was written: it appears whole or not at all. The same command begins anew.",
                      examples=["run.safetensors", "run.safetensors --images out/*.png --references garments/*.png"])  # fmt: skip
     parser.add_argument("maps", metavar="run.safetensors", help="what maps.save wrote")
@@ -23,7 +24,7 @@ def add_view(commands: Any) -> None:
     parser.add_argument("--references", nargs="+", metavar="[NAME=]PICTURE", help="the references; by name where the run has several")
     parser.add_argument("--title", help="the page's title (default: the file's name)")
     parser.add_argument("--max-megabytes", type=float, default=5.0, metavar="MB", help="detail is given up beyond this size (default: 5)")
-    parser.add_argument("--no-open", action="store_true", help="write the file alone")
+    add_open(parser)
 
 
 def view(parsed: argparse.Namespace) -> None:
@@ -36,7 +37,7 @@ def view(parsed: argparse.Namespace) -> None:
         references=None if parsed.references is None else named(parsed.references),
         title=parsed.title,
         max_megabytes=parsed.max_megabytes,
-        open_browser=not parsed.no_open,
+        open_browser=opens(parsed),
     )
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 

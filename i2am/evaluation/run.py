@@ -39,7 +39,7 @@ def evaluate(
     out: str | Path,
     batch_size: int | str = "auto",
     keep_going: bool = False,
-    weights: str | Path | None = None,
+    metric_weights: str | Path | None = None,
     model_options: dict[str, str] | None = None,
     cpu: bool = False,
     **options: Any,
@@ -47,7 +47,7 @@ def evaluate(
     """Score a model on a VITON-HD tree; returns the path of report.html. Started again with the same `out`, it goes on.
 
     batch_size: "auto" or a number. keep_going: bad pairs are named, counted and left out; else they stop the run before it starts.
-    weights: a folder with the files that LPIPS, FID and KID need. options: those of `i2am.evaluation.Options`.
+    metric_weights: a folder with the files that LPIPS, FID and KID need. options: those of `i2am.evaluation.Options`.
     Under `accelerate launch` or torchrun every process paints a part, and the first one writes the report.
     """
     from accelerate import PartialState
@@ -61,7 +61,7 @@ def evaluate(
     if state.is_main_process:
         place_for(out)
     pairs = VitonHD(data, wanted.split, wanted.paired)
-    quality = Quality(wanted.metrics, weights=weights, device=state.device, paired=wanted.paired, repaint=wanted.repaint)
+    quality = Quality(wanted.metrics, weights=metric_weights, device=state.device, paired=wanted.paired, repaint=wanted.repaint)
     quality.check()
     built = resolve(model, **(model_options or {}))
     asked = wanted.settled(built)
@@ -79,7 +79,7 @@ def evaluate(
             keep(out, about)
         shard = shards.Shard(out / "shards", state.process_index)
         stack.callback(shard.close)
-        done = shards.read(out / "shards")
+        done = {i: row for i, row in shards.read(out / "shards").items() if i < count}
         problems = examined(pairs, [i for i in range(count) if i not in done], state, keep_going)  # and nobody writes before all have read
         bad = {problem.index for problem in problems if problem.index is not None}
         quiet(built.pipeline, stack)
@@ -98,16 +98,17 @@ def evaluate(
 
 
 def run(painter: Painter, pairs: VitonHD, left: list, shard: shards.Shard, done: dict[int, shards.Row], state: Any) -> None:
-    """Paint this process's chunks, and write each pair's line as soon as its files are there."""
+    """Paint this process's chunks, and write each pair's line as soon as its files are there. done: the lines of the pairs asked for."""
     mine = left[state.process_index :: state.num_processes]
     missing = sum(i not in done or "failed" in done[i] for chunk in left for i in chunk)
-    before = shards.count(shard.path.parent)
-    with tqdm(total=missing, unit="image", desc="evaluating", disable=not state.is_main_process, smoothing=0.05) as bar:
+    first, before = sum("failed" not in row for row in done.values()), shards.count(shard.path.parent)
+    bar_of = {"unit": "image", "desc": "evaluating", "disable": not state.is_main_process, "smoothing": 0.05}
+    with tqdm(total=first + missing, initial=first, **bar_of) as bar:
         for batch, failed in batches.read_ahead(pairs, mine, painter.keep_going):
             found = failed + (painter.rows(batch) if batch is not None else [])
             shard.append([row for row in found if row["index"] not in done or "failed" in done[row["index"]]])
             if state.is_main_process:
-                bar.update(min(missing, shards.count(shard.path.parent) - before) - bar.n)  # of all processes
+                bar.update(first + min(missing, shards.count(shard.path.parent) - before) - bar.n)  # of all processes
 
 
 def report(painter: Painter, pairs: VitonHD, count: int, quality: Quality, known: dict[str, Any], problems: list[Problem]) -> None:
