@@ -81,8 +81,8 @@ def demo(
     model: the folder of another small model, such as a checkpoint of `i2am train-small`; None takes the shipped one. Nothing is
     downloaded. A folder that holds anything but an earlier demo is left alone.
     """
-    out = Path(out)
     check(out, count, seed, steps, model)
+    out = Path(out)
     done = paint(count, seed, steps, model)
     scored = score(done)
     print(f"{table(scored)}\n\nWriting {out} ...", flush=True)
@@ -97,7 +97,7 @@ def demo(
     return index
 
 
-def check(out: Path, count: int, seed: int, steps: int, model: str | Path | None) -> None:
+def check(out: str | Path, count: int, seed: int, steps: int, model: str | Path | None) -> None:
     """Whatever can be refused is, before the model runs."""
     need("the demo", "diffusers", "matplotlib", "PIL", "tqdm")
     if not is_whole(count, 1):
@@ -110,7 +110,7 @@ def check(out: Path, count: int, seed: int, steps: int, model: str | Path | None
         refuse("seed", "from 0 to 2**32 - 1", repr(seed), "Larger ones are those that the model was trained on.")
     if model is not None and not (Path(model) / "model_index.json").is_file():
         refuse("model", "the folder of a small model, with its model_index.json", str(model), "Leave it out for the shipped model.")
-    outputs.folder(out)
+    out = outputs.folder(out)
     if out.is_dir() and any(out.iterdir()) and mark(out) != MARK:
         refuse("out", "a new folder, or one that an earlier demo wrote", f"{out}, which holds something else", "Choose another out.")
 

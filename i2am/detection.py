@@ -34,6 +34,7 @@ RELEASE: dict[str, Any] = {"at": (369, 369), "mode": "nearest-exact", "invert": 
 EPSILON = 1e-8  # as in imacs
 ROUNDING = 1e-6  # of the largest value: bicubic's rounding is not above a percentile
 AREA, ASPECT, HALF = (0.1, 0.3), (0.5, 2.0), 0.5  # of a random box: its share of the image, its width / height; an IoU above is a hit
+MOST = 2**28  # pixels of an image
 NEIGHBOURS = np.ones((3, 3))
 
 
@@ -81,8 +82,8 @@ def _checked(map: Tensor, percentile: float, kernel: int, mode: str, size: Grid,
     if not map.isfinite().all():
         refuse("map", "finite", "NaN or infinity", "Look for overflow in the traced run's attention.")
     for name, one in (("size", size), ("at", at)):
-        if not is_size(one):
-            refuse(name, "(height, width)", repr(one), "The image's, in pixels.")
+        if not is_size(one) or one[0] * one[1] > MOST:
+            refuse(name, f"(height, width), at most {MOST:,} pixels", repr(one), "The image's, in pixels.")
     if not 0 <= percentile < 100:
         refuse("percentile", "from 0 to below 100", percentile, "65 keeps the upper 35%.")
     if not is_whole(kernel, 1) or kernel % 2 == 0:

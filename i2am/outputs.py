@@ -17,6 +17,8 @@ PROBE = 4096  # bytes
 def folder(path: str | Path, what: str = "out") -> Path:
     """The path of a folder that can be written into, or made; nothing is made yet."""
     with possible(path, what) as found:
+        if str(found) != str(found).encode("utf-8", "replace").decode():
+            refuse(what, "a name in UTF-8", ascii(str(found)), "safetensors writes to no other: name another, or set the locale.")
         there = next(up for up in (found, *found.parents) if os.path.lexists(up))
         if not there.is_dir():
             got = f"the file {found}" if there == found else f"{found}, where {there} is a file"

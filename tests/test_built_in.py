@@ -149,6 +149,6 @@ def test_what_they_need_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dtype must be one of float32"):
         resolve("small", dtype="int8")
     assert pixels("512x384") == (512, 384)
-    for wrong in ("512", "512x", "0x3", "512*384"):
+    for wrong in ("512", "512x", "0x3", "512*384", "999999x999999"):
         with pytest.raises(ValueError, match="HEIGHTxWIDTH"):
             pixels(wrong)

@@ -1,7 +1,10 @@
 """The command line: what it writes, what it prints, and errors as one line."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,19 @@ def test_view_takes_pictures_and_names(run, capsys):
     several().save("two.safetensors")
     assert main(["view", "two.safetensors", "--no-open", "--references", "garment=1.png", "adapter <b>&2=2.png"]) == 0
     assert set(parsed(Path("two.html").read_text("utf-8")).run["pictures"]["references"]) == {"garment", "adapter <b>&2"}
+
+
+def test_names_need_not_be_unicode(run):
+    """Neither a title's nor an output's, nor need the terminal know them: what it cannot show is escaped."""
+    (run.parent / "ein Ü").mkdir()
+    run.rename("ein Ü/run.safetensors")
+    assert main(["view", "ein Ü/run.safetensors", "--no-open", "--title", "caf\udce9", "--out", "caf\udce9.html"]) == 0
+    assert "<title>caf\\udce9" in Path("caf\udce9.html").read_text("utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-m", "i2am", "view", "ein Ü/run.safetensors", "--no-open"]
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(r"ein \xdc/run.html (")
 
 
 WRONG: dict[str, tuple[list[str], str]] = {

@@ -206,6 +206,15 @@ REFUSED = {
     ),
     "no folder": (["--maps", "maps", "--out", "x/y.json"], "i2am: --out must be in a folder that exists, got x/y.json. Make x first"),
     "no JSON": (["--maps", "maps", "--out", "y.csv"], "i2am: --out must be the name of a file that ends in .json, got y.csv."),
+    "seed": (
+        ["--maps", "maps", "--choose", "first", "--seed", str(2**64)],
+        "i2am: --seed must be from 0 to 2**63 - 1, got 18446744073709551616",
+    ),
+    "too large": (
+        ["--maps", "maps", "--choose", "first", "--at", "99999", "99999"],
+        "i2am: at must be (height, width), at most 268,435,456",
+    ),
+    "no reference": (["--maps", "maps", "--choose", "first", "--reference", "²"], "i2am: reference must be below 1 or one of ["),
     "the annotations": (["--maps", "maps", "--out", "boxes.json"], "i2am: --out must be another file than --boxes, got boxes.json."),
     "several images": (["--maps", "several/one.safetensors"], "i2am: several/one.safetensors must be the maps of one image, got of 2."),
     "even": (["--maps", "maps", "--choose", "first", "--kernel", "4"], "i2am: kernel must be an odd number of pixels, got 4."),

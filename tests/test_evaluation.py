@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from i2am.evaluation.again import score_again
 from i2am.evaluation.painter import Painter, seed_of
 from i2am.imacs import convention, imacs
 from i2am.machine import out_of_memory
+from i2am.synthetic import write_vitonhd
 from i2am.vitonhd import VitonHD
 
 __all__ = ["damaged", "model", "tree"]
@@ -163,6 +165,31 @@ def test_maps_of_other_people_are_named(done: Path, tree: Path, tmp_path: Path) 
     stray.write_bytes((done / "maps" / "00000_00.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"nobody\.safetensors, which are not"):
         score_again([done / "maps", stray], tree, tmp_path / "out")
+
+
+def test_maps_belong_to_the_data_and_to_one_evaluation(
+    done: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found beside them wherever one stands; other pictures of the same names are of another shape; reports are not written over."""
+    copy = Path(shutil.copytree(done, tmp_path / "copy"))
+    monkeypatch.chdir(copy / "maps")
+    assert cli.main(["imacs", "--maps", ".", "--data", str(tree)]) == 0
+    assert table(copy / "imacs-method") == {name: row for name, row in table(done).items() if row.pop("ssim")}
+    monkeypatch.chdir(tmp_path)
+    words = ["imacs", "--maps", "copy/maps", "--data"]
+    for line, told in (
+        ([*words, str(write_vitonhd("other", PAIRS, size=(128, 64)))], "i2am: the data in other have problems, and nothing was scored."),
+        ([*words, str(tree), "--out", "copy"], "i2am: out must be a new folder, or an earlier report's, got copy, which holds batch-size"),
+        ([*words, str(tree), "--reference", ""], "i2am: reference must be "),
+        ([*words, str(tree), "--maps", "copy/maps/00000_00.safetensors"], "i2am: --maps must be one file per pair, got 11 files of 10"),
+    ):
+        assert cli.main([*line, *(() if "--out" in line else ("--out", "new"))]) == 2
+        assert told in capsys.readouterr().err
+    settings = json.loads((copy / "run.json").read_text())
+    settings["options"]["seed"] = 7
+    (copy / "run.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"--maps must be of one evaluation, got those of \S+ and of \S+, of another seed\."):
+        score_again([copy / "maps", done / "maps"], tree, tmp_path / "new")
 
 
 # What goes wrong on the way

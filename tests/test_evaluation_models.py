@@ -109,3 +109,5 @@ def test_models_are_checked() -> None:
             TryOn(None, **{"paint": paint, "size": (64, 48), **options})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="groups must be at most the 3 steps, got 5"):
         Options(groups=5).settled(TryOn(None, paint, (64, 48), steps=3))
+    with pytest.raises(ValueError, match="steps must be at most 1000, those of the model's training, got 5000"):
+        Options(steps=5000).settled(resolve("small"))

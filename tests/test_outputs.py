@@ -35,7 +35,7 @@ def test_folders_that_can_be_made_are_not_made_yet(here, path):
     ("path", "said"),
     [("taken", "a folder, got the file taken"), ("taken/in/it", "a folder, got taken/in/it, where taken is a file"), ("", "an empty one"),
      ("link", "a folder, got the file link"), ("/proc/new", "where something can be written, got /proc/new"),
-     ("x" * 300, "where something can be written, got xxx")],
+     ("caf\udce9", r"a name in UTF-8, got 'caf\udce9'"), ("x" * 300, "where something can be written, got xxx")],
 )  # fmt: skip
 def test_folders_that_cannot_be_made(here, path, said):
     with pytest.raises(ValueError, match=r"^i2am: --out must be ") as refused:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2am.commands.parsers import command
+from i2am.commands.parsers import command, name_or_number
 from i2am.tokens import refuse
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_detect(commands: Any) -> None:
                      "belongs to dog.jpg of the annotations: a picture of all of that image, of any size.",
                      stopped="No report was written. The same command begins anew.",
                      examples=["--maps runs/maps --boxes annotations.json --out boxes.json --pictures runs/boxes"])  # fmt: skip
-    parser.add_argument("--maps", nargs="+", required=True, metavar="PATH", help="folders of .safetensors files, or files")
+    parser.add_argument("--maps", nargs="+", action="extend", required=True, metavar="PATH", help="folders of .safetensors files, or files")
     parser.add_argument("--boxes", required=True, metavar="FILE", help="annotations in COCO's format")
     parser.add_argument("--convention", choices=("method", "release"), default="method", help="how boxes are made (default: method)")
     parser.add_argument("--percentile", type=float, default=65.0, help="of the map's values, above which they are kept (default: 65)")
@@ -38,8 +38,10 @@ def add_detect(commands: Any) -> None:
     parser.add_argument(
         "--at", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size at which maps are thresholded (default: the annotated image's)"
     )
-    parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="names or patterns (default: all; release: not the middle block)")
-    parser.add_argument("--reference", help="name or number, where a run has several")
+    parser.add_argument(
+        "--layers", nargs="+", action="extend", metavar="PATTERN", help="names or patterns (default: all; release: not the middle block)"
+    )
+    parser.add_argument("--reference", type=name_or_number, metavar="NAME", help="or number, where a run has several")
     parser.add_argument("--category", help="of the object to find, where an image has several")
     parser.add_argument(
         "--area", type=float, nargs=2, default=(0.0, 1.0), metavar=("LEAST", "MOST"), help="shares of the image that its box may cover"
@@ -61,6 +63,8 @@ def detect(parsed: argparse.Namespace) -> None:
     from i2am.detection import detect as compared
     from i2am.files import replaced, versions
 
+    if not 0 <= parsed.seed < 2**63:
+        refuse("--seed", "from 0 to 2**63 - 1", str(parsed.seed), "0 is the default.")
     out, pictures = places(parsed)
     files, annotated = map_files(parsed.maps), read_coco(parsed.boxes)
     known = sorted({one.category for image in annotated for one in image.objects})
@@ -156,8 +160,7 @@ def box_of(file: Path, image: Annotated, one: Object, parsed: argparse.Namespace
     maps = load(file)
     if len(maps) != 1:
         refuse(str(file), "the maps of one image", f"of {len(maps)}", "Save each image's by itself: maps[0].save(...).")
-    reference = int(parsed.reference) if parsed.reference and parsed.reference.isdigit() else parsed.reference
-    layers, options = parsed.layers, {}
+    reference, layers, options = parsed.reference, parsed.layers, {}
     if parsed.convention == "release":
         options = RELEASE
         names = maps.names("r2g", reference=reference)

@@ -36,9 +36,11 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="the first pairs alone; more of them can follow later")
     parser.add_argument("--convention", "--release", metavar="NAME", help="how IMACS is computed: method, stableviton, paint-by-example, "
                         "custom (default: the model's)")  # fmt: skip
-    parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="layers that are scored (default: the convention's)")
+    parser.add_argument(
+        "--layers", nargs="+", action="extend", metavar="PATTERN", help="layers that are scored (default: the convention's)"
+    )
     parser.add_argument("--groups", type=int, default=1, help="time groups in saved maps (default: 1)")
-    parser.add_argument("--metrics", nargs="*", default=[], metavar="NAME", help="beside IMACS: ssim, lpips, fid, kid")
+    parser.add_argument("--metrics", nargs="*", action="extend", default=[], metavar="NAME", help="beside IMACS: ssim, lpips, fid, kid")
     parser.add_argument("--metric-weights", metavar="FOLDER", help="where the files lie that LPIPS, FID and KID need")
     parser.add_argument("--repaint", action="store_true", help="put the person's own pixels outside the mask before image metrics")
     parser.add_argument("--save-images", action="store_true", help="keep every image, OUT/images/NAME.png (on with fid and kid)")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from i2am.commands.evaluate import data_arguments, pixels, told
-from i2am.commands.parsers import command
+from i2am.commands.parsers import command, name_or_number
 
 SCORED = ("layers", "groups", "heads", "reference", "balance")  # options that choose among the maps
 
@@ -17,7 +17,9 @@ def add_imacs(commands: Any) -> None:
                      about="IMACS of the maps that i2am evaluate --save-maps kept, without painting anything.",
                      stopped="No report was written. The same command begins anew.",
                      examples=["--maps runs/small/maps --data zalando-hd-resized --convention custom"])  # fmt: skip
-    parser.add_argument("--maps", required=True, nargs="+", metavar="PATH", help="OUT/maps of an evaluation, or files NAME.safetensors")
+    parser.add_argument(
+        "--maps", required=True, nargs="+", action="extend", metavar="PATH", help="OUT/maps of an evaluation, or files NAME.safetensors"
+    )
     data_arguments(parser)
     parser.set_defaults(split=None)
     parser.add_argument("--out", metavar="FOLDER", help="default: imacs-CONVENTION beside the folder of maps")
@@ -30,10 +32,10 @@ def add_imacs(commands: Any) -> None:
     parser.add_argument(
         "--force-mask", action=argparse.BooleanOptionalAction, help="force G2R into the garment mask (default: the convention's)"
     )
-    parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="default: the convention's")
-    parser.add_argument("--groups", type=int, nargs="+", metavar="N", help="time groups (default: all)")
-    parser.add_argument("--heads", type=int, nargs="+", metavar="N", help="default: all")
-    parser.add_argument("--reference", metavar="NAME", help="where a run has several")
+    parser.add_argument("--layers", nargs="+", action="extend", metavar="PATTERN", help="default: the convention's")
+    parser.add_argument("--groups", type=int, nargs="+", action="extend", metavar="N", help="time groups (default: all)")
+    parser.add_argument("--heads", type=int, nargs="+", action="extend", metavar="N", help="default: all")
+    parser.add_argument("--reference", type=name_or_number, metavar="NAME", help="or number, where a run has several")
     parser.add_argument("--balance", action="store_true", help="weigh layers equally")
 
 
@@ -47,7 +49,7 @@ def imacs(parsed: argparse.Namespace) -> None:
         how = replace(how, r2g=replace(how.r2g, invert=parsed.invert))
     if parsed.force_mask is not None:
         how = replace(how, g2r=replace(how.side("g2r"), force_mask=parsed.force_mask))
-    choice = {name: value for name in SCORED if (value := getattr(parsed, name))}
+    choice = {name: value for name in SCORED if (value := getattr(parsed, name)) not in (None, False)}
     page = score_again(parsed.maps, parsed.data, parsed.out, convention=how, size=pixels(parsed.size), split=parsed.split,
                        paired=False if parsed.unpaired else None, **choice)  # fmt: skip
     told(page)

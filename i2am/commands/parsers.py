@@ -15,6 +15,11 @@ class Paragraphs(argparse.HelpFormatter):
         return "\n\n".join(part if part.startswith(" ") else super(Paragraphs, self)._fill_text(part, width, indent) for part in parts)
 
 
+def name_or_number(text: str) -> str | int:
+    """Of a reference."""
+    return int(text) if text.isdecimal() else text
+
+
 class Version(argparse.Action):
     """Prints the version, which is looked for when it is asked for."""
 

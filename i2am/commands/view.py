@@ -19,9 +19,15 @@ def add_view(commands: Any) -> None:
     parser.add_argument("maps", metavar="run.safetensors", help="what maps.save wrote")
     parser.add_argument("--out", metavar="FILE", help="the HTML file (default: run.html)")
     parser.add_argument(
-        "--images", nargs="+", metavar="PICTURE", help="the generated images, if the maps carry none: one, or one per image"
+        "--images",
+        nargs="+",
+        action="extend",
+        metavar="PICTURE",
+        help="the generated images, if the maps carry none: one, or one per image",
     )
-    parser.add_argument("--references", nargs="+", metavar="[NAME=]PICTURE", help="the references; by name where the run has several")
+    parser.add_argument(
+        "--references", nargs="+", action="extend", metavar="[NAME=]PICTURE", help="the references; by name where the run has several"
+    )
     parser.add_argument("--title", help="the page's title (default: the file's name)")
     parser.add_argument("--max-megabytes", type=float, default=5.0, metavar="MB", help="detail is given up beyond this size (default: 5)")
     add_open(parser)

@@ -19,7 +19,7 @@ from i2am.evaluation.report import FILES, write
 from i2am.files import load
 from i2am.imacs import Convention, scores
 from i2am.tokens import Grid, refuse
-from i2am.vitonhd import VitonHD
+from i2am.vitonhd import VitonHD, described
 
 PARTS = ("mask", "garment_mask")
 SHARED = ("size", "paired", "split", "seed")  # what maps that are scored together have in common
@@ -53,6 +53,9 @@ def score_again(
         refuse("--maps", f"named after persons of {data}", f"{few}, which are not", "Was another data set or split traced?")
     if len({path.stem for path in files}) < len(files):
         refuse("--maps", "one file per pair", f"{len(files)} files of {len({path.stem for path in files})} pairs", "Pass one folder.")
+    chosen = [places[path.stem] for path in files]
+    if problems := pairs.check(sorted(chosen)):
+        raise ValueError(f"i2am: the data in {data} have problems, and nothing was scored.\n{described(problems)}\nMend the copy.")
     rows = []
     for path in tqdm(sorted(files, key=lambda path: places[path.stem]), desc="scoring", unit="pair"):
         index = places[path.stem]

@@ -18,6 +18,8 @@ from i2am.imacs import convention
 from i2am.machine import out_of_memory
 from i2am.tokens import Grid, refuse
 
+MOST = 2**26  # pixels of a picture: what is more is a slip
+
 
 def small(path: str | None = None, dtype: str = "float32") -> TryOn:
     """The embedded model, or one that `i2am train-small` wrote."""
@@ -189,8 +191,8 @@ def dtype_of(name: str) -> torch.dtype:
 def pixels(size: str) -> Grid:
     """ "512x384" as (height, width)."""
     height, _, width = size.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        refuse("size", "HEIGHTxWIDTH in pixels", repr(size), "512x384 is VITON-HD's shape.")
+    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) * int(width) <= MOST):
+        refuse("size", f"HEIGHTxWIDTH in pixels, at most {MOST:,} of them", repr(size), "512x384 is VITON-HD's shape.")
     return int(height), int(width)
 
 

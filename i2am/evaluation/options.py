@@ -63,6 +63,9 @@ class Options:
     def settled(self, model: TryOn) -> Options:
         """With the model's own values where none was asked for."""
         steps = model.steps if self.steps is None else self.steps
+        most = getattr(getattr(getattr(model.pipeline, "scheduler", None), "config", None), "num_train_timesteps", steps)
+        if steps > most:
+            refuse("steps", f"at most {most}, those of the model's training", repr(steps), "50 are usual.")
         if self.groups > steps:
             refuse("groups", f"at most the {steps} steps", repr(self.groups), "Ask for fewer groups, or more steps.")
         return replace(

@@ -56,10 +56,11 @@ def evaluate(
     theirs = torch.distributed.is_initialized()
     state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
     # whatever needs no model comes before it is loaded
-    out, wanted = Path(out), Options(**options)
+    wanted = Options(**options)
     batches.check(batch_size)
     if state.is_main_process:
         place_for(out)
+    out = Path(out)
     pairs = VitonHD(data, wanted.split, wanted.paired)
     quality = Quality(wanted.metrics, weights=metric_weights, device=state.device, paired=wanted.paired, repaint=wanted.repaint)
     quality.check()
@@ -80,6 +81,7 @@ def evaluate(
         shard = shards.Shard(out / "shards", state.process_index)
         stack.callback(shard.close)
         done = {i: row for i, row in shards.read(out / "shards").items() if i < count}
+        shards.check(done.values(), out / "shards")
         problems = examined(pairs, [i for i in range(count) if i not in done], state, keep_going)  # and nobody writes before all have read
         bad = {problem.index for problem in problems if problem.index is not None}
         quiet(built.pipeline, stack)
@@ -115,6 +117,7 @@ def report(painter: Painter, pairs: VitonHD, count: int, quality: Quality, known
     """Metrics of whole sets, and the three files."""
     there = shards.read(painter.out / "shards")
     rows = [there[i] for i in sorted(there) if i < count]
+    shards.check(rows, painter.out / "shards")
     scored = [row for row in rows if "failed" not in row]
     lost = {pairs.pairs[p.index][0]: str(p) for p in reversed(problems) if p.index is not None}
     lost |= {row["name"]: row["failed"] for row in rows if "failed" in row}

@@ -62,7 +62,9 @@ def view(
     out = outputs.file("run.html" if out is None else out, suffixes=(".html", ".htm"))
     if images is not None or references is not None:
         maps = maps.with_pictures(images, references)
-    text = made(maps, title or maps.about.get("model") or "Attribution maps", max_megabytes, made_with)
+    title = title or maps.about.get("model") or "Attribution maps"
+    title = title.encode("utf-8", "backslashreplace").decode()  # a file's name need not be Unicode
+    text = made(maps, title, max_megabytes, made_with)
     replaced(out, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
     if open_browser:
         webbrowser.open(out.resolve().as_uri())

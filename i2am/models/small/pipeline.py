@@ -14,10 +14,10 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2am.models.inputs import noise, repeated, tensor_of
+from i2am.models.inputs import check_steps, noise, repeated, tensor_of
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, pictures
 from i2am.models.small.unet import SmallUNet
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.tokens import Grid, refuse
 
 WEIGHTS = Path(__file__).parent / "weights"
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
@@ -139,8 +139,7 @@ class SmallTryOnPipeline(DiffusionPipeline):
     def check(self, steps: int, guidance_scale: float, output_type: str, inputs: Any) -> None:
         if output_type not in ("pil", "np", "pt"):
             refuse("output_type", '"pil", "np" or "pt"', repr(output_type), '"latent" is not one: these latents are pixels.')
-        if not is_whole(steps, 1):
-            refuse("num_inference_steps", "a whole number of at least 1", repr(steps), "20 are plenty.")
+        check_steps(steps, self.scheduler, "20 are plenty.")
         if not 0 <= guidance_scale < math.inf:
             refuse("guidance_scale", "a number of at least 0", repr(guidance_scale), "Up to 1 there is no guidance.")
         if not set(inputs) <= set(self._callback_tensor_inputs):

@@ -88,9 +88,11 @@ def read(path: Path) -> dict[str, Tensor]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # what is no pickle may raise anything
-        said = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).partition("\n")[0])
+        # one line of torch's many: never the one that recommends what would execute the file
+        lines = [line.strip() for line in str(error).splitlines() if line.strip() and ("GLOBAL" in line or "weights_only" not in line)]
+        said = ": ".join([type(error).__name__, *sorted(lines, key=lambda line: "GLOBAL" not in line)[:1]])
         raise ValueError(
-            f"i2am: {path} cannot be read as tensors alone ({type(error).__name__}: {said.strip()}). Whatever else it holds is not "
+            f"i2am: {path} cannot be read as tensors alone ({said}). Whatever else it holds is not "
             "executed: get the file again, or save its state dict alone where you trust it."
         ) from error
     found = found.get("state_dict", found) if isinstance(found, dict) else found
@@ -124,6 +126,9 @@ def fill(
             if piece.shape != want:
                 misshapen.append(f"{name} {list(tensor.shape)} (for {part}.{place} {list(want)})")
             filled[part][place] = piece.clone() if len(places) > 1 else piece  # a file holds no two views of one storage
+    if not any(filled.values()):
+        few = ", ".join(list(state)[:5]) + (f" and {len(state) - 5} more" if len(state) > 5 else "") or "nothing"
+        refuse("the checkpoint", f"one of {release}'s release", f"none of its tensors, but {few}", "Is it another file?")
     missing = [f"{part}.{place}" for part, places in wanted.items() for place in places if place not in filled[part]]
     problems = {"unexpected": unexpected, "missing": missing, "of another shape": misshapen}
     if any(problems.values()):

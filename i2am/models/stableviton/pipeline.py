@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, Sch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from i2am.models.inputs import noise, repeated, tensor_of
+from i2am.models.inputs import check_steps, noise, repeated, tensor_of
 from i2am.models.stableviton.encoders import ImageEncoder, SpatialEncoder
 from i2am.models.stableviton.unet import StableVITONUNet
 from i2am.tokens import Grid, is_whole, refuse
@@ -151,8 +151,7 @@ class StableVITONPipeline(DiffusionPipeline):
             refuse("height and width", f"multiples of {least}", size, "The release's are 512 and 384.")
         if output_type not in ("pil", "np", "pt", "latent"):
             refuse("output_type", '"pil", "np", "pt" or "latent"', repr(output_type), "Tensors are [B, 3, height, width] in [0, 1].")
-        if not is_whole(steps, 1):
-            refuse("num_inference_steps", "a whole number of at least 1", repr(steps), "The release takes 50.")
+        check_steps(steps, self.scheduler, "The release takes 50.")
         if not 0 <= guidance_scale < math.inf:
             refuse("guidance_scale", "a number of at least 0", repr(guidance_scale), "Up to 1 there is no guidance.")
         if not set(inputs) <= set(self._callback_tensor_inputs):
