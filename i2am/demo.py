@@ -5,7 +5,6 @@ The pairs are held-out ones of the procedural world, so where every patch of the
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import math
@@ -18,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from i2am import outputs
+from i2am.demo_page import FILES
+from i2am.door import is_whole, refuse
 from i2am.imacs import imacs, scores
 from i2am.maps import AttributionMaps
+from i2am.needed import need
 from i2am.regions import cells
-from i2am.tokens import is_whole, refuse
 from i2am.trace import trace
 from i2am.truth import oracle_maps, pointing
 from i2am.viewer import view
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
 
     from i2am.synthetic import Pairs
 
-NEEDED = ("diffusers", "matplotlib", "PIL", "tqdm")  # modules of the extras "diffusers" and "pictures"
 CELLS = (16, 12)  # regions of the generated picture whose sources are asked for
 MARK = "i2am demo"
+MAPS = "maps.safetensors"
 ENLARGED = 4  # times, under a map
 SCORES = ("imacs_g", "imacs_r", "pointing_accuracy", "pointing_mass")
 MISSING = {
@@ -71,22 +73,23 @@ def demo(
     count: int = 8,
     seed: int = 0,
     steps: int = 10,
-    weights: str | Path | None = None,
+    model: str | Path | None = None,
     open_browser: bool = False,
 ) -> Path:
     """Paint `count` pairs, write the pictures, maps, scores and a page under `out`, and return the page, out/index.html.
 
-    weights: the folder of another small model, such as a checkpoint of `i2am train-small`; None takes the shipped one. Nothing is
+    model: the folder of another small model, such as a checkpoint of `i2am train-small`; None takes the shipped one. Nothing is
     downloaded. A folder that holds anything but an earlier demo is left alone.
     """
+    check(out, count, seed, steps, model)
     out = Path(out)
-    check(out, count, seed, steps, weights)
-    done = paint(count, seed, steps, weights)
+    done = paint(count, seed, steps, model)
     scored = score(done)
     print(f"{table(scored)}\n\nWriting {out} ...", flush=True)
-    write(out, done, scored, "shipped" if weights is None else Path(weights).name)
+    sizes = write(out, done, scored, "shipped" if model is None else Path(model).name)
     index = out / "index.html"
     per = done.seconds / count
+    print(f"It holds {sum(sizes.values()):.0f} MB; {sizes[MAPS]:.0f} of them are {MAPS}, {FILES[MAPS]}.")
     print(f"The model took {done.seconds:.0f} s for {count} picture{'s' * (count > 1)}, {per:.1f} s each, with every map.")
     print(f"Look at {index}")
     if open_browser:
@@ -94,10 +97,9 @@ def demo(
     return index
 
 
-def check(out: Path, count: int, seed: int, steps: int, weights: str | Path | None) -> None:
+def check(out: str | Path, count: int, seed: int, steps: int, model: str | Path | None) -> None:
     """Whatever can be refused is, before the model runs."""
-    if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"i2am: the demo needs {' and '.join(absent)}. pip install 'i2am[diffusers,pictures]'")
+    need("the demo", "diffusers", "matplotlib", "PIL", "tqdm")
     if not is_whole(count, 1):
         refuse("count", "at least 1 picture", repr(count), "8 fit a screen.")
     if not is_whole(steps, 1):
@@ -106,10 +108,9 @@ def check(out: Path, count: int, seed: int, steps: int, weights: str | Path | No
 
     if not is_whole(seed) or seed >= TRAINING:
         refuse("seed", "from 0 to 2**32 - 1", repr(seed), "Larger ones are those that the model was trained on.")
-    if weights is not None and not (Path(weights) / "model_index.json").is_file():
-        refuse("weights", "the folder of a small model, with its model_index.json", str(weights), "Leave it out for the shipped model.")
-    if out.exists() and not out.is_dir():
-        refuse("out", "a folder", f"the file {out}", "Name another, or move the file.")
+    if model is not None and not (Path(model) / "model_index.json").is_file():
+        refuse("model", "the folder of a small model, with its model_index.json", str(model), "Leave it out for the shipped model.")
+    out = outputs.folder(out)
     if out.is_dir() and any(out.iterdir()) and mark(out) != MARK:
         refuse("out", "a new folder, or one that an earlier demo wrote", f"{out}, which holds something else", "Choose another out.")
 
@@ -122,12 +123,12 @@ def mark(out: Path) -> Any:
         return None
 
 
-def paint(count: int, seed: int, steps: int, weights: str | Path | None) -> Painted:
+def paint(count: int, seed: int, steps: int, model: str | Path | None) -> Painted:
     """Run the model on held-out pairs inside a trace."""
     from i2am.models.small import WEIGHTS, load
     from i2am.synthetic import draw, unit
 
-    pipe = load(weights or WEIGHTS)
+    pipe = load(model or WEIGHTS)
     pairs = draw(count, seed=seed, size=pipe.size)
     person, cloth, body = (unit(picture) for picture in (pairs.person, pairs.garment, pairs.densepose))
     masks = pairs.mask.float()
@@ -189,15 +190,15 @@ def shown(name: str, value: float | None) -> str:
     return "none" if value is None else f"{round(value, 2) + 0:.2f}" if "imacs" in name else f"{value:.0%}"
 
 
-def write(out: Path, done: Painted, scored: Scored, weights: str) -> None:
-    """Everything, the mark first, so that a demo that was stopped can be run again."""
+def write(out: Path, done: Painted, scored: Scored, model: str) -> dict[str, float]:
+    """Everything, the mark first, so that a demo that was stopped can be run again; returns the megabytes of each file."""
     from i2am.demo_page import page
     from i2am.drawing import as_images
     from i2am.synthetic import unit
 
     count = len(done.images)
     facts: dict[str, Any] = {"steps": done.steps, "seed": done.seed, "seconds": round(done.seconds, 2), "threads": torch.get_num_threads(),
-             "weights": weights, "layers": len(done.maps.layers), "groups": done.maps.groups}  # fmt: skip
+             "model": model, "layers": len(done.maps.layers), "groups": done.maps.groups}  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     text = {"made by": MARK, **facts, **asdict(scored)}
     (out / "scores.json").write_text(json.dumps(text, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -217,8 +218,9 @@ def write(out: Path, done: Painted, scored: Scored, weights: str) -> None:
     for level in ("time", "head", "layer"):
         grid(maps, level, under["generated"][0], under["reference"][0]).save(out / f"{level}.png")
     view(maps, out / "viewer.html", title=f"{count} try-on picture{'s' * (count > 1)}")
-    facts["megabytes"] = maps[:1].save(out / "maps.safetensors").stat().st_size / 1e6
+    facts["megabytes"] = maps[:1].save(out / MAPS).stat().st_size / 1e6
     (out / "index.html").write_text(page(facts, asdict(scored)), encoding="utf-8")
+    return {str(path.relative_to(out)): path.stat().st_size / 1e6 for path in out.rglob("*") if path.is_file()}
 
 
 def backdrop(picture: Image) -> Image:

@@ -173,7 +173,7 @@ def header(facts: dict[str, Any], count: int) -> str:
     garments = "a garment" if count == 1 else "garments"
     pictures = "picture" + "s" * (count > 1)
     said = [f"<b>{count}</b> {pictures}", f"<b>{facts['steps']}</b> steps", f"<b>{facts['layers']}</b> attention layers",
-             f"<b>{facts['seconds']:.0f}</b> seconds, maps included", f"weights <b>{escape(facts['weights'])}</b>",
+             f"<b>{facts['seconds']:.0f}</b> seconds, maps included", f"model <b>{escape(facts['model'])}</b>",
              f"seed <b>{facts['seed']}</b>"]  # fmt: skip
     items = "".join(f"<li>{fact}</li>" for fact in said)
     captions = {

@@ -24,17 +24,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2am.door import is_size, is_whole, refuse
+from i2am.intervals import bootstrap
+from i2am.needed import need
 from i2am.tokens import Grid
 
-try:
-    from scipy import ndimage
-except ImportError as error:
-    raise ImportError("i2am: boxes need scipy. pip install 'i2am[metrics]'") from error
+need("a box", "scipy")
+from scipy import ndimage  # noqa: E402
 
 RELEASE: dict[str, Any] = {"at": (369, 369), "mode": "nearest-exact", "invert": True, "threshold": 0.4}
 EPSILON = 1e-8  # as in imacs
 ROUNDING = 1e-6  # of the largest value: bicubic's rounding is not above a percentile
 AREA, ASPECT, HALF = (0.1, 0.3), (0.5, 2.0), 0.5  # of a random box: its share of the image, its width / height; an IoU above is a hit
+MOST = 2**28  # pixels of an image
 NEIGHBOURS = np.ones((3, 3))
 
 
@@ -82,8 +83,8 @@ def _checked(map: Tensor, percentile: float, kernel: int, mode: str, size: Grid,
     if not map.isfinite().all():
         refuse("map", "finite", "NaN or infinity", "Look for overflow in the traced run's attention.")
     for name, one in (("size", size), ("at", at)):
-        if not is_size(one):
-            refuse(name, "(height, width)", repr(one), "The image's, in pixels.")
+        if not is_size(one) or one[0] * one[1] > MOST:
+            refuse(name, f"(height, width), at most {MOST:,} pixels", repr(one), "The image's, in pixels.")
     if not 0 <= percentile < 100:
         refuse("percentile", "from 0 to below 100", percentile, "65 keeps the upper 35%.")
     if not is_whole(kernel, 1) or kernel % 2 == 0:
@@ -178,8 +179,6 @@ def detect(
     "count" images, "missed" without a box, which have IoU 0; "map", "whole" and "random" each have "mean", the bootstrap's "low" and
     "high", and "above_half", the share of images with an IoU above 0.5; "iou" has every image's, float64 [N] of each.
     """
-    from i2am.metric import bootstrap
-
     if not len(found) or not len(found) == len(truth) == len(sizes) == len(sizes if places is None else places):
         got = f"{len(found)}, {len(truth)}, {len(sizes)}" + ("" if places is None else f", {len(places)}")
         refuse("found, truth, sizes and places", "of the same images, at least one", got, "An image without a box has NaN.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from i2am import outputs
 from i2am.buffers import LayerSums
 from i2am.door import as_path, refuse, said
 from i2am.maps import AttributionMaps, told
@@ -55,7 +56,7 @@ def save(maps: AttributionMaps, path: str | Path) -> Path:
     """Write the maps; the file appears whole or not at all."""
     from safetensors.torch import save_file
 
-    path = writable("path", path, (".safetensors",))
+    path = outputs.file(path, "path", (".safetensors",))
     tensors = {
         f"{i}.{name}": getattr(s, name).contiguous() for i, s in enumerate(maps.sums) for name in SUMS if getattr(s, name) is not None
     }
@@ -76,19 +77,6 @@ def save(maps: AttributionMaps, path: str | Path) -> Path:
         **({"pictures": shown} if pictures else {}),
     }  # fmt: skip
     replaced(path, lambda part: save_file({**tensors, **pictures}, part, metadata={"i2am": json.dumps(about)}))
-    return path
-
-
-def writable(name: str, path: Any, suffixes: Sequence[str]) -> Path:
-    """A path with one of these suffixes, in a folder that is there."""
-    path = as_path(name, path, f"Write run{suffixes[0]}.")
-    if not path.parent.is_dir():
-        refuse(name, "in a folder that exists", path, f"Make {path.parent} first.")
-    if path.suffix.lower() not in suffixes:
-        better = path.with_suffix(suffixes[0]).name if path.name else f"run{suffixes[0]}"
-        refuse(name, f"a {' or '.join(suffixes)} file", path, f"Write {better}.")
-    if path.is_dir():
-        refuse(name, "a file", f"{path}, which is a folder", "Choose another name.")
     return path
 
 

@@ -135,6 +135,9 @@ class Convention:
     penalty: float = 3.0
     weighed: bool = False  # G2R is weighed by the inpainting mask while the model runs: i2am.trace(..., generated_mask=mask)
 
+    def __post_init__(self) -> None:
+        check_options(self.threshold, self.penalty)
+
     @staticmethod
     def of(name: str | Convention) -> Convention:
         """The way of scoring with this name."""

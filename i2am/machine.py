@@ -45,3 +45,10 @@ def read(path: str) -> int | None:
         return int(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Of a GPU or of the machine: CPU tensors say so in a plain RuntimeError."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's own, without importing it
+    return named or any(word in str(error).lower() for word in words)

@@ -9,13 +9,11 @@ from torch import Tensor
 
 from i2am.door import number, whole
 from i2am.imacs import check_options, scored
+from i2am.intervals import bootstrap
+from i2am.needed import need
 
-try:
-    from torchmetrics import Metric
-except ImportError as error:
-    raise ImportError("i2am: Imacs and bootstrap intervals need torchmetrics. pip install 'i2am[metrics]'") from error
-
-CHUNK = 1 << 22  # scores drawn at a time
+need("Imacs", "torchmetrics")
+from torchmetrics import Metric  # noqa: E402
 
 
 class Imacs(Metric):
@@ -78,17 +76,3 @@ class Imacs(Metric):
         """[N] float32, one score per image so far."""
         kept = [self.kept] if isinstance(self.kept, Tensor) else self.kept  # a tensor while processes are in step
         return torch.cat(kept).float() if kept else torch.empty(0, device=self.device)
-
-
-def bootstrap(values: Tensor, resamples: int, confidence: float, seed: int) -> tuple[Tensor, Tensor]:
-    """The percentile interval of the mean of values [N], float64 on the CPU; NaN if there are none."""
-    if not len(values):
-        return (torch.tensor(torch.nan, dtype=torch.float64, device="cpu"),) * 2
-    generator = torch.Generator("cpu").manual_seed(seed)
-    means, step = [], max(1, CHUNK // len(values))
-    for start in range(0, resamples, step):
-        shape = (min(step, resamples - start), len(values))
-        means.append(values[torch.randint(len(values), shape, generator=generator, device="cpu")].mean(1))
-    tail = (1 - confidence) / 2
-    low, high = torch.cat(means).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64, device="cpu"))
-    return low, high

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from i2am import outputs
 from i2am.door import is_size, number, refuse, said
 from i2am.drawing import COLOURS, Picture, Scale, as_maps, blend, checked_labels, font, per_map, ranges, resized, text_width
-from i2am.files import replaced, writable
+from i2am.files import replaced
 from i2am.sheets import levels, sheet
 
 __all__ = ["animate", "heat", "levels", "overlay", "sheet"]
@@ -58,7 +59,7 @@ def animate(
     Each frame is shown for duration seconds. No scale changes between frames, so growth shows: "shared" is one range for all,
     "each" one for each image.
     """
-    path = writable("path", path, (".gif", ".webp"))
+    path = outputs.file(path, "path", (".gif", ".webp"))
     form = path.suffix.lower()
     number("duration", duration, "between 0.02 and 60 seconds a frame", lambda x: 0.02 <= x <= 60, "Viewers slow down what is faster.")
     if getattr(maps_over_time, "ndim", 0) == 3:  # one image

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from i2am.door import refuse
 from i2am.regions import as_mask, per_image
-from i2am.tokens import refuse
 from i2am.truth import ssim
 
 METRICS = ("ssim", "lpips", "fid", "kid")
@@ -120,7 +120,7 @@ class Quality:
         self.folders = [Path(torch.hub.get_dir()) / "checkpoints"]
         if weights is not None:
             if not Path(weights).is_dir():
-                refuse("weights", "a folder with files of weights", weights, "Make it, or leave it out to look in torch's cache alone.")
+                refuse("the metrics' weights", "in a folder that is there", weights, "Leave it out to look in torch's cache alone.")
             self.folders.insert(0, Path(weights))
         self.device, self.paired, self.repaint = torch.device(device), paired, repaint
         self.networks: dict[Weights, torch.nn.Module] = {}

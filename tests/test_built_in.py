@@ -136,13 +136,19 @@ def test_the_whole_garment_is_seen(name: str, tree: Path, paint_by_example: Path
     assert not torch.allclose(painted(model, [changed]), painted(model, [pair]), atol=1e-5)
 
 
-def test_what_they_need_is_named() -> None:
+def test_what_they_need_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     for name in ("paint-by-example", "ip-adapter", "stableviton"):
         with pytest.raises(ValueError, match="the folder "):
             resolve(name)
+        with pytest.raises(ValueError, match=r"cannot be read from \S*empty \(.*Give a folder that diffusers wrote"):
+            resolve(f"{name}:{tmp_path / 'empty'}")
+    for scale in ("abc", "nan"):
+        with pytest.raises(ValueError, match="scale must be a number"):
+            resolve("ip-adapter:nowhere", scale=scale)
     with pytest.raises(ValueError, match="dtype must be one of float32"):
         resolve("small", dtype="int8")
     assert pixels("512x384") == (512, 384)
-    for wrong in ("512", "512x", "0x3", "512*384"):
+    for wrong in ("512", "512x", "0x3", "512*384", "999999x999999"):
         with pytest.raises(ValueError, match="HEIGHTxWIDTH"):
             pixels(wrong)

@@ -31,7 +31,7 @@ WHOLE = ["index.html", "viewer.html", "sheet.png", "time.png", "head.png", "laye
 NOTHING = dict.fromkeys(("imacs_r", "truth_imacs_r", "pointing_accuracy", "pointing_mass", "baseline_accuracy"))
 NOTHING |= {"imacs_g": -0.5, "truth_imacs_g": 0.4}
 NONE = Scored([{"image": 0, **NOTHING, "patches": 0}], NOTHING, {"00 imacs_r": "the garment fills its picture & more"})
-FACTS = {"steps": 2, "seed": 0, "seconds": 1.0, "threads": 1, "weights": "<own>", "layers": 5, "groups": 2, "megabytes": 1.0}
+FACTS = {"steps": 2, "seed": 0, "seconds": 1.0, "threads": 1, "model": "<own>", "layers": 5, "groups": 2, "megabytes": 1.0}
 
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -55,7 +55,7 @@ def made(tiny, tmp_path_factory):
     (out / "r2g" / "01.png").write_bytes(b"old")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert demo(out, count=1, steps=2, weights=tiny) == out / "index.html"
+        assert demo(out, count=1, steps=2, model=tiny) == out / "index.html"
     return out, printed.getvalue()
 
 
@@ -65,6 +65,8 @@ def test_everything_is_there(made):
     sizes = {name: Image.open(out / name / "00.png").size for name in ROWS}
     assert sizes == {name: (96, 128) if name in ("r2g", "g2r") else (24, 32) for name in ROWS}
     assert str(out / "index.html") in printed
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
+    assert f"It holds {size:.0f} MB; {(out / 'maps.safetensors').stat().st_size / 1e6:.0f} of them are maps.safetensors, the" in printed
     assert re.search(r"The model took \d+ s for 1 picture, \d+\.\d s each", printed)
 
 
@@ -93,7 +95,7 @@ def test_scores_are_numbers_or_said_not_to_exist(made):
     out, printed = made
     text = json.loads((out / "scores.json").read_text())
     assert text["made by"] == room.MARK
-    assert (text["steps"], text["seed"], text["weights"]) == (2, 0, "weights")
+    assert (text["steps"], text["seed"], text["model"]) == (2, 0, "weights")
     (row,) = text["images"]
     for label, found in (("00", row), ("all", text["all"])):
         for name in room.SCORES:
@@ -140,7 +142,7 @@ def test_what_does_not_exist_is_named():
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"seed": 2**32}, "seed must be from 0 to"),
         ({"seed": -1}, "seed must be from 0 to"),
-        ({"weights": "nowhere"}, r"weights must be the folder of a small model.* got nowhere\. Leave it out"),
+        ({"model": "nowhere"}, r"model must be the folder of a small model.* got nowhere\. Leave it out"),
     ],
 )
 def test_what_is_asked_is_checked_first(asked, said, tmp_path):
@@ -158,19 +160,19 @@ def test_only_a_demo_is_written_over(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("name", ["diffusers", "matplotlib"])
-def test_a_missing_package_names_the_extras(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "extra"), [("diffusers", "diffusers"), ("matplotlib", "pictures")])
+def test_a_missing_package_names_the_extra(name, extra, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf"the demo needs {name}\. pip install 'i2am\[diffusers,pictures\]'"):
+    with pytest.raises(ImportError, match=rf"the demo needs {name}\. pip install 'i2am\[{extra}\]'"):
         demo(tmp_path / "demo")
 
 
 def test_the_command_asks_for_the_same(monkeypatch, capsys, tmp_path):
     asked = []
     monkeypatch.setattr(room, "demo", lambda out, **options: asked.append((out, options)))
-    assert main(["demo"]) == main(["demo", "--out", "o", "--count", "3", "--seed", "4", "--steps", "5", "--weights", "w", "--open"]) == 0
-    usual = {"count": 8, "seed": 0, "steps": 10, "weights": None, "open_browser": False}
-    assert asked == [("demo", usual), ("o", {"count": 3, "seed": 4, "steps": 5, "weights": "w", "open_browser": True})]
+    assert main(["demo"]) == main(["demo", "--out", "o", "--count", "3", "--seed", "4", "--steps", "5", "--model", "w", "--open"]) == 0
+    usual = {"count": 8, "seed": 0, "steps": 10, "model": None, "open_browser": False}
+    assert asked == [("demo", usual), ("o", {"count": 3, "seed": 4, "steps": 5, "model": "w", "open_browser": True})]
     monkeypatch.undo()
     assert main(["demo", "--out", str(tmp_path), "--count", "0"]) == 2
     assert capsys.readouterr().err.startswith("i2am: count must be at least 1")

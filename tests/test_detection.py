@@ -11,7 +11,7 @@ from torch import Tensor
 pytest.importorskip("scipy")
 pytest.importorskip("torchmetrics")
 from i2am.detection import RELEASE, boxes, detect, iou, random_boxes, whole
-from i2am.metric import bootstrap
+from i2am.intervals import bootstrap
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 NAN = [float("nan")] * 4

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +19,12 @@ from PIL import Image
 
 import i2am
 from i2am import cli
-from i2am.evaluation import Options, TryOn, evaluate, resolve
+from i2am.evaluation import evaluate, resolve
 from i2am.evaluation.again import score_again
-from i2am.evaluation.painter import Painter, out_of_memory, seed_of
+from i2am.evaluation.painter import Painter, seed_of
 from i2am.imacs import convention, imacs
+from i2am.machine import out_of_memory
+from i2am.synthetic import write_vitonhd
 from i2am.vitonhd import VitonHD
 
 __all__ = ["damaged", "model", "tree"]
@@ -96,14 +100,17 @@ def test_a_finished_run_is_not_painted_again(done: Path, tree: Path, model: str,
     assert (done / "scores.csv").read_bytes() == before
 
 
-def test_more_pairs_may_follow(done: Path, tree: Path, model: str, tmp_path: Path) -> None:
+def test_more_pairs_may_follow(done: Path, tree: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In other batches than at first, and the torn line of a process that was killed is painted again."""
     options: dict[str, Any] = {"metrics": ("ssim",), **STEPS}
     evaluate(tree, model, out=tmp_path, limit=3, **options)
     assert len(table(tmp_path)) == 3
     shard = tmp_path / "shards" / "0000.jsonl"
     shard.write_bytes(shard.read_bytes()[:-9])
+    capsys.readouterr()
     evaluate(tree, model, out=tmp_path, **options)
+    bars = [(int(n), int(of)) for n, of in re.findall(r"evaluating: .*?\| (\d+)/(\d+) \[", capsys.readouterr().err)]
+    assert (bars[0], bars[-1]) == ((2, PAIRS), (PAIRS, PAIRS))  # not from 0, nor of what was left alone
     assert sorted(row["index"] for row in lines(tmp_path)) == list(range(PAIRS))
     same_scores(tmp_path, done, tree)
 
@@ -160,6 +167,31 @@ def test_maps_of_other_people_are_named(done: Path, tree: Path, tmp_path: Path) 
     stray.write_bytes((done / "maps" / "00000_00.safetensors").read_bytes())
     with pytest.raises(ValueError, match=r"nobody\.safetensors, which are not"):
         score_again([done / "maps", stray], tree, tmp_path / "out")
+
+
+def test_maps_belong_to_the_data_and_to_one_evaluation(
+    done: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found beside them wherever one stands; other pictures of the same names are of another shape; reports are not written over."""
+    copy = Path(shutil.copytree(done, tmp_path / "copy"))
+    monkeypatch.chdir(copy / "maps")
+    assert cli.main(["imacs", "--maps", ".", "--data", str(tree)]) == 0
+    assert table(copy / "imacs-method") == {name: row for name, row in table(done).items() if row.pop("ssim")}
+    monkeypatch.chdir(tmp_path)
+    words = ["imacs", "--maps", "copy/maps", "--data"]
+    for line, told in (
+        ([*words, str(write_vitonhd("other", PAIRS, size=(128, 64)))], "i2am: the data in other have problems, and nothing was scored."),
+        ([*words, str(tree), "--out", "copy"], "i2am: out must be a new folder, or an earlier report's, got copy, which holds batch-size"),
+        ([*words, str(tree), "--reference", ""], "i2am: reference must be "),
+        ([*words, str(tree), "--maps", "copy/maps/00000_00.safetensors"], "i2am: --maps must be one file per pair, got 11 files of 10"),
+    ):
+        assert cli.main([*line, *(() if "--out" in line else ("--out", "new"))]) == 2
+        assert told in capsys.readouterr().err
+    settings = json.loads((copy / "run.json").read_text())
+    settings["options"]["seed"] = 7
+    (copy / "run.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"--maps must be of one evaluation, got those of \S+ and of \S+, of another seed\."):
+        score_again([copy / "maps", done / "maps"], tree, tmp_path / "new")
 
 
 # What goes wrong on the way
@@ -278,32 +310,6 @@ def test_a_full_disk_loses_nothing(tree: Path, model: str, tmp_path: Path) -> No
 # Models
 
 
-def test_a_model_of_ones_own(tree: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """package.module:function from the folder one works in, with options as text."""
-    built = model.partition(":")[2]
-    (tmp_path / "mine.py").write_text(
-        "from dataclasses import replace\nfrom i2am.evaluation import resolve\n"
-        "def build(weights, invert='no'):\n"
-        "    return replace(resolve(f'small:{weights}'), convention='custom', about={'invert': invert})\n"
-        "def nothing():\n    return None\nnumber = 3\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    found = resolve("mine:build", weights=built, invert="yes")
-    assert found.about == {"invert": "yes"}
-    evaluate(tree, "mine:build", out=tmp_path / "out", model_options={"weights": built}, limit=2, **STEPS)
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["convention"]["name"] == "custom"
-    assert report["convention"]["weighed"] is True
-    for name, told in (
-        ("mine:nothing", "NoneType"), ("mine:number", "which is not one"), ("mine:absent", "which is not one"),
-        ("yours:build", "No module named 'yours'"), ("medium", "one of small"), ("small:" + str(tmp_path), "model_index.json"),
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=told):
-            resolve(name)
-    with pytest.raises(ValueError, match="was not built with"):
-        resolve("mine:build", colour="red")
-
-
 def test_weighed_conventions_weigh_while_the_model_runs(tree: Path, model: str, tmp_path: Path) -> None:
     """custom: G2R of the inpainting mask's queries alone, which is another map."""
     evaluate(tree, model, out=tmp_path / "custom", convention="custom", limit=2, **STEPS)
@@ -319,14 +325,6 @@ def test_what_paint_returns_is_checked(tree: Path, model: str, tmp_path: Path) -
     pil = replace(built, paint=lambda batch, **options: [built.paint(batch, **options)])
     with pytest.raises(ValueError, match=r"a tensor \(4, 3, 64, 48\)"):
         evaluate(tree, pil, out=tmp_path, **STEPS)
-
-
-@pytest.mark.parametrize("options", [{"limit": 0}, {"steps": 0}, {"seed": -1}, {"groups": 0}])
-def test_options_are_checked(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        Options(**options)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a function of a batch"):
-        TryOn(None, None, (64, 48))  # type: ignore[arg-type]
 
 
 def test_seeds_belong_to_pairs() -> None:

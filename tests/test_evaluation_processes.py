@@ -13,7 +13,7 @@ import torch
 from evaluated import PAIRS, lines, model, tree
 
 from i2am.evaluation.batches import LARGEST, chosen_size, chunks, fitting, read_ahead
-from i2am.evaluation.shards import Shard, count, read, todo
+from i2am.evaluation.shards import Shard, check, count, read, todo
 
 __all__ = ["model", "tree"]
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -86,6 +86,14 @@ def test_shards_keep_whole_lines(tmp_path: Path) -> None:
     (tmp_path / "0003.jsonl").write_text('{"index": 5, "scores": {}}\n{"scores": {}}\n')
     with pytest.raises(ValueError, match=r"line 2 of .*0003\.jsonl is damaged"):
         read(tmp_path)
+    for wrong in ("[1]", '{"index": -5, "scores": {}}', '{"index": 3}', '{"index": 3, "scores": []}', "\xff"):
+        (tmp_path / "0003.jsonl").write_text(wrong + "\n")
+        with pytest.raises(ValueError, match=r"line 1 of .*0003\.jsonl is damaged .* Delete that line"):
+            read(tmp_path)
+    rows = [{"index": 0, "scores": {"imacs_g": 1.0}}, {"index": 1, "failed": "x"}, {"index": 2, "scores": {"ssim": 1.0}}]
+    check(rows[:2], tmp_path)
+    with pytest.raises(ValueError, match="of the same scores, got imacs_g of pair 0 and ssim of pair 2"):
+        check(rows, tmp_path)
 
 
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
@@ -131,6 +139,9 @@ def test_batch_sizes(tmp_path: Path) -> None:
     (tmp_path / "batch-size").write_text("5\n")
     assert chosen_size("auto", tmp_path, None, 0) == 5
     assert chosen_size(2, tmp_path, None, 0) == 2
+    for junk in (b"0\n", b"\xff\n", b"", "²".encode()):
+        (tmp_path / "batch-size").write_bytes(junk)
+        assert chosen_size("auto", tmp_path, None, 0) == 8
     for wrong in ("many", 0, 2.5):
         with pytest.raises(ValueError, match="batch_size"):
             chosen_size(wrong, tmp_path, None, 0)  # type: ignore[arg-type]

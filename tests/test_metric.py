@@ -16,7 +16,8 @@ from i2am import imacs
 from i2am.imacs import convention
 
 pytest.importorskip("torchmetrics")
-from i2am.metric import Imacs, bootstrap
+from i2am.intervals import bootstrap
+from i2am.metric import Imacs
 
 NUMBERS = ("mean", "low", "high", "count", "nan")
 
@@ -103,7 +104,7 @@ def test_the_interval_is_the_bootstraps():
 
 
 def test_the_interval_is_drawn_in_pieces(monkeypatch):
-    monkeypatch.setattr("i2am.metric.CHUNK", 100)
+    monkeypatch.setattr("i2am.intervals.CHUNK", 100)
     values = torch.randn(40, device="cpu").double()
     low, high = bootstrap(values, 999, 0.95, 0)
     assert values.min() < low < values.mean() < high < values.max()

@@ -378,7 +378,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "name": (lambda: Quality(["ssim", "psnr"]), r"metrics must be a list of some of ssim, lpips, fid, kid, got \['ssim', 'psnr'\]"),
     "string": (lambda: Quality("ssim"), r"metrics must be a list of .*got 'ssim'"),
     "unpaired": (lambda: Quality(METRICS, paired=False), r"metrics of an unpaired run must be fid or kid.*got ssim, lpips\. No picture"),
-    "folder": (lambda: Quality([], weights="nowhere"), r"weights must be a folder .*got nowhere"),
+    "folder": (lambda: Quality([], weights="nowhere"), r"metrics' weights must be in a folder that is there, got nowhere"),
     "shape": (lambda: Quality(["ssim"]).per_image(torch.rand(3, 40, 36), pictures(1)), r"images must be .*\[3, 40, 36\]"),
     "integers": (lambda: Quality(["ssim"]).per_image(pictures(1).long(), pictures(1)), r"images must be .*int64 \[1, 3, 40, 36\]"),
     "array": (lambda: Quality(["ssim"]).per_image(pictures(1).numpy(), pictures(1)), r"images must be uint8 or floating"),

@@ -220,6 +220,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "generators": ({"generator": [torch.Generator()] * 3}, r"generator must be one, or a list of 1, .* got 3"),
     "output": ({"output_type": "latent"}, r"output_type must be .* got 'latent'"),
     "steps": ({"num_inference_steps": 0}, r"num_inference_steps must be a whole number"),
+    "too many steps": (
+        {"num_inference_steps": 1001},
+        r"num_inference_steps must be a whole number of at least 1 and at most 1000, got 1001",
+    ),
+    "guidance": ({"guidance_scale": float("nan")}, r"guidance_scale must be a number of at least 0, got nan"),
+    "negative guidance": ({"guidance_scale": -1.0}, r"guidance_scale must be a number of at least 0, got -1.0"),
     "callback": ({"callback_on_step_end_tensor_inputs": ["image"]}, r"callback_on_step_end_tensor_inputs must be among \['latents'\]"),
 }
 

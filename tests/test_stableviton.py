@@ -224,6 +224,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no pictures": ({"densepose": []}, r"densepose must be at least one picture"),
     "output": ({"output_type": "jpg"}, r"output_type must be .* got 'jpg'"),
     "steps": ({"num_inference_steps": 0}, r"num_inference_steps must be a whole number"),
+    "too many steps": (
+        {"num_inference_steps": 1001},
+        r"num_inference_steps must be a whole number of at least 1 and at most 1000, got 1001",
+    ),
+    "guidance": ({"guidance_scale": float("nan")}, r"guidance_scale must be a number of at least 0, got nan"),
+    "negative guidance": ({"guidance_scale": -1.0}, r"guidance_scale must be a number of at least 0, got -1.0"),
     "callback": ({"callback_on_step_end_tensor_inputs": ["image"]}, r"callback_on_step_end_tensor_inputs must be among \['latents'\]"),
     "counts": ({"image": torch.rand(2, 3, 128, 64), "garment": torch.rand(3, 3, 128, 64)}, r"image must be 1 or 3, .* got 2"),
 }

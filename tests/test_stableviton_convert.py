@@ -155,10 +155,16 @@ def test_a_checkpoint_that_would_run_something_is_refused(tmp_path: Path) -> Non
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    for name in ("a.ckpt", "a.safetensors"):
-        (tmp_path / name).write_bytes(b"no tensors here")
-        with pytest.raises(ValueError, match=r"^i2am: .* cannot be read as tensors alone"):
+    junk = (b"no tensors here", b"", b"{}\n", b"PK\x03\x04", b"readme.txt\n", bytes(range(256)))
+    for name, content in ((name, content) for name in ("a.ckpt", "a.safetensors") for content in junk):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=r"^i2am: .* cannot be read as tensors alone") as error:
             read(tmp_path / name)
+        assert "weights_only" not in str(error.value)  # torch recommends to execute the file
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"^i2am: the checkpoint must be one of StableVITON's release, got none of its tensors, but a\."):
+        convert(tmp_path / "other.safetensors", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match=r"^i2am: the checkpoint must be tensors by name"):
         read(tmp_path / "list.ckpt")

@@ -1,1 +1,1 @@
-"""The larger commands of the command line, one a file: its parser, and what it calls."""
+"""The commands of the command line, one a file: its parser, and what it calls."""

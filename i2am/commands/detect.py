@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2am.tokens import refuse
+from i2am.commands.parsers import command, name_or_number
+from i2am.door import refuse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,10 +25,12 @@ SIDES = ("x0", "y0", "x1", "y1")
 
 
 def add_detect(commands: Any) -> None:
-    parser = commands.add_parser("detect", help="find objects with maps, and compare with annotated boxes", description="Make a box of "
-                                 "each R2G map and hold it against the annotated one. dog.safetensors, the maps of one image, belongs to "
-                                 "dog.jpg of the annotations: a picture of all of that image, of any size.")  # fmt: skip
-    parser.add_argument("--maps", nargs="+", required=True, metavar="PATH", help="folders of .safetensors files, or files")
+    parser = command(commands, "detect", detect, help="find objects with maps, and compare with annotated boxes",
+                     about="Make a box of each R2G map and hold it against the annotated one. dog.safetensors, the maps of one image, "
+                     "belongs to dog.jpg of the annotations: a picture of all of that image, of any size.",
+                     stopped="No report was written. The same command begins anew.",
+                     examples=["--maps runs/maps --boxes annotations.json --out boxes.json --pictures runs/boxes"])  # fmt: skip
+    parser.add_argument("--maps", nargs="+", action="extend", required=True, metavar="PATH", help="folders of .safetensors files, or files")
     parser.add_argument("--boxes", required=True, metavar="FILE", help="annotations in COCO's format")
     parser.add_argument("--convention", choices=("method", "release"), default="method", help="how boxes are made (default: method)")
     parser.add_argument("--percentile", type=float, default=65.0, help="of the map's values, above which they are kept (default: 65)")
@@ -33,8 +38,10 @@ def add_detect(commands: Any) -> None:
     parser.add_argument(
         "--at", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="size at which maps are thresholded (default: the annotated image's)"
     )
-    parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="names or patterns (default: all; release: not the middle block)")
-    parser.add_argument("--reference", help="name or number, where a run has several")
+    parser.add_argument(
+        "--layers", nargs="+", action="extend", metavar="PATTERN", help="names or patterns (default: all; release: not the middle block)"
+    )
+    parser.add_argument("--reference", type=name_or_number, metavar="NAME", help="or number, where a run has several")
     parser.add_argument("--category", help="of the object to find, where an image has several")
     parser.add_argument(
         "--area", type=float, nargs=2, default=(0.0, 1.0), metavar=("LEAST", "MOST"), help="shares of the image that its box may cover"
@@ -43,23 +50,22 @@ def add_detect(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random boxes and the intervals (default: 0)")
     parser.add_argument("--out", metavar="FILE.json", help="write the report there, and each image's row to FILE.csv")
     parser.add_argument("--pictures", metavar="FOLDER", help="draw each map with its box (white) and the true one (green)")
-    parser.set_defaults(run=detect)
 
 
 def detect(parsed: argparse.Namespace) -> None:
+    from i2am.needed import need
+
+    need("detect", "scipy", "tqdm", *(("PIL", "matplotlib") if parsed.pictures is not None else ()))
     import torch
+    from tqdm.auto import tqdm
 
     from i2am.coco import read_coco
     from i2am.detection import detect as compared
-    from i2am.files import versions
+    from i2am.files import replaced, versions
 
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("i2am: detect shows its progress with tqdm. pip install 'i2am[pictures]'") from error
-    out = None if parsed.out is None else Path(parsed.out)
-    if out is not None and (out.suffix != ".json" or not out.parent.is_dir()):
-        refuse("--out", "a .json file in a folder that exists", parsed.out, "The images' rows go to a .csv file beside it.")
+    if not 0 <= parsed.seed < 2**63:
+        refuse("--seed", "from 0 to 2**63 - 1", str(parsed.seed), "0 is the default.")
+    out, pictures = places(parsed)
     files, annotated = map_files(parsed.maps), read_coco(parsed.boxes)
     known = sorted({one.category for image in annotated for one in image.objects})
     if parsed.category is not None and parsed.category not in known:
@@ -76,7 +82,7 @@ def detect(parsed: argparse.Namespace) -> None:
     if not truth:
         refuse("--maps", "of at least one image with an object to find", f"none ({'; '.join(told)})", "dog.safetensors belongs to dog.jpg.")
     with tqdm(truth.items(), unit="image", desc="boxes") as bar:  # an error comes on a line of its own
-        found = {stem: box_of(files[stem], images[stem], one, parsed) for stem, one in bar}
+        found = {stem: box_of(files[stem], images[stem], one, parsed, pictures) for stem, one in bar}
     report = compared(
         torch.stack(list(found.values())),
         torch.tensor([one.box for one in truth.values()], device="cpu"),
@@ -94,13 +100,28 @@ def detect(parsed: argparse.Namespace) -> None:
         print(line)
     if out is not None:
         options = {name: value for name, value in vars(parsed).items() if name not in ("run", "out", "pictures")}
-        out.write_text(json.dumps({**report, "unmatched": unmatched, "options": options, "versions": versions()}, indent=1) + "\n")
-        with out.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(["image", "category", *(f"true_{side}" for side in SIDES), *SIDES, *(f"iou_{name}" for name in ROWS)])
-            for i, (stem, one) in enumerate(truth.items()):
-                sides = ["" if side != side else side for side in found[stem].tolist()]  # NaN
-                rows.writerow([images[stem].file, one.category, *one.box, *sides, *(each[name][i].item() for name in ROWS)])
+        text = json.dumps({**report, "unmatched": unmatched, "options": options, "versions": versions()}, indent=1) + "\n"
+        table = io.StringIO()
+        rows = csv.writer(table)
+        rows.writerow(["image", "category", *(f"true_{side}" for side in SIDES), *SIDES, *(f"iou_{name}" for name in ROWS)])
+        for i, (stem, one) in enumerate(truth.items()):
+            sides = ["" if side != side else side for side in found[stem].tolist()]  # NaN
+            rows.writerow([images[stem].file, one.category, *one.box, *sides, *(each[name][i].item() for name in ROWS)])
+        for path, content in ((out.with_suffix(".csv"), table.getvalue()), (out, text)):
+            data = content.encode("utf-8", "backslashreplace")  # a file's name need not be Unicode
+            replaced(path, partial(Path.write_bytes, data=data))
+
+
+def places(parsed: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Where the report and the pictures go, both of which can be written."""
+    from i2am import outputs
+
+    out = None if parsed.out is None else outputs.file(parsed.out, "--out", (".json",))
+    if out is not None:
+        outputs.file(out.with_suffix(".csv"), "the images' rows beside --out")
+        if out.exists() and Path(parsed.boxes).exists() and out.samefile(parsed.boxes):
+            refuse("--out", "another file than --boxes", str(out), "The report would be written over the annotations.")
+    return out, None if parsed.pictures is None else outputs.folder(parsed.pictures, "--pictures")
 
 
 def map_files(paths: Sequence[str]) -> dict[str, Path]:
@@ -130,17 +151,16 @@ def few(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def box_of(file: Path, image: Annotated, one: Object, parsed: argparse.Namespace) -> Tensor:
+def box_of(file: Path, image: Annotated, one: Object, parsed: argparse.Namespace, pictures: Path | None) -> Tensor:
     """The box [4] of one file of maps, drawn if that is asked for."""
     from i2am.detection import RELEASE, boxes
-    from i2am.files import load
+    from i2am.files import load, replaced
     from i2am.imacs import convention
 
     maps = load(file)
     if len(maps) != 1:
         refuse(str(file), "the maps of one image", f"of {len(maps)}", "Save each image's by itself: maps[0].save(...).")
-    reference = int(parsed.reference) if parsed.reference and parsed.reference.isdigit() else parsed.reference
-    layers, options = parsed.layers, {}
+    reference, layers, options = parsed.reference, parsed.layers, {}
     if parsed.convention == "release":
         options = RELEASE
         names = maps.names("r2g", reference=reference)
@@ -149,9 +169,9 @@ def box_of(file: Path, image: Annotated, one: Object, parsed: argparse.Namespace
         options = {**options, "at": tuple(parsed.at)}
     map = maps.unified("r2g", layers=layers, reference=reference)
     (box,) = boxes(map, image.size, percentile=parsed.percentile, kernel=parsed.kernel, **options)
-    if parsed.pictures is not None:
-        Path(parsed.pictures).mkdir(parents=True, exist_ok=True)
-        drawn(maps, map, image, box, one).save(Path(parsed.pictures) / f"{image.stem}.png")
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        replaced(pictures / f"{image.stem}.png", partial(drawn(maps, map, image, box, one).save, format="PNG"))
     return box
 
 

@@ -1,24 +1,24 @@
-"""`i2am evaluate`: a model on a data set; `i2am imacs`: saved maps once more."""
+"""`i2am evaluate`: a model on a data set."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from i2am.tokens import Grid, refuse
+from i2am.commands.parsers import command
 
-EXTRAS = "i2am: an evaluation needs more packages than are here. pip install 'i2am[diffusers,pictures,metrics]'"
-SCORED = ("layers", "groups", "heads", "reference", "balance")  # options of i2am imacs that choose among the maps
+if TYPE_CHECKING:
+    from i2am.tokens import Grid
 
 
 def add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate", help="score a try-on model on a whole data set",
-        description="Paint every pair of a VITON-HD tree while tracing, score maps (IMACS) and images, "
-        "and write a report. Stopped and started again with the same --out, it goes on where it was. Under accelerate launch or torchrun "
-        "the processes share the work.",
+    parser = command(
+        commands, "evaluate", evaluate, help="score a try-on model on a whole data set",
+        about="Paint every pair of a VITON-HD tree while tracing, score maps (IMACS) and images, and write a report. Stopped and started "
+        "again with the same --out, it goes on where it was. Under accelerate launch or torchrun the processes share the work.",
+        stopped="The same command goes on from what {out} holds.",
+        examples=["--data zalando-hd-resized --model small --metrics ssim --save-maps --out runs/small",
+                  "--data zalando-hd-resized --model my_package.my_model:build --model-option path=weights --out runs/mine"],
     )  # fmt: skip
     data_arguments(parser)
     parser.add_argument(
@@ -36,16 +36,17 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="the first pairs alone; more of them can follow later")
     parser.add_argument("--convention", "--release", metavar="NAME", help="how IMACS is computed: method, stableviton, paint-by-example, "
                         "custom (default: the model's)")  # fmt: skip
-    parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="layers that are scored (default: the convention's)")
+    parser.add_argument(
+        "--layers", nargs="+", action="extend", metavar="PATTERN", help="layers that are scored (default: the convention's)"
+    )
     parser.add_argument("--groups", type=int, default=1, help="time groups in saved maps (default: 1)")
-    parser.add_argument("--metrics", nargs="*", default=[], metavar="NAME", help="beside IMACS: ssim, lpips, fid, kid")
-    parser.add_argument("--weights", metavar="FOLDER", help="where the files lie that LPIPS, FID and KID need")
+    parser.add_argument("--metrics", nargs="*", action="extend", default=[], metavar="NAME", help="beside IMACS: ssim, lpips, fid, kid")
+    parser.add_argument("--metric-weights", metavar="FOLDER", help="where the files lie that LPIPS, FID and KID need")
     parser.add_argument("--repaint", action="store_true", help="put the person's own pixels outside the mask before image metrics")
     parser.add_argument("--save-images", action="store_true", help="keep every image, OUT/images/NAME.png (on with fid and kid)")
     parser.add_argument("--save-maps", action="store_true", help="keep every pair's maps, OUT/maps/NAME.safetensors")
     parser.add_argument("--keep-going", action="store_true", help="leave bad pairs out, named and counted, instead of stopping at once")
     parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
-    parser.set_defaults(run=evaluate)
 
 
 def data_arguments(parser: Any) -> None:
@@ -56,24 +57,20 @@ def data_arguments(parser: Any) -> None:
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
-    try:
-        from i2am.evaluation import evaluate as run
-    except ImportError as error:
-        raise error if str(error).startswith("i2am:") else ImportError(EXTRAS) from error
+    from i2am.commands.libraries import quiet
+    from i2am.evaluation import evaluate as run
+
     options: dict[str, Any] = {
         "paired": not parsed.unpaired, "split": parsed.split, "limit": parsed.limit, "size": pixels(parsed.size), "steps": parsed.steps,
         "guidance_scale": parsed.guidance_scale, "seed": parsed.seed, "convention": parsed.convention,
         "layers": tuple(parsed.layers) if parsed.layers else None, "groups": parsed.groups, "metrics": tuple(parsed.metrics),
         "repaint": parsed.repaint, "images": parsed.save_images, "maps": parsed.save_maps,
     }  # fmt: skip
-    try:
+    with quiet():
         page = run(
             parsed.data, parsed.model, out=parsed.out, batch_size=batch(parsed.batch_size), keep_going=parsed.keep_going,
-            weights=parsed.weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
+            metric_weights=parsed.metric_weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        print(f"i2am: stopped. The same command goes on from what {parsed.out} holds.", file=sys.stderr)
-        raise SystemExit(130) from None
     told(page)
 
 
@@ -83,6 +80,8 @@ def batch(text: str) -> int | str:
 
 def pairs(options: list[str]) -> dict[str, str]:
     """NAME=VALUE, each once."""
+    from i2am.door import refuse
+
     found: dict[str, str] = {}
     for option in options:
         name, equals, value = option.partition("=")
@@ -120,46 +119,3 @@ def table(report: dict[str, Any]) -> str:
     lines += [f"{name:10} {value:8.4f}" for name, value in report["sets"].items() if value is not None]
     failed = report["pairs"]["failed"]
     return "\n".join([*lines, *([f"{failed} pairs were left out; the report names them."] if failed else [])])
-
-
-def add_imacs(commands: Any) -> None:
-    parser = commands.add_parser("imacs", help="score saved maps again, with other options", description="IMACS of the maps that "
-                                 "i2am evaluate --save-maps kept, without painting anything.")  # fmt: skip
-    parser.add_argument("--maps", required=True, nargs="+", metavar="PATH", help="OUT/maps of an evaluation, or files NAME.safetensors")
-    data_arguments(parser)
-    parser.set_defaults(split=None)
-    parser.add_argument("--out", metavar="FOLDER", help="default: imacs-CONVENTION beside the folder of maps")
-    parser.add_argument(
-        "--convention", "--release", default="method", metavar="NAME", help="method, stableviton, paint-by-example or custom"
-    )
-    parser.add_argument("--threshold", type=float, help="default: the convention's, 0.4")
-    parser.add_argument("--penalty", type=float, help="default: the convention's, 3")
-    parser.add_argument("--invert", action=argparse.BooleanOptionalAction, help="score 1 - A of R2G (default: the convention's)")
-    parser.add_argument(
-        "--force-mask", action=argparse.BooleanOptionalAction, help="force G2R into the garment mask (default: the convention's)"
-    )
-    parser.add_argument("--layers", nargs="+", metavar="PATTERN", help="default: the convention's")
-    parser.add_argument("--groups", type=int, nargs="+", metavar="N", help="time groups (default: all)")
-    parser.add_argument("--heads", type=int, nargs="+", metavar="N", help="default: all")
-    parser.add_argument("--reference", metavar="NAME", help="where a run has several")
-    parser.add_argument("--balance", action="store_true", help="weigh layers equally")
-    parser.set_defaults(run=imacs)
-
-
-def imacs(parsed: argparse.Namespace) -> None:
-    from i2am.imacs import convention
-
-    how = convention(parsed.convention)
-    how = replace(how, **{name: value for name in ("threshold", "penalty") if (value := getattr(parsed, name)) is not None})
-    if parsed.invert is not None:
-        how = replace(how, r2g=replace(how.r2g, invert=parsed.invert))
-    if parsed.force_mask is not None:
-        how = replace(how, g2r=replace(how.side("g2r"), force_mask=parsed.force_mask))
-    try:
-        from i2am.evaluation.again import score_again
-    except ImportError as error:
-        raise error if str(error).startswith("i2am:") else ImportError(EXTRAS) from error
-    choice = {name: value for name in SCORED if (value := getattr(parsed, name))}
-    page = score_again(parsed.maps, parsed.data, parsed.out, convention=how, size=pixels(parsed.size), split=parsed.split,
-                       paired=False if parsed.unpaired else None, **choice)  # fmt: skip
-    told(page)

@@ -3,8 +3,12 @@
 from i2am.evaluation import TryOn, evaluate
 """
 
-from i2am.evaluation.models import TryOn, resolve
-from i2am.evaluation.options import Options
-from i2am.evaluation.run import evaluate
+from i2am.needed import need
+
+need("an evaluation", "accelerate", "PIL", "matplotlib", "tqdm", "scipy")  # its report is made when everything is painted
+
+from i2am.evaluation.models import TryOn, resolve  # noqa: E402
+from i2am.evaluation.options import Options  # noqa: E402
+from i2am.evaluation.run import evaluate  # noqa: E402
 
 __all__ = ["Options", "TryOn", "evaluate", "resolve"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,19 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from i2am import outputs
+from i2am.door import refuse
 from i2am.evaluation.facts import every_version, hardware
 from i2am.evaluation.options import FILE, Options
 from i2am.evaluation.painter import numbers, seed_of
-from i2am.evaluation.report import write
+from i2am.evaluation.report import FILES, write
 from i2am.files import load
 from i2am.imacs import Convention, scores
-from i2am.tokens import Grid, refuse
-from i2am.vitonhd import VitonHD
+from i2am.tokens import Grid
+from i2am.vitonhd import VitonHD, described
 
 PARTS = ("mask", "garment_mask")
+SHARED = ("size", "paired", "split", "seed")  # what maps that are scored together have in common
 
 
 def score_again(
@@ -40,8 +43,8 @@ def score_again(
     layers=, heads=, groups=, reference= and balance= as for maps.unified.
     """
     files = listed([maps] if isinstance(maps, (str, Path)) else list(maps))
-    was = settings(files[0].parent.parent / FILE)
-    how = Convention.of(convention)
+    was, how = of_one({beside(path) for path in files}), Convention.of(convention)
+    out = place(beside(files[0]) / f"imacs-{how.name}" if out is None else out)
     paired = was.get("paired", True) if paired is None else paired
     pairs = VitonHD(data, split or was.get("split", "test"), paired, size or tuple(was.get("size") or (512, 384)), PARTS)
     places = {Path(person).stem: index for index, (person, _) in enumerate(pairs.pairs)}
@@ -51,6 +54,9 @@ def score_again(
         refuse("--maps", f"named after persons of {data}", f"{few}, which are not", "Was another data set or split traced?")
     if len({path.stem for path in files}) < len(files):
         refuse("--maps", "one file per pair", f"{len(files)} files of {len({path.stem for path in files})} pairs", "Pass one folder.")
+    chosen = [places[path.stem] for path in files]
+    if problems := pairs.check(sorted(chosen)):
+        raise ValueError(f"i2am: the data in {data} have problems, and nothing was scored.\n{described(problems)}\nMend the copy.")
     rows = []
     for path in tqdm(sorted(files, key=lambda path: places[path.stem]), desc="scoring", unit="pair"):
         index = places[path.stem]
@@ -58,7 +64,6 @@ def score_again(
         person, cloth = pairs.pairs[index]
         seed = seed_of(was["seed"], person, cloth) if "seed" in was else None
         rows.append({"index": index, "name": person, "cloth": cloth, "seed": seed, "scores": found})
-    out = files[0].parent.parent / f"imacs-{how.name}" if out is None else Path(out)
     out.mkdir(parents=True, exist_ok=True)
     left = len(pairs) - len(files)
     options = {**was, "data": str(data), "paired": paired, "maps": str(files[0].parent), **choice}
@@ -89,6 +94,31 @@ def listed(paths: Sequence[str | Path]) -> list[Path]:
             refuse("--maps", "a folder of .safetensors files, or files", str(path), "i2am evaluate --save-maps writes OUT/maps.")
         found += inside
     return found
+
+
+def place(out: str | Path) -> Path:
+    """A folder for the report: new, or that of an earlier one of saved maps, but not an evaluation's own."""
+    folder = outputs.folder(out)
+    strange = sorted({path.name for path in folder.iterdir()} - set(FILES)) if folder.is_dir() else []
+    if strange:
+        refuse("out", "a new folder, or an earlier report's", f"{folder}, which holds {', '.join(strange[:5])}", "Choose another folder.")
+    return folder
+
+
+def beside(path: Path) -> Path:
+    """The folder of the evaluation in whose maps/ a file lies."""
+    folder = path.parent
+    return (folder if folder.name not in ("", "..") else folder.resolve()).parent
+
+
+def of_one(folders: Iterable[Path]) -> dict[str, Any]:
+    """The options of the evaluation that made the maps; of several, these must be the same."""
+    found = [(folder, was) for folder in sorted(folders) if (was := settings(folder / FILE))]
+    for folder, other in found[1:]:
+        first, was = found[0]
+        if differ := [name for name in SHARED if other.get(name) != was.get(name)]:
+            refuse("--maps", "of one evaluation", f"those of {first} and of {folder}, of another {', '.join(differ)}", "Score each alone.")
+    return found[0][1] if found else {}
 
 
 def settings(path: Path) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
+from i2am.door import is_whole, refuse
 from i2am.evaluation.models import Batch
 from i2am.evaluation.shards import Row
-from i2am.tokens import is_whole, refuse
 
 READERS = 4  # threads that read pictures while the model paints
 AHEAD = 2  # chunks
@@ -28,15 +28,19 @@ def chunks(count: int, size: int, without: set[int]) -> list[list[int]]:
     return [chunk for chunk in cut if chunk]
 
 
+def check(asked: int | str) -> None:
+    if asked != "auto" and not is_whole(asked, 1):
+        refuse("batch_size", '"auto" or a whole number of at least 1', repr(asked), "What fits is the default.")
+
+
 def chosen_size(asked: int | str, out: Path, peak: Callable[[int], int] | None, free: int) -> int:
     """The batch size: as asked; or that of the run which began this folder; or what fits, by the peak memory of batches of 1 and 2."""
+    check(asked)
     if asked != "auto":
-        if not isinstance(asked, int) or not is_whole(asked, 1):
-            refuse("batch_size", '"auto" or a whole number of at least 1', repr(asked), "")
-        return asked
+        return int(asked)
     path = out / FILE
-    if path.is_file() and path.read_text().strip().isdecimal():
-        return int(path.read_text())
+    if path.is_file() and (kept := path.read_bytes().strip()).isdigit() and int(kept):
+        return int(kept)
     return ON_A_CPU if peak is None else fitting(peak, free)
 
 

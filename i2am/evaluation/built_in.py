@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from i2am.door import refuse
 from i2am.evaluation.models import Batch, TryOn
 from i2am.evaluation.painter import picture
 from i2am.imacs import convention
-from i2am.tokens import Grid, refuse
+from i2am.machine import out_of_memory
+from i2am.tokens import Grid
+
+MOST = 2**26  # pixels of a picture: what is more is a slip
 
 
 def small(path: str | None = None, dtype: str = "float32") -> TryOn:
@@ -40,6 +46,7 @@ def paint_by_example(path: str | None = None, dtype: str = "float32", size: str 
         refuse(
             "paint-by-example", "the folder or hub name of its weights", "none", "Write paint-by-example:Fantasy-Studio/Paint-by-Example."
         )
+    height, width = pixels(size)
     # part by part, as diffusers 0.38 moved the encoder's class away from where checkpoints say it is
     kinds: dict[str, Any] = {
         "vae": diffusers.AutoencoderKL,
@@ -47,12 +54,12 @@ def paint_by_example(path: str | None = None, dtype: str = "float32", size: str 
         "image_encoder": PaintByExampleImageEncoder,
     }
     models = {name: loaded(kind, path, dtype, subfolder=name) for name, kind in kinds.items()}
-    stepper = diffusers.DDIMScheduler.load_config(path, subfolder="scheduler")["_class_name"]
-    pipe = diffusers.PaintByExamplePipeline(
-        **models, scheduler=getattr(diffusers, stepper).from_pretrained(path, subfolder="scheduler"), safety_checker=None,
-        feature_extractor=CLIPImageProcessor.from_pretrained(path, subfolder="feature_extractor"), requires_safety_checker=False,
-    )  # fmt: skip
-    height, width = pixels(size)
+    with reading("Paint-by-Example", path):
+        stepper = diffusers.DDIMScheduler.load_config(path, subfolder="scheduler")["_class_name"]
+        pipe = diffusers.PaintByExamplePipeline(
+            **models, scheduler=getattr(diffusers, stepper).from_pretrained(path, subfolder="scheduler"), safety_checker=None,
+            feature_extractor=CLIPImageProcessor.from_pretrained(path, subfolder="feature_extractor"), requires_safety_checker=False,
+        )  # fmt: skip
 
     def paint(batch: Batch, *, steps: int, guidance_scale: float, generators: list[torch.Generator]) -> Tensor:
         return pipe(
@@ -84,11 +91,13 @@ def ip_adapter(
 
     if path is None:
         refuse("ip-adapter", "the folder or hub name of an inpainting model", "none", "Write ip-adapter:PATH --model-option adapter=PATH.")
-    pipe = loaded(AutoPipelineForInpainting, path, dtype)
-    pipe.load_ip_adapter(adapter, subfolder=subfolder, weight_name=weight_name, image_encoder_folder=image_encoder_folder or None)
-    pipe.set_ip_adapter_scale(float(scale))
-    pipe.prepare_ip_adapter_image_embeds = ready  # its own gives every row the garments of the whole batch
     height, width = pixels(size)
+    weight = real("scale", scale)
+    pipe = loaded(AutoPipelineForInpainting, path, dtype)
+    with reading("the IP-Adapter", f"{adapter}/{subfolder}/{weight_name}"):
+        pipe.load_ip_adapter(adapter, subfolder=subfolder, weight_name=weight_name, image_encoder_folder=image_encoder_folder or None)
+    pipe.set_ip_adapter_scale(weight)
+    pipe.prepare_ip_adapter_image_embeds = ready  # its own gives every row the garments of the whole batch
 
     plain = isinstance(pipe.unet.encoder_hid_proj.image_projection_layers[0], ImageProjection)
 
@@ -107,7 +116,7 @@ def ip_adapter(
     how = convention("method")
     if not isinstance(pipe.unet.encoder_hid_proj.image_projection_layers[0], IPAdapterFullImageProjection):
         how = replace(how, g2r=None, about="The formula on R2G; the adapter's tokens have no grid, so there is no G2R.")
-    about = {"dtype": dtype, "adapter": f"{adapter}/{subfolder}/{weight_name}", "scale": float(scale), "prompt": prompt}
+    about = {"dtype": dtype, "adapter": f"{adapter}/{subfolder}/{weight_name}", "scale": weight, "prompt": prompt}
     return TryOn(pipe, paint, (height, width), convention=how, trace={"reference": "adapter"}, about=about)
 
 
@@ -119,8 +128,8 @@ def stableviton(path: str | None = None, dtype: str = "float32", size: str = "51
         refuse("stableviton", "the folder of its converted weights", "none", "i2am convert stableviton VITONHD.ckpt FOLDER writes one.")
     if start_from_image not in ("yes", "no"):
         refuse("start_from_image", "yes or no", repr(start_from_image), "The release starts from the noised picture of the person.")
-    pipe = loaded(StableVITONPipeline, path, dtype)
     height, width = pixels(size)
+    pipe = loaded(StableVITONPipeline, path, dtype)
 
     def paint(batch: Batch, *, steps: int, guidance_scale: float, generators: list[torch.Generator]) -> Tensor:
         return pipe(
@@ -140,9 +149,37 @@ def ready(images: Any, embeds: list[Tensor], *_: Any) -> list[Tensor]:
 
 def loaded(kind: Any, path: str, dtype: str, **options: Any) -> Any:
     """From a folder or the hub."""
-    with warnings.catch_warnings():
+    kept = dtype_of(dtype)
+    with reading(kind.__name__, path), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch_dtype, the name that every version reads
-        return kind.from_pretrained(path, torch_dtype=dtype_of(dtype), **options)
+        return kind.from_pretrained(path, torch_dtype=kept, **options)
+
+
+@contextlib.contextmanager
+def reading(what: str, path: str) -> Iterator[None]:
+    """Whatever a folder, or the hub, raises because it holds something else."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # OSError, KeyError, ValueError, RuntimeError, SafetensorError and the hub's own
+        if out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(
+            f"i2am: {what} cannot be read from {path} ({said}). Give a folder that diffusers wrote, or a name on the hub and a network."
+        ) from error
+
+
+def real(name: str, text: str) -> float:
+    """A finite number, from text."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        refuse(name, "a number", repr(text), "1.0 is usual.")
+    return found
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -155,8 +192,8 @@ def dtype_of(name: str) -> torch.dtype:
 def pixels(size: str) -> Grid:
     """ "512x384" as (height, width)."""
     height, _, width = size.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        refuse("size", "HEIGHTxWIDTH in pixels", repr(size), "512x384 is VITON-HD's shape.")
+    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) * int(width) <= MOST):
+        refuse("size", f"HEIGHTxWIDTH in pixels, at most {MOST:,} of them", repr(size), "512x384 is VITON-HD's shape.")
     return int(height), int(width)
 
 

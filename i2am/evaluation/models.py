@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import math
 import os
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,10 +15,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from i2am.door import is_size, is_whole, refuse
 from i2am.imacs import Convention
 from i2am.imacs import convention as by_name
-from i2am.tokens import Grid, is_size, is_whole, refuse
+from i2am.needed import need
+from i2am.tokens import Grid
+from i2am.vitonhd import PARTS
 
+BUILDER = "a function of options, all of them text, that returns an i2am.evaluation.TryOn"
 Batch = dict[str, Any]  # "name", "cloth": lists; "person", "garment", "agnostic", "densepose": [B, 3, H, W] in [0, 1]; masks [B, H, W]
 
 
@@ -51,6 +58,10 @@ class TryOn:
             refuse("size", "(height, width)", repr(self.size), "VITON-HD models take (512, 384) or (1024, 768).")
         if not is_whole(self.steps, 1):
             refuse("steps", "a whole number of at least 1", repr(self.steps), "The paper takes 50.")
+        if not 0 <= self.guidance_scale < math.inf:
+            refuse("guidance_scale", "a number of at least 0", repr(self.guidance_scale), "Up to 1 the model paints without guidance.")
+        if strange := [part for part in self.parts if part not in PARTS]:
+            refuse("parts", f"some of {', '.join(PARTS)}", repr(strange), "They are read from the data, for paint.")
         by_name(self.convention)
 
 
@@ -68,29 +79,56 @@ def resolve(model: str | TryOn, **options: str) -> TryOn:
     name, _, rest = model.partition(":")
     build: Callable[..., Any]
     if name in BUILT_IN:
+        need(f"the model {name}", "diffusers", *(() if name == "small" else ("transformers",)))
         build, options = BUILT_IN[name], {**({"path": rest} if rest else {}), **options}
     elif rest.isidentifier():
         build = imported(model, name, rest)
     else:
         known = ", ".join(BUILT_IN)
         refuse("model", f"one of {known} (with :PATH where it takes one), or package.module:function", repr(model), "See i2am evaluate -h.")
-    try:
-        found = build(**options)
-    except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-            raise  # not of the call itself
-        raise ValueError(
-            f"i2am: {model} was not built with {options or 'no options'}: {error}. Options: --model-option NAME=VALUE."
-        ) from error
+    takes(model, build, options)
+    found = build(**options)
     if not isinstance(found, TryOn):
         refuse(f"what {model} returns", "an i2am.evaluation.TryOn", type(found).__name__, "See the README for the ten lines of a model.")
     return found
+
+
+def takes(model: str, build: Callable[..., Any], options: dict[str, str]) -> None:
+    """Refuse what cannot build a model from these options, before it is called: it may be anything that somebody's module holds."""
+    try:
+        signature = inspect.signature(build)
+        if inspect.isbuiltin(build) or (isinstance(build, type) and not issubclass(build, TryOn)):
+            raise TypeError
+    except (TypeError, ValueError):
+        kind = "a class of something else" if isinstance(build, type) else "a function that is not Python's"
+        refuse("model", BUILDER, f"{model}, {kind}", "See the README for the ten lines of a model.")
+    promised = returned(build)
+    if not (issubclass(promised, TryOn) or issubclass(TryOn, promised)):
+        refuse("model", BUILDER, f"{model}, which returns {promised.__name__}", "See the README for the ten lines of a model.")
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise ValueError(
+            f"i2am: {model} was not built with {options or 'no options'}: {error}. A model is {BUILDER}; this one takes "
+            f"{', '.join(signature.parameters) or 'none'}. Give them as --model-option NAME=VALUE."
+        ) from error
+
+
+def returned(build: Callable[..., Any]) -> type:
+    """What a function says that it returns; object where that is no class, or not said."""
+    try:
+        promised = typing.get_type_hints(build).get("return")
+    except Exception:  # annotations need not be names that exist
+        promised = None
+    return promised if isinstance(promised, type) and promised is not Any else object
 
 
 def imported(model: str, module: str, name: str) -> Callable[..., Any]:
     """A function of somebody's module, which may lie in the folder one works in."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if not all(part.isidentifier() for part in module.split(".")):
+        refuse("model", "package.module:function", repr(model), "Write a file's name as Python imports it: without folder and .py.")
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:

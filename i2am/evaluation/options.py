@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,13 +12,21 @@ from typing import Any
 
 import torch
 
+from i2am import outputs
+from i2am.door import is_size, is_whole, refuse
 from i2am.evaluation.models import TryOn
 from i2am.files import replaced
 from i2am.imacs import Convention
 from i2am.imacs import convention as by_name
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.tokens import Grid
 
 FILE = "run.json"
+WHOLE = (
+    ("limit", 1, "Leave it out to score every pair."),
+    ("steps", 1, "Leave it out for the model's own."),
+    ("groups", 1, "1 sums up all steps."),
+    ("seed", 0, "0 is the default."),
+)
 SAMPLE = 64  # values of each parameter that go into a model's fingerprint
 
 
@@ -41,17 +50,29 @@ class Options:
     maps: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("steps", 1), ("groups", 1), ("seed", 0)):
+        for name, least, remedy in WHOLE:
             value = getattr(self, name)
             if not is_whole(value, least) and not (value is None and name in ("limit", "steps")):
-                refuse(name, f"a whole number of at least {least}", repr(value), "")
+                refuse(name, f"a whole number of at least {least}", repr(value), remedy)
+        if self.size is not None and not is_size(self.size):
+            refuse("size", "(height, width)", repr(self.size), "VITON-HD is 1024 x 768; most models take (512, 384).")
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale < math.inf:
+            refuse("guidance_scale", "a number of at least 0", repr(self.guidance_scale), "Up to 1 the model paints without guidance.")
+        if self.convention is not None:
+            by_name(self.convention)
 
     def settled(self, model: TryOn) -> Options:
         """With the model's own values where none was asked for."""
+        steps = model.steps if self.steps is None else self.steps
+        most = getattr(getattr(getattr(model.pipeline, "scheduler", None), "config", None), "num_train_timesteps", steps)
+        if steps > most:
+            refuse("steps", f"at most {most}, those of the model's training", repr(steps), "50 are usual.")
+        if self.groups > steps:
+            refuse("groups", f"at most the {steps} steps", repr(self.groups), "Ask for fewer groups, or more steps.")
         return replace(
             self,
             size=model.size if self.size is None else self.size,
-            steps=model.steps if self.steps is None else self.steps,
+            steps=steps,
             guidance_scale=model.guidance_scale if self.guidance_scale is None else float(self.guidance_scale),
             convention=by_name(model.convention if self.convention is None else self.convention),
             images=self.images or bool({"fid", "kid"} & set(self.metrics)),  # they compare whole sets, at the end
@@ -88,15 +109,22 @@ def keep(folder: Path, asked: dict[str, Any]) -> None:
     if path.is_file():
         compare(path, asked)
         return
-    if folder.is_dir() and any(folder.iterdir()):
-        refuse("out", "a new folder, or an earlier evaluation's", f"{folder}, which holds other things", "Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     write(path, asked)
 
 
+def place(out: str | Path) -> Path:
+    """A folder for results: new, or an earlier evaluation's."""
+    folder = outputs.folder(out)
+    begun = (FILE, f"{FILE}.part")  # the latter alone where the first moment of an evaluation was its last
+    if folder.is_dir() and not (folder / FILE).is_file() and any(path.name not in begun for path in folder.iterdir()):
+        refuse("out", "a new folder, or an earlier evaluation's", f"{folder}, which holds other things", "Choose another folder.")
+    return folder
+
+
 def compare(path: Path, asked: dict[str, Any]) -> None:
     try:
-        was = json.loads(path.read_text(encoding="utf-8"))["options"]
+        was = dict(json.loads(path.read_text(encoding="utf-8"))["options"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"i2am: {path} is damaged ({error!r}). Choose another folder for --out.") from error
     names = sorted(n for n in was.keys() | asked.keys() if was.get(n) != asked.get(n))

@@ -18,15 +18,16 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 import i2am
+from i2am.door import refuse
 from i2am.evaluation.batches import moved
 from i2am.evaluation.models import Batch, TryOn
 from i2am.evaluation.options import Options
 from i2am.evaluation.shards import Row
 from i2am.files import replaced
 from i2am.imacs import Convention, scores
+from i2am.machine import out_of_memory
 from i2am.maps import AttributionMaps
 from i2am.select import Layers
-from i2am.tokens import refuse
 
 LOOK = 256  # pixels high
 Scorer = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]  # images, truth, mask -> metric -> [B]
@@ -183,9 +184,3 @@ def opened(path: Path) -> Tensor:
 
     with Image.open(path) as found:
         return torch.from_numpy(np.array(found.convert("RGB"))).permute(2, 0, 1) / 255
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Of a GPU or of the machine: CPU tensors say so in a plain RuntimeError."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(word in str(error).lower() for word in words)

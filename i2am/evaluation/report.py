@@ -20,7 +20,9 @@ import torch
 
 from i2am.evaluation.report_page import page
 from i2am.files import replaced
+from i2am.intervals import bootstrap
 
+FILES = ("scores.csv", "report.json", "report.html")
 Rows = Sequence[Mapping[str, Any]]
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
 BETTER = {"imacs_g": "higher", "imacs_r": "higher", "ssim": "higher", "lpips": "lower", "fid": "lower", "kid": "lower"}
@@ -36,11 +38,8 @@ def write(out: Path, rows: Rows, facts: Mapping[str, Any]) -> Path:
     """
     columns = scores(rows)
     found = summary(columns, facts)
-    for name, text in {
-        "scores.csv": table(rows, columns),
-        "report.json": json.dumps(found, indent=2, allow_nan=False) + "\n",
-        "report.html": page(found, rows, columns, out / "looks"),
-    }.items():
+    texts = (table(rows, columns), json.dumps(found, indent=2, allow_nan=False) + "\n", page(found, rows, columns, out / "looks"))
+    for name, text in zip(FILES, texts):
         data = text.encode("utf-8", "backslashreplace")  # a file's name need not be Unicode
         replaced(out / name, partial(Path.write_bytes, data=data))
     return out / "report.html"
@@ -86,8 +85,6 @@ def summary(columns: Mapping[str, Sequence[float | None]], facts: Mapping[str, A
 
 def statistics(column: Sequence[float | None]) -> dict[str, float | None]:
     """Mean, its bootstrap interval, and spread, of float64 in ascending order so that the order of pairs does not matter."""
-    from i2am.metric import bootstrap
-
     there = torch.tensor(sorted(x for x in column if x is not None), dtype=torch.float64, device="cpu")
     names = ("mean", "low", "high", "min", "median", "max")
     found: dict[str, float | None] = dict.fromkeys(names)

@@ -16,15 +16,16 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from i2am.door import refuse
 from i2am.evaluation import batches, shards
 from i2am.evaluation.facts import every_version, hardware, summed
 from i2am.evaluation.models import TryOn, resolve
 from i2am.evaluation.options import Options, described, keep
+from i2am.evaluation.options import place as place_for
 from i2am.evaluation.painter import Painter, opened
 from i2am.evaluation.report import write
 from i2am.models.inputs import align
 from i2am.quality import Quality
-from i2am.tokens import refuse
 from i2am.vitonhd import PARTS, Problem, VitonHD
 from i2am.vitonhd import described as listed
 
@@ -39,7 +40,7 @@ def evaluate(
     out: str | Path,
     batch_size: int | str = "auto",
     keep_going: bool = False,
-    weights: str | Path | None = None,
+    metric_weights: str | Path | None = None,
     model_options: dict[str, str] | None = None,
     cpu: bool = False,
     **options: Any,
@@ -47,7 +48,7 @@ def evaluate(
     """Score a model on a VITON-HD tree; returns the path of report.html. Started again with the same `out`, it goes on.
 
     batch_size: "auto" or a number. keep_going: bad pairs are named, counted and left out; else they stop the run before it starts.
-    weights: a folder with the files that LPIPS, FID and KID need. options: those of `i2am.evaluation.Options`.
+    metric_weights: a folder with the files that LPIPS, FID and KID need. options: those of `i2am.evaluation.Options`.
     Under `accelerate launch` or torchrun every process paints a part, and the first one writes the report.
     """
     from accelerate import PartialState
@@ -55,17 +56,23 @@ def evaluate(
     cpu = cpu or not torch.accelerator.is_available()  # else accelerate takes each of several processes on CPUs for the only one
     theirs = torch.distributed.is_initialized()
     state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
+    # whatever needs no model comes before it is loaded
+    wanted = Options(**options)
+    batches.check(batch_size)
+    if state.is_main_process:
+        place_for(out)
     out = Path(out)
+    pairs = VitonHD(data, wanted.split, wanted.paired)
+    quality = Quality(wanted.metrics, weights=metric_weights, device=state.device, paired=wanted.paired, repaint=wanted.repaint)
+    quality.check()
     built = resolve(model, **(model_options or {}))
-    asked = Options(**options).settled(built)
-    pairs = VitonHD(data, asked.split, asked.paired, asked.size or built.size, tuple(p for p in PARTS if p in (*NEEDED, *built.parts)))
+    asked = wanted.settled(built)
+    pairs.size, pairs.parts = asked.size or built.size, tuple(p for p in PARTS if p in (*NEEDED, *built.parts))
     count = len(pairs) if asked.limit is None else min(asked.limit, len(pairs))
     twice = [name for name, times in Counter(Path(person).stem for person, _ in pairs.pairs[:count]).items() if times > 1]
     if twice:
         refuse(str(pairs.listing), "a list that names each person once", f"{', '.join(twice[:5])} twice or more",
                "Images, maps and looks are named after persons: make a list, and a folder, of each part.")  # fmt: skip
-    quality = Quality(asked.metrics, weights=weights, device=state.device, paired=asked.paired, repaint=asked.repaint)
-    quality.check()
     place(built.pipeline, state.device)
     about = described(asked, built, model if isinstance(model, str) else type(model.pipeline).__name__, pairs.pairs)
     began = time.perf_counter()
@@ -74,7 +81,8 @@ def evaluate(
             keep(out, about)
         shard = shards.Shard(out / "shards", state.process_index)
         stack.callback(shard.close)
-        done = shards.read(out / "shards")
+        done = {i: row for i, row in shards.read(out / "shards").items() if i < count}
+        shards.check(done.values(), out / "shards")
         problems = examined(pairs, [i for i in range(count) if i not in done], state, keep_going)  # and nobody writes before all have read
         bad = {problem.index for problem in problems if problem.index is not None}
         quiet(built.pipeline, stack)
@@ -93,22 +101,24 @@ def evaluate(
 
 
 def run(painter: Painter, pairs: VitonHD, left: list, shard: shards.Shard, done: dict[int, shards.Row], state: Any) -> None:
-    """Paint this process's chunks, and write each pair's line as soon as its files are there."""
+    """Paint this process's chunks, and write each pair's line as soon as its files are there. done: the lines of the pairs asked for."""
     mine = left[state.process_index :: state.num_processes]
     missing = sum(i not in done or "failed" in done[i] for chunk in left for i in chunk)
-    before = shards.count(shard.path.parent)
-    with tqdm(total=missing, unit="image", desc="evaluating", disable=not state.is_main_process, smoothing=0.05) as bar:
+    first, before = sum("failed" not in row for row in done.values()), shards.count(shard.path.parent)
+    bar_of = {"unit": "image", "desc": "evaluating", "disable": not state.is_main_process, "smoothing": 0.05}
+    with tqdm(total=first + missing, initial=first, **bar_of) as bar:
         for batch, failed in batches.read_ahead(pairs, mine, painter.keep_going):
             found = failed + (painter.rows(batch) if batch is not None else [])
             shard.append([row for row in found if row["index"] not in done or "failed" in done[row["index"]]])
             if state.is_main_process:
-                bar.update(min(missing, shards.count(shard.path.parent) - before) - bar.n)  # of all processes
+                bar.update(first + min(missing, shards.count(shard.path.parent) - before) - bar.n)  # of all processes
 
 
 def report(painter: Painter, pairs: VitonHD, count: int, quality: Quality, known: dict[str, Any], problems: list[Problem]) -> None:
     """Metrics of whole sets, and the three files."""
     there = shards.read(painter.out / "shards")
     rows = [there[i] for i in sorted(there) if i < count]
+    shards.check(rows, painter.out / "shards")
     scored = [row for row in rows if "failed" not in row]
     lost = {pairs.pairs[p.index][0]: str(p) for p in reversed(problems) if p.index is not None}
     lost |= {row["name"]: row["failed"] for row in rows if "failed" in row}

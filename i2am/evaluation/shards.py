@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from i2am.tokens import refuse
+from i2am.door import refuse
 
 Row = dict[str, Any]
 
@@ -79,6 +79,8 @@ def read(folder: Path) -> dict[int, Row]:
             try:
                 row = json.loads(line)
                 index = int(row["index"])
+                if index < 0 or ("failed" not in row and not isinstance(row["scores"], dict)):
+                    raise ValueError("no pair's line")
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"i2am: line {place} of {path} is damaged ({error}). Delete that line; its pair is scored again."
@@ -86,6 +88,14 @@ def read(folder: Path) -> dict[int, Row]:
             if index not in found or "failed" in found[index]:
                 found[index] = row
     return found
+
+
+def check(rows: Iterable[Row], folder: Path) -> None:
+    """Lines of one evaluation have the same scores; others were put there by hand."""
+    names = {tuple(row["scores"]): row["index"] for row in rows if "failed" not in row}
+    if len(names) > 1:
+        told = " and ".join(f"{', '.join(scores) or 'none'} of pair {index}" for scores, index in list(names.items())[:2])
+        refuse("the lines in " + str(folder), "of the same scores", told, "Delete the line that is wrong; its pair is scored again.")
 
 
 def todo(chunks: Iterable[Sequence[int]], done: dict[int, Row]) -> list[Sequence[int]]:

@@ -12,7 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
 
-from i2am.tokens import refuse
+from i2am.door import is_whole, refuse
 from i2am_kernels.call import aligned
 
 
@@ -23,6 +23,14 @@ def align(parts: Iterable[Any]) -> None:
         for weight in (*part.parameters(), *part.buffers()) if isinstance(part, nn.Module) else ():
             if weight.device.type == "cpu" and type(weight.data) is Tensor and weight.layout == torch.strided:
                 weight.data = aligned(weight.data)
+
+
+def check_steps(steps: Any, scheduler: Any, usual: str) -> None:
+    """A number of steps that this scheduler can take; at most as many as the model was trained with."""
+    most = getattr(scheduler.config, "num_train_timesteps", None)
+    if not is_whole(steps, 1) or (most is not None and steps > most):
+        expected = "a whole number of at least 1" + (f" and at most {most}" if most is not None else "")
+        refuse("num_inference_steps", expected, repr(steps), usual)
 
 
 def noise(shape: tuple[int, ...], generator: Any, latents: Any, device: Any) -> Tensor:

@@ -22,10 +22,11 @@ try:  # wherever this version of diffusers has it
 except ImportError:
     from diffusers.pipelines.paint_by_example import PaintByExampleImageEncoder
 
+from i2am import outputs
+from i2am.door import refuse
 from i2am.models.stableviton.convert import fill, opened
 from i2am.models.stableviton.names import LDM_LEFT_OUT, LDM_PREFIXES, Rule, clip
 from i2am.models.stableviton.release import autoencoder, scheduler
-from i2am.tokens import refuse
 
 AVERAGES = {"averages of the weights, which the release does not paint with": r"model_ema\.(decay|num_updates|diffusion_model\w+)"}
 LEFT_OUT = {
@@ -47,7 +48,8 @@ def convert(checkpoint: str | Path, out: str | Path, release: str = "paint-by-ex
             models = parts()
     fill(models, state, release, prefixes(models["image_encoder"]), LEFT_OUT[release])
     rest = {"scheduler": scheduler(), "feature_extractor": CLIPImageProcessor(), "safety_checker": None}
-    PaintByExamplePipeline(**models, **rest).save_pretrained(out)
+    with outputs.whole(Path(out)):
+        PaintByExamplePipeline(**models, **rest).save_pretrained(out)
     return Path(out)
 
 

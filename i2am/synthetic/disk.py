@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from i2am import outputs
+from i2am.door import is_whole, refuse
 from i2am.synthetic.numbers import numbers
 from i2am.synthetic.pairs import RICH, Pairs, check, draw, one_core
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.tokens import Grid
 from i2am.truth import Truth
 
 FOLDERS = ("image", "cloth", "cloth-mask", "agnostic-v3.2", "agnostic-mask", "image-densepose", "truth")
@@ -37,7 +39,7 @@ def write_vitonhd(root: str | Path, count: int, seed: int = 0, size: Grid = (256
     if not is_whole(count, 1):
         refuse("count", "a whole number of at least 1", repr(count), "VITON-HD's test split has 2032.")
     size = (int(size[0]), int(size[1]))
-    root, about = Path(root), {"made by": "i2am.synthetic", "seed": int(seed), "size": list(size), "rich": float(rich)}
+    root, about = outputs.folder(root, "root"), {"made by": "i2am.synthetic", "seed": int(seed), "size": list(size), "rich": float(rich)}
     folder, listed = root / split, root / f"{split}_pairs.txt"
     was = described(folder)
     if (folder.exists() or listed.exists()) and {name: was.get(name) for name in about} != about:

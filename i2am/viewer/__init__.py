@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from i2am import outputs
 from i2am.door import number, refuse, said
-from i2am.files import load, replaced, versions, versions_in, writable
+from i2am.files import load, replaced, versions, versions_in
 from i2am.maps import AttributionMaps
 from i2am.shown import Pictures
 from i2am.viewer.budget import Maps, Part, Photos, fitted, flawless
@@ -57,11 +58,13 @@ def view(
             refuse("maps", "AttributionMaps or the path of a file of them", said(maps), "Pass run.maps.")
         path = Path(maps)
         maps, made_with = load(path), versions_in(path)
-        out, title = out or path.with_suffix(".html"), title or path.stem
-    out = writable("out", out or "run.html", (".html", ".htm"))
+        out, title = path.with_suffix(".html") if out is None else out, title or path.stem
+    out = outputs.file("run.html" if out is None else out, "out", (".html", ".htm"))
     if images is not None or references is not None:
         maps = maps.with_pictures(images, references)
-    text = made(maps, str(title or "") or maps.about.get("model") or "Attribution maps", max_megabytes, made_with)
+    title = str(title or "") or maps.about.get("model") or "Attribution maps"
+    title = title.encode("utf-8", "backslashreplace").decode()  # a file's name need not be Unicode
+    text = made(maps, title, max_megabytes, made_with)
     replaced(out, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
     if open_browser:
         webbrowser.open(out.resolve().as_uri())

@@ -3,6 +3,7 @@
 # no `from __future__ import annotations`: from_pretrained of diffusers up to 0.35 reads the classes in the annotations of __init__
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,11 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2am.models.inputs import align, noise, repeated, tensor_of
+from i2am.door import refuse
+from i2am.models.inputs import align, check_steps, noise, repeated, tensor_of
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, pictures
 from i2am.models.small.unet import SmallUNet
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.tokens import Grid
 
 WEIGHTS = Path(__file__).parent / "weights"
 PREDICTIONS = ("sample", "epsilon", "v_prediction")
@@ -91,7 +93,7 @@ class SmallTryOnPipeline(DiffusionPipeline):
     ) -> Any:
         """Pictures are PIL images, arrays or tensors in [0, 1], of the pipeline's shape at any size, one or one per image; masks are white
         where the garment goes. Returns what diffusers' pipelines do: `.images`, or a tuple with return_dict=False."""
-        self.check(num_inference_steps, output_type, callback_on_step_end_tensor_inputs)
+        self.check(num_inference_steps, guidance_scale, output_type, callback_on_step_end_tensor_inputs)
         align(self.components.values())
         device, dtype = self._execution_device, self.unet.dtype
         inputs = {"image": image, "mask_image": mask_image, "densepose": densepose, "garment": garment}
@@ -136,11 +138,12 @@ class SmallTryOnPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def check(self, steps: int, output_type: str, inputs: Any) -> None:
+    def check(self, steps: int, guidance_scale: float, output_type: str, inputs: Any) -> None:
         if output_type not in ("pil", "np", "pt"):
             refuse("output_type", '"pil", "np" or "pt"', repr(output_type), '"latent" is not one: these latents are pixels.')
-        if not is_whole(steps, 1):
-            refuse("num_inference_steps", "a whole number of at least 1", repr(steps), "20 are plenty.")
+        check_steps(steps, self.scheduler, "20 are plenty.")
+        if not 0 <= guidance_scale < math.inf:
+            refuse("guidance_scale", "a number of at least 0", repr(guidance_scale), "Up to 1 there is no guidance.")
         if not set(inputs) <= set(self._callback_tensor_inputs):
             refuse("callback_on_step_end_tensor_inputs", f"among {list(self._callback_tensor_inputs)}", inputs, "Leave the others out.")
         kind = getattr(self.scheduler.config, "prediction_type", None)

@@ -8,7 +8,9 @@ The rate is constant after a warm-up and falls to nothing over the last quarter 
 from __future__ import annotations
 
 import copy
+import io
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from i2am import outputs
+from i2am.door import is_whole, refuse
 from i2am.files import replaced, versions
 from i2am.machine import processor
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
@@ -26,10 +30,10 @@ from i2am.models.small.schedule import STEPS, alphas_cumprod, scheduler
 from i2am.models.small.unet import SmallUNet, small_unet
 from i2am.synthetic.numbers import TRAINING, numbers
 from i2am.synthetic.pairs import Pairs, draw
-from i2am.tokens import is_whole, refuse
 
 SIZE = (128, 96)
 STATE = "state.pt"
+WRITTEN = (STATE, "checkpoints", "weights", "loss.png")
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,11 @@ class Options:
         for name in ("steps", "batch", "warmup"):
             if not is_whole(getattr(self, name), 1):
                 refuse(name, "a whole number of at least 1", repr(getattr(self, name)), f"The default is {getattr(Options, name)}.")
-        if not is_whole(self.seed):
+        if not is_whole(self.seed) or self.seed >= TRAINING:
             remedy = f"Pairs are drawn from seed {TRAINING} + seed; those below are held out."
-            refuse("seed", "a whole number of at least 0", repr(self.seed), remedy)
-        if not self.rate > 0:
-            refuse("rate", "above 0", repr(self.rate), f"The default is {Options.rate}.")
+            refuse("seed", "a whole number from 0 to 2**32 - 1", repr(self.seed), remedy)
+        if not 0 < self.rate < math.inf:
+            refuse("rate", "a number above 0", repr(self.rate), f"The default is {Options.rate}.")
 
     def rate_at(self, step: int) -> float:
         left = (self.steps - step) / max(1, self.steps * self.cooldown)
@@ -118,7 +122,10 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
     """Train, or go on where `out` stopped; returns the folder of the finished pipeline."""
     options = options or Options()
     options.check()
-    out, where = Path(out), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out, where = outputs.folder(out), device_of(device)
+    strange = sorted({path.name for path in out.iterdir()} - {*WRITTEN, f"{STATE}.part"}) if out.is_dir() else []
+    if strange and not (out / STATE).is_file():
+        refuse("out", "a new folder, or an earlier training's", f"{out}, which holds {', '.join(strange[:5])}", "Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     model = Model().to(where)
@@ -155,6 +162,17 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
     return finish(average, out, options, losses, seconds, where)
 
 
+def device_of(name: str | None) -> torch.device:
+    """A device that computes; of no name, the GPU, if there is one."""
+    try:
+        found = torch.device(name if name is not None else "cuda" if torch.cuda.is_available() else "cpu")
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # a build without that kind asserts
+        got = f"{name!r} ({str(error).partition(chr(10))[0][:100]})"
+        refuse("device", "one that this machine has", got, "cpu is always there.")
+    return found
+
+
 def keep(model: Model, folder: Path, options: Options) -> None:
     """A pipeline's folder in half precision."""
     half = copy.deepcopy(model).half()
@@ -164,7 +182,9 @@ def keep(model: Model, folder: Path, options: Options) -> None:
 def save_state(out: Path, options: Options, step: int, seconds: float, losses: list[float], *parts: Any) -> None:
     """Everything that going on needs; the file appears whole or not at all."""
     state = {"options": asdict(options), "step": step, "seconds": seconds, "losses": losses, "parts": [p.state_dict() for p in parts]}
-    replaced(out / STATE, lambda part: torch.save(state, part))
+    file = io.BytesIO()  # of a full disk torch says nothing that could be told from a mistake
+    torch.save(state, file)
+    replaced(out / STATE, lambda part: part.write_bytes(file.getbuffer()))
 
 
 def resumed(out: Path, options: Options, *parts: Any) -> tuple[int, float, list[float]]:
@@ -172,14 +192,20 @@ def resumed(out: Path, options: Options, *parts: Any) -> tuple[int, float, list[
     path = out / STATE
     if not path.is_file():
         return 0, 0.0, []
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    was, now = ({name: value for name, value in one.items() if name != "steps"} for one in (state["options"], asdict(options)))
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        asked, step, seconds, losses, saved = (state[name] for name in ("options", "step", "seconds", "losses", "parts"))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what is no state may raise anything
+        raise ValueError(f"i2am: {path} is damaged ({type(error).__name__}). Give another --out, or delete it to begin anew.") from error
+    was, now = ({name: value for name, value in one.items() if name != "steps"} for one in (asked, asdict(options)))
     other = [f"{name} {was.get(name)} -> {now[name]}" for name in now if tuple_free(was.get(name)) != tuple_free(now[name])]
-    if other or state["step"] > options.steps:
-        refuse(str(path), "a run with these options", ", ".join(other) or f"{state['step']} steps already", "Give another --out.")
-    for part, saved in zip(parts, state["parts"]):
-        part.load_state_dict(saved)
-    return state["step"], state["seconds"], state["losses"]
+    if other or step > options.steps:
+        refuse(str(path), "a run with these options", ", ".join(other) or f"{step} steps already", "Give another --out.")
+    for part, one in zip(parts, saved):
+        part.load_state_dict(one)
+    return step, seconds, losses
 
 
 def tuple_free(value: Any) -> Any:

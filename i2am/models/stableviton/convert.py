@@ -6,21 +6,20 @@ Nothing in the file is executed, and no tensor goes missing in silence: what is 
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from i2am import outputs
+from i2am.door import refuse
 from i2am.models.stableviton.names import LEFT_OUT, PREFIXES, Rule, left_out, renamed
 from i2am.models.stableviton.pipeline import StableVITONPipeline
 from i2am.models.stableviton.release import parts, scheduler
-from i2am.tokens import refuse
 
 
 def convert(checkpoint: str | Path, out: str | Path, models: Mapping[str, Any] | None = None) -> Path:
@@ -33,14 +32,15 @@ def convert(checkpoint: str | Path, out: str | Path, models: Mapping[str, Any] |
         with torch.device("meta"):
             models = parts()
     fill(models, state)
-    StableVITONPipeline(**models, scheduler=scheduler()).save_pretrained(out)
+    with outputs.whole(Path(out)):
+        StableVITONPipeline(**models, scheduler=scheduler()).save_pretrained(out)
     return Path(out)
 
 
 def opened(checkpoint: str | Path, out: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, once there is a place for what is made of them and their noise schedule is the known one."""
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    folder = outputs.folder(out, "the output folder")
+    if folder.exists() and any(folder.iterdir()):
         refuse("the output folder", "new or empty", folder, "Choose another, or move what is in it.")
     state = read(Path(checkpoint))
     known = scheduler().alphas_cumprod
@@ -85,14 +85,18 @@ def read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         with torch.serialization.safe_globals([unread(name) for name in BOOKKEEPING]):
             found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, SafetensorError, EOFError, RuntimeError, ValueError) as error:
-        said = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).partition("\n")[0])
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # what is no pickle may raise anything
+        # one line of torch's many: never the one that recommends what would execute the file
+        lines = [line.strip() for line in str(error).splitlines() if line.strip() and ("GLOBAL" in line or "weights_only" not in line)]
+        said = ": ".join([type(error).__name__, *sorted(lines, key=lambda line: "GLOBAL" not in line)[:1]])
         raise ValueError(
-            f"i2am: {path} cannot be read as tensors alone ({type(error).__name__}: {said.strip()}). Whatever else it holds is not "
+            f"i2am: {path} cannot be read as tensors alone ({said}). Whatever else it holds is not "
             "executed: get the file again, or save its state dict alone where you trust it."
         ) from error
     found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not all(isinstance(one, Tensor) for one in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(name, str) and isinstance(one, Tensor) for name, one in found.items()):
         refuse("the checkpoint", "tensors by name, or those under state_dict", type(found).__name__, "Save the model's state dict.")
     return found
 
@@ -122,6 +126,9 @@ def fill(
             if piece.shape != want:
                 misshapen.append(f"{name} {list(tensor.shape)} (for {part}.{place} {list(want)})")
             filled[part][place] = piece.clone() if len(places) > 1 else piece  # a file holds no two views of one storage
+    if not any(filled.values()):
+        few = ", ".join(list(state)[:5]) + (f" and {len(state) - 5} more" if len(state) > 5 else "") or "nothing"
+        refuse("the checkpoint", f"one of {release}'s release", f"none of its tensors, but {few}", "Is it another file?")
     missing = [f"{part}.{place}" for part, places in wanted.items() for place in places if place not in filled[part]]
     problems = {"unexpected": unexpected, "missing": missing, "of another shape": misshapen}
     if any(problems.values()):

@@ -9,6 +9,7 @@ step.
 # no `from __future__ import annotations`: from_pretrained of diffusers up to 0.35 reads the classes in the annotations of __init__
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +18,11 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, Sch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from i2am.models.inputs import align, noise, repeated, tensor_of
+from i2am.door import is_whole, refuse
+from i2am.models.inputs import align, check_steps, noise, repeated, tensor_of
 from i2am.models.stableviton.encoders import ImageEncoder, SpatialEncoder
 from i2am.models.stableviton.unet import StableVITONUNet
-from i2am.tokens import Grid, is_whole, refuse
+from i2am.tokens import Grid
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = 128 / 255  # of a byte: from here on masks are white, and the grey of VITON-HD's agnostic pictures
@@ -91,7 +93,7 @@ class StableVITONPipeline(DiffusionPipeline):
         latents: the noise to start from.
         """
         size = self.size[0] if height is None else height, self.size[1] if width is None else width
-        self.check(size, num_inference_steps, output_type, callback_on_step_end_tensor_inputs)
+        self.check(size, num_inference_steps, guidance_scale, output_type, callback_on_step_end_tensor_inputs)
         align(self.components.values())
         device, dtype = self._execution_device, self.unet.dtype
         inputs = {"image": image, "mask_image": mask_image, "garment": garment, "densepose": densepose, "agnostic": agnostic}
@@ -145,14 +147,15 @@ class StableVITONPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def check(self, size: Grid, steps: int, output_type: str, inputs: Any) -> None:
+    def check(self, size: Grid, steps: int, guidance_scale: float, output_type: str, inputs: Any) -> None:
         least = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if not all(is_whole(side, 1) and side % least == 0 for side in size):
             refuse("height and width", f"multiples of {least}", size, "The release's are 512 and 384.")
         if output_type not in ("pil", "np", "pt", "latent"):
             refuse("output_type", '"pil", "np", "pt" or "latent"', repr(output_type), "Tensors are [B, 3, height, width] in [0, 1].")
-        if not is_whole(steps, 1):
-            refuse("num_inference_steps", "a whole number of at least 1", repr(steps), "The release takes 50.")
+        check_steps(steps, self.scheduler, "The release takes 50.")
+        if not 0 <= guidance_scale < math.inf:
+            refuse("guidance_scale", "a number of at least 0", repr(guidance_scale), "Up to 1 there is no guidance.")
         if not set(inputs) <= set(self._callback_tensor_inputs):
             refuse("callback_on_step_end_tensor_inputs", f"among {list(self._callback_tensor_inputs)}", inputs, "Leave the others out.")
         if not hasattr(self.scheduler, "alphas_cumprod") or self.scheduler.config.prediction_type != "epsilon":
