@@ -148,6 +148,14 @@ PLACES = {
 }
 
 
+def test_a_drawn_world_is_refused_a_place_alike(here):
+    from i2am.synthetic import write_vitonhd
+
+    for place in ("taken", "taken/world", "/proc/world", ""):
+        with pytest.raises(ValueError, match=r"^i2am: root must be "):
+            write_vitonhd(place, 1)
+
+
 @pytest.mark.parametrize("name", PLACES)
 def test_every_command_refuses_before_it_works(here, name, capsys, monkeypatch):
     """Nothing that the commands would read is looked at, but for maps and annotations."""
