@@ -91,9 +91,9 @@ def main() -> int:
         said = went(environment)
         print(f"\n{name}: {said}; {' '.join(f'{key}={value}' for key, value in way.environment.items())}", flush=True)
         start = time.perf_counter()
-        code = subprocess.run(
-            [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *files, *more], env=environment
-        ).returncode
+        # Triton's interpreter, which takes the most time, computes in numpy
+        command = [sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", "-k", "not triton", *files, *more]
+        code = subprocess.run(command, env=environment).returncode
         lines.append(f"{name:8} {'passed' if code == 0 else f'FAILED ({code})'} in {time.perf_counter() - start:.0f} s: {said}")
     print("\n" + "\n".join(lines))
     return int(any("FAILED" in line for line in lines) or all("left out" in line for line in lines))
