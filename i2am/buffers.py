@@ -50,7 +50,7 @@ class LayerSums:
 class Wanted:
     """What a recorder was asked to weigh, the same for every layer."""
 
-    groups: int
+    groups: int | None  # None: what fits the run
     generated_mask: Tensor | None = None  # [m, h, w]
     reference_mask: Tensor | None = None
     regions: Sequence[Region] = ()

@@ -15,6 +15,8 @@ from i2am.regions import Region, as_mask, as_regions, default_cells
 from i2am.tokens import Grid, Range, Tokens, is_whole, refuse
 from i2am_kernels.check import DTYPES, check_operands
 
+GROUPS = 5  # the paper's time groups
+
 
 class Recorder:
     """Adds up the maps of every layer, time group and head while a model runs.
@@ -24,7 +26,8 @@ class Recorder:
         recorder.step()                                   # after each denoising step
         recorder.maps.unified("g2r", size=(32, 24))
 
-    groups: time groups, which cut the `steps` steps evenly (step s belongs to group s * groups // steps).
+    groups: time groups, which cut the `steps` steps evenly (step s belongs to group s * groups // steps). Default: five, or as many as
+    there are steps where there are fewer; one where `steps` is not said.
     generated_mask, reference_mask: masks of any size, one or one per image; they weigh G2R and R2G.
     specific: points (y, x), boxes (top, left, bottom, right), in fractions of the image, and masks; or "grid", about 8 x 8 cells
     that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
@@ -34,7 +37,7 @@ class Recorder:
     def __init__(
         self,
         *,
-        groups: int = 5,
+        groups: int | None = None,
         steps: int | None = None,
         generated_mask: Any = None,
         reference_mask: Any = None,
@@ -42,7 +45,7 @@ class Recorder:
         backend: str = "auto",
     ) -> None:
         for name, number in (("groups", groups), ("steps", steps)):
-            if not (name == "steps" and number is None) and not is_whole(number, 1):
+            if number is not None and not is_whole(number, 1):
                 refuse(name, "a whole number of at least 1", repr(number), "groups=1 keeps time in one piece.")
         self.regions = as_regions(specific)
         self.wanted = Wanted(
@@ -100,7 +103,7 @@ class Recorder:
         if slot is None:
             self.check_steps()
             slot = self.slot(layer, tokens, query, key)
-            slot.open(rows or (0, query.shape[0]), self.wanted.groups)
+            slot.open(rows or (0, query.shape[0]), self.groups)
             slot.turn(self.group)
             images = slot.rows[1] - slot.rows[0]
             if self.images not in (None, images):
@@ -124,17 +127,22 @@ class Recorder:
             self.wanted = replace(self.wanted, regions=default_cells(tokens.generated_grid))
         return Slot(layer, tokens, query, key, self.wanted)
 
+    @property
+    def groups(self) -> int:
+        """Time groups: as many as were asked for, else what fits the run."""
+        return min(GROUPS, self.steps or 1) if self.wanted.groups is None else self.wanted.groups
+
     def check_steps(self) -> None:
         """Time groups need the number of steps."""
-        if self.steps is None and self.wanted.groups > 1:
+        if self.steps is None and self.groups > 1:
             refuse("steps", "the number of denoising steps, to cut them into groups", None, "Pass steps=..., or groups=1.")
-        if self.steps is not None and self.wanted.groups > self.steps:
-            refuse("groups", f"at most the {self.steps} denoising steps", self.wanted.groups, f"Pass groups={self.steps} or fewer.")
+        if self.steps is not None and self.groups > self.steps:
+            refuse("groups", f"at most the {self.steps} denoising steps", self.groups, f"Pass groups={self.steps} or fewer.")
 
     @property
     def group(self) -> int:
         """The time group of the step that is running."""
-        return 0 if self.steps is None else self.done * self.wanted.groups // self.steps
+        return 0 if self.steps is None else self.done * self.groups // self.steps
 
     def step(self) -> None:
         """A denoising step is over."""

@@ -145,7 +145,7 @@ class Trace:
         layout = decided(self.calls.layout, self.finder.owner, total, images, 1 if early else self.calls.count, self.calls.named)
         recorder.images = images
         for slot in recorder.slots.values():
-            slot.settle(layout.rows(total), recorder.wanted.groups)
+            slot.settle(layout.rows(total), recorder.groups)
         silent = [tap.name for tap in self.taps.values() if tap.entered and not tap.plan]
         if silent:
             raise ValueError(f"i2am: {', '.join(silent[:5])} ran without calling scaled_dot_product_attention, so nothing was recorded. "
@@ -185,7 +185,7 @@ class Trace:
             raise ValueError(f"i2am: two references of {layer} are both called {tokens.source!r}. Give Tokens different sources.")
         late = recorder.done > 0  # an adapter that was switched on during the run
         slot = recorder.slot(layer, tokens, query, key)
-        rows, groups = (0, query.shape[0]), recorder.wanted.groups if late else 1
+        rows, groups = (0, query.shape[0]), recorder.groups if late else 1
         if self.calls.layout is not None:
             rows = self.calls.layout.rows(query.shape[0])
         elif recorder.wanted.per_image:
@@ -250,7 +250,7 @@ class Trace:
 def trace(
     pipe: Any,
     *,
-    groups: int = 5,
+    groups: int | None = None,
     layers: Layers = None,
     generated_mask: Any = None,
     reference_mask: Any = None,
@@ -271,7 +271,8 @@ def trace(
         run.maps.unified("r2g", size=(1024, 768))
 
     pipe: a pipeline, or a denoiser module with its `scheduler=` (an LDM sampler will do).
-    groups: time groups; they cut the actual number of steps evenly, whatever the scheduler. steps: only where it cannot be seen.
+    groups: time groups; they cut the actual number of steps evenly, whatever the scheduler; default: five, or fewer where there are
+        fewer steps. steps: only where it cannot be seen, and one group would not do.
     layers: names, patterns ("*attn2", "up_blocks*") or a function of the name; default: every layer in which the reference enters.
     generated_mask: inpainting mask(s), 1 inside, of any size; weigh G2R. reference_mask: the same on the reference; weighs R2G.
     specific: points (y, x), boxes (top, left, bottom, right) in fractions of the image, masks, or "grid": each adds a map on the
