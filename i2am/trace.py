@@ -209,7 +209,7 @@ class Trace:
         """A call's batch changed within a run: guidance was switched off on the way."""
         images = self.recorder.images
         if query.shape[2] == slot.shape[2] and key.shape[2] == slot.shape[3] and query.shape[0] == images:
-            slot.rows, slot.shape = (0, query.shape[0]), (query.shape[0], *slot.shape[1:])
+            slot.resize(query.shape[0])
             return
         refuse(f"the call of {slot.layer}", f"[batch, generated, reference] = {(slot.shape[0], *slot.shape[2:])} as before",
                (query.shape[0], query.shape[2], key.shape[2]), "One trace records calls of one size: use a trace for each.")  # fmt: skip

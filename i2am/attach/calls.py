@@ -15,6 +15,8 @@ from torch.utils._pytree import tree_map
 from i2am import clock
 from i2am.guidance import Layout, proved
 
+STATIC = "force_nn_module_property_static_shapes"
+
 
 class Calls:
     """Counts a denoiser's calls in each step, and keeps what it was called with in the first."""
@@ -40,6 +42,9 @@ class Calls:
             self.name_calls(self.denoiser, undo)
         self.open()
         undo.callback(self.close)
+        config: Any = getattr(sys.modules.get("torch._dynamo"), "config", None)
+        if hasattr(config, STATIC):  # else torch 2.6 compiles once more for every size of the buffers
+            undo.enter_context(config.patch({STATIC: False}))
 
     def open(self) -> None:
         """Compiled models run the first step uncompiled, as it allocates, and are watched from inside."""
