@@ -8,7 +8,7 @@ the log-sum-exps: P = 2^(S - L) is no finer than a few units in the last place o
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from i2am_kernels import bi_attention, bi_attention_reference, op, streaming, tiles, triton_backend
 from i2am_kernels.call import LOG2E, additive
@@ -194,25 +195,23 @@ def close(got: Tensor, right: Tensor, eager: Tensor, floor: float, what: str) ->
 
 
 def close_output(case: Case, got: Tensor, right: Tensor, eager: Tensor, grain: float, what: str) -> None:
-    """As above, with a rounding of the weights to the values' dtype; a row without keys is 0 or torch's own answer."""
+    """As above, with a rounding of the weights to the values' dtype; a row without keys is 0, as in the definition."""
     assert got.dtype == case.query.dtype, f"{what}: dtype of the output"
     assert got.shape == right.shape, f"{what}: shape of the output"
     assert got.isfinite().all(), f"{what}: output not finite"
     floor = (torch.finfo(got.dtype).eps + grain) * case.value.double().abs().amax((-1, -2))[..., None]
     error = (got - right).abs().amax(-1)
     fine = error <= FACTOR * (eager.to(got.dtype) - right).abs().amax(-1) + floor
-    if not fine.all() and case.options.get("attn_mask") is not None:
-        hidden = right.eq(0).all(-1)
-        fine |= hidden & (got.double() - plain(case)).abs().amax(-1).le(floor)
     assert fine.all(), f"{what}: output off by {error[~fine].max().item():.2e} where a rounding is {floor.max().item():.2e}"
 
 
 def plain(case: Case) -> Tensor:
-    """scaled_dot_product_attention on the case's tokens."""
+    """scaled_dot_product_attention on the case's tokens; under a mask the backend that computes it as it is written."""
     mask = case.options.get("attn_mask")
     mask = mask if mask is None or mask.dtype in (torch.bool, torch.float32) else mask.to(case.query.dtype)
     mask = mask if mask is None or mask.ndim > 1 else mask[None]  # torch does not take a mask of one dimension
-    return F.scaled_dot_product_attention(case.query, case.key, case.value, attn_mask=mask, scale=case.options.get("scale"))
+    with nullcontext() if mask is None else sdpa_kernel(SDPBackend.MATH):
+        return F.scaled_dot_product_attention(case.query, case.key, case.value, attn_mask=mask, scale=case.options.get("scale"))
 
 
 def transposed(tensor: Tensor) -> Tensor:
