@@ -6,6 +6,7 @@ torch.compile follows it, with sizes that may be symbols: they are compared, nev
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -150,7 +151,24 @@ def check_weight(
             came,
             "Weights are per batch row: weight.expand(rows, ...) where they are shared.",
         )
-    return weight.detach().to(torch.float32)
+    weight = weight.detach().to(torch.float32)
+    if weight.device.type == "cpu" and type(weight) is Tensor and not torch.compiler.is_compiling():  # elsewhere a look would wait
+        low, high = (x.item() for x in weight.aminmax())  # NaN where one is NaN
+        if not 0 <= low <= high < math.inf:
+            refuse(name, "finite and not negative", f"values from {low:g} to {high:g}", "Clip them: weight.clamp(min=0).")
+    return weight
+
+
+def check_scale(scale: float | None, size: int) -> float:
+    if scale is None:
+        return size**-0.5
+    try:
+        scale = float(scale)
+    except (TypeError, ValueError):
+        refuse("scale", "a number", repr(scale), "Leave it out for head size ** -0.5.")
+    if not torch.compiler.is_compiling() and not math.isfinite(scale):
+        refuse("scale", "finite", scale, "Leave it out for head size ** -0.5.")
+    return scale
 
 
 def check_aliases(buffers: dict[str, Tensor | None], inputs: dict[str, Tensor | None]) -> None:
@@ -232,7 +250,7 @@ def checked(
         )
     return Call(
         query=query, key=key, value=value, mask=check_mask(attn_mask, query, key),
-        scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
+        scale=check_scale(scale, query.shape[-1]),
         r2g=r2g, g2r=g2r, token_maps=token_maps, generated_weight=weight,
         reference_weight=check_weight("reference_weight", reference_weight, (batch, tokens), "[B', R']", query, "r2g", r2g),
         token_weight=check_weight("token_weight", token_weight, (batch, tokens, names), "[B', R', n]", query, "token_maps", token_maps),
