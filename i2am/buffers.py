@@ -64,6 +64,11 @@ class Wanted:
         return any(images_of(mask) > 1 for mask in masks)
 
 
+def of_layer(layer: str, error: ValueError) -> ValueError:
+    """The operator's refusal in the words of who traces or records: they know layers."""
+    return ValueError(f"i2am: layer {layer}: {str(error).removeprefix('bi_attention: ')}")
+
+
 def sized(*sizes: int) -> Tensor:
     """Numbers for the hot path, as the sizes of a tensor without memory: torch.compile would take plain ones for constants of the model."""
     return torch.empty_strided(sizes, [0] * len(sizes), device="meta")
@@ -147,11 +152,14 @@ class Slot:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
         """The layer's own output; its maps are added up beside it."""
         first, last, start, stop, before, behind = self.ranges.shape
-        return bi_attention(
-            query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.word_maps,
-            generated_weight=self.generated_weight, reference_weight=self.reference_weight, token_weight=self.word_weight,
-            attn_mask=mask, scale=scale, rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
-        )  # fmt: skip
+        try:
+            return bi_attention(
+                query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.word_maps,
+                generated_weight=self.generated_weight, reference_weight=self.reference_weight, token_weight=self.word_weight,
+                attn_mask=mask, scale=scale, rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
+            )  # fmt: skip
+        except ValueError as error:
+            raise of_layer(self.layer, error) from error
 
     def finished(self) -> LayerSums:
         """The sums as they stand, on the CPU, images first."""

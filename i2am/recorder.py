@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.buffers import Slot, Wanted
+from i2am.buffers import Slot, Wanted, of_layer
 from i2am.maps import AttributionMaps
 from i2am.prompt import Prompt
 from i2am.regions import Region, as_mask, as_regions, default_cells
@@ -93,7 +93,10 @@ class Recorder:
         """
         slot = self.slots.get((layer, source))
         if slot is None:
-            check_operands(query, key, value, DTYPES)
+            try:
+                check_operands(query, key, value, DTYPES)
+            except ValueError as error:
+                raise of_layer(layer, error) from error
         if reference is None and words is None:
             reference = (0, key.shape[2])
         tokens = Tokens(reference, words, generated, generated_grid, reference_grid, special, source)

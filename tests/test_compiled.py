@@ -79,6 +79,7 @@ def two_grids() -> pipelines.Case:
     return case
 
 
+UPPER = ("CrossAttnUpBlock2D", "UpBlock2D")
 SQUARE, UPRIGHT, TALL = (64, 64), (64, 48), (96, 64)
 
 
@@ -119,7 +120,7 @@ def test_another_size_costs_a_trace_no_more_graphs_than_the_model(build: Any, gu
 def test_guidance_that_is_switched_off_in_a_compiled_run() -> None:
     """The batch halves between two steps."""
     case = pipelines.sd15()
-    case.pipe.unet = unet(mid_block_type=None, down_block_types=("DownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
+    case.pipe.unet = unet(mid_block_type=None, down_block_types=("DownBlock2D",) * 2, up_block_types=UPPER)
 
     def off(pipe: Any, step: int, timestep: Any, given: dict[str, Any]) -> dict[str, Any]:
         if step == 1:
@@ -137,4 +138,34 @@ def test_guidance_that_is_switched_off_in_a_compiled_run() -> None:
     case.pipe.unet.compile(fullgraph=True, backend="eager")
     for ours, theirs in zip(words(), expected):
         assert torch.equal(ours, theirs)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["fullgraph", "graph breaks"])
+def test_a_refusal_names_the_layer(whole: bool) -> None:
+    """In the compiled steps as in the first, which is not."""
+    case = pipelines.paint_by_example()
+    case.pipe.unet = unet(in_channels=9, mid_block_type=None, down_block_types=("DownBlock2D",) * 2, up_block_types=UPPER)
+    layers = [name for name, module in case.pipe.unet.named_modules() if name.endswith("attn2")]
+    module = case.pipe.unet.get_submodule(layers[-1])
+    torch._dynamo.reset()
+    case.pipe.unet.compile(fullgraph=whole, backend="eager")
+
+    class Spoilt(type(module.processor)):  # type: ignore[misc]
+        first = 0  # step in which the value does not belong to its key
+
+        def __call__(self, attn: Any, states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            tokens = states.unflatten(-1, (2, -1)).transpose(1, 2)
+            wrong = 1 + (attn._i2am_tap.trace.recorder.done >= self.first)
+            torch.nn.functional.scaled_dot_product_attention(tokens, tokens[:, :, :1], tokens[:, :, :wrong])
+            return states
+
+    for first in (0, 1):
+        module.processor = Spoilt()
+        module.processor.first = first
+        kind = torch._dynamo.exc.Unsupported if whole and first else ValueError
+        with pytest.raises(kind) as refused, i2am.trace(case.pipe, groups=1, layers=layers[-1]):
+            case(steps=3)
+        assert f"i2am: layer {layers[-1]}: value must be [" in str(refused.value) or kind is not ValueError
+        assert "bserved exception" in str(refused.value) or kind is ValueError
     torch._dynamo.reset()
