@@ -271,8 +271,7 @@ def trace(
         run.maps.unified("r2g", size=(1024, 768))
 
     pipe: a pipeline, or a denoiser module with its `scheduler=` (an LDM sampler will do).
-    groups: time groups; they cut the actual steps evenly, whatever the scheduler; default: five, or fewer where there are fewer steps.
-    steps: only where their number cannot be seen, and one group would not do.
+    groups: time groups, which cut the actual steps evenly; default: five, or as many as steps. steps: only where it cannot be seen.
     layers: names, patterns ("*attn2", "up_blocks*") or a function of the name; default: every layer in which the reference enters.
     generated_mask: inpainting mask(s), 1 inside, of any size; weigh G2R. reference_mask: the same on the reference; weighs R2G.
     specific: points (y, x), boxes (top, left, bottom, right) in fractions of the image, masks, or "grid": each adds a map on the
