@@ -112,7 +112,7 @@ class Model:
 
     def traced(self, name: str, steps: int) -> Result:
         """The same in a trace."""
-        with i2am.trace(self.unet, scheduler=self.scheduler, guidance="uncond-cond", groups=min(5, steps), **CASES[name].options) as run:
+        with i2am.trace(self.unet, scheduler=self.scheduler, guidance="uncond-cond", **CASES[name].options) as run:
             latents = self.denoise(CASES[name].tokens, steps)
         maps = run.maps
         sums = {(s.layer, kind): t for s in maps.sums for kind in KINDS if (t := getattr(s, kind)) is not None}

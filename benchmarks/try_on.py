@@ -71,7 +71,7 @@ class Model:
 
     def traced(self, steps: int) -> Result:
         """The same in a trace, up to the levels."""
-        with i2am.trace(self.pipe, groups=min(5, steps), specific=[PATCH]) as run:
+        with i2am.trace(self.pipe, specific=[PATCH]) as run:
             output = self.paint(steps)
         return Result(output, run.maps, levels(run.maps, self.latent))
 

@@ -61,7 +61,7 @@ class LayerSums:
 class Wanted:
     """What a recorder was asked to weigh, the same for every layer."""
 
-    groups: int
+    groups: int | None  # None: what fits the run
     generated_mask: Tensor | None = None  # [m, h, w]
     reference_mask: Tensor | None = None
     regions: Sequence[Region] = ()
@@ -86,16 +86,27 @@ def afford_groups(slots: Collection[Slot], images: int, groups: int) -> None:
     afford(f"what is recorded of {len(slots)} layers", need, LESS, next(iter(slots)).device)
 
 
+def of_layer(layer: str, error: ValueError) -> ValueError:
+    """The operator's refusal in the words of who traces or records: they know layers."""
+    return ValueError(f"i2am: layer {layer}: {str(error).removeprefix('bi_attention: ')}")
+
+
+def sized(*sizes: int) -> Tensor:
+    """Numbers for the hot path, as the sizes of a tensor without memory: torch.compile would take plain ones for constants of the model."""
+    return torch.empty_strided(sizes, [0] * len(sizes), device="meta")
+
+
 class Slot:
     """One layer's reference: buffers and weights, ready to be handed to the operator.
 
     Every attribute the hot path reads is a tensor or the same for all layers of a kind, so that torch.compile keeps one graph:
-    a new time group only swaps the views.
+    a new time group only swaps the views, and another size of the picture finds the sizes of all of them to be symbols.
     """
 
     def __init__(self, layer: str, tokens: Tokens, query: Tensor, key: Tensor, wanted: Wanted) -> None:
         self.layer, self.tokens, self.wanted = layer, tokens, wanted
-        self.shape = (query.shape[0], query.shape[1], query.shape[2], key.shape[2])
+        self.backend, self.device = wanted.backend, query.device
+        self.call = sized(*query.shape[:3], key.shape[2])
         for name, part, size in (("generated", tokens.generated, query.shape[2]), ("reference", tokens.reference, key.shape[2]),
                                  ("words", tokens.words, key.shape[2])):  # fmt: skip
             if part is not None and not 0 <= part[0] < part[1] <= size:
@@ -105,8 +116,7 @@ class Slot:
         if tokens.generated_grid is not None:  # Tokens has checked the reference's
             count = self.generated[1] - self.generated[0]
             check_grid(f"{layer}'s generated", tokens.generated_grid, count, f"{count} tokens")
-        self.backend, self.device = wanted.backend, query.device
-        self.rows: Range = (0, 0)
+        self.at((0, 0))
         self.sums: dict[str, Tensor] = {}  # each [groups, B', H, ...]
         # views of the sums: the time group that is being added to
         self.r2g: Tensor | None = None
@@ -116,9 +126,24 @@ class Slot:
         self.reference_weight: Tensor | None = None  # [B', R']
         self.word_weight: Tensor | None = None  # [B', R', n]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """B, H, G, R of the call."""
+        return tuple(self.call.shape)
+
+    def at(self, rows: Range) -> None:
+        """These rows of the call have maps."""
+        self.rows = rows
+        self.ranges = sized(*rows, *self.generated, *self.keys)
+
+    def resize(self, images: int) -> None:
+        """The call holds the conditional rows alone from now on."""
+        self.call = sized(images, *self.shape[1:])
+        self.at((0, images))
+
     def open(self, rows: Range, groups: int) -> None:
         """Make room for the images in `rows`."""
-        self.rows = rows
+        self.at(rows)
         images = rows[1] - rows[0]
         shapes = self.shapes(images)
         weights = images * len(self.wanted.regions) * shapes["r2g"][-1] if "g2r" in shapes else 0
@@ -166,11 +191,15 @@ class Slot:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
         """The layer's own output; its maps are added up beside it."""
-        return bi_attention(
-            query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.word_maps,
-            generated_weight=self.generated_weight, reference_weight=self.reference_weight, token_weight=self.word_weight,
-            attn_mask=mask, scale=scale, rows=self.rows, generated=self.generated, reference=self.keys, backend=self.backend,
-        )  # fmt: skip
+        first, last, start, stop, before, behind = self.ranges.shape
+        try:
+            return bi_attention(
+                query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.word_maps,
+                generated_weight=self.generated_weight, reference_weight=self.reference_weight, token_weight=self.word_weight,
+                attn_mask=mask, scale=scale, rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
+            )  # fmt: skip
+        except ValueError as error:
+            raise of_layer(self.layer, error) from error
 
     def finished(self) -> LayerSums:
         """The sums as they stand, on the CPU, images first."""

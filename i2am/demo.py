@@ -134,7 +134,7 @@ def paint(count: int, seed: int, steps: int, model: str | Path | None) -> Painte
     masks = pairs.mask.float()
     pipe.set_progress_bar_config(desc=f"painting {count} picture{'s' * (count > 1)}", unit="step")
     start = time.perf_counter()
-    with trace(pipe, groups=min(5, steps), generated_mask=masks, specific=cells(*CELLS), guidance="none") as run:
+    with trace(pipe, generated_mask=masks, specific=cells(*CELLS), guidance="none") as run:
         images = pipe(
             image=person,
             mask_image=masks[:, None],

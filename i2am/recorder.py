@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from i2am import door
-from i2am.buffers import Slot, Wanted, afford_groups
+from i2am.buffers import Slot, Wanted, afford_groups, of_layer
 from i2am.door import is_range, is_whole, refuse, said
 from i2am.maps import AttributionMaps, told
 from i2am.prompt import Prompt
@@ -18,6 +16,8 @@ from i2am.regions import Region, as_regions, as_weight, default_cells
 from i2am.summary import of_recorder
 from i2am.tokens import Grid, Range, Tokens
 from i2am_kernels.check import DTYPES, check_operands
+
+GROUPS = 5  # the paper's time groups
 
 
 class Recorder:
@@ -28,7 +28,8 @@ class Recorder:
         recorder.step()                                   # after each denoising step
         recorder.maps.unified("g2r", size=(32, 24))
 
-    groups: time groups, which cut the `steps` steps evenly (step s belongs to group s * groups // steps).
+    groups: time groups, which cut the `steps` steps evenly (step s belongs to group s * groups // steps). Default: five, or as many as
+    there are steps where there are fewer; one where `steps` is not said.
     generated_mask, reference_mask: masks of any size, one or one per image; they weigh G2R and R2G.
     specific: points (y, x), boxes (top, left, bottom, right), in fractions of the image, and masks; or "grid", about 8 x 8 cells
     that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
@@ -40,7 +41,7 @@ class Recorder:
     def __init__(
         self,
         *,
-        groups: int = 5,
+        groups: int | None = None,
         steps: int | None = None,
         generated_mask: Any = None,
         reference_mask: Any = None,
@@ -48,7 +49,7 @@ class Recorder:
         backend: str = "auto",
     ) -> None:
         for name, number in (("groups", groups), ("steps", steps)):
-            if not (name == "steps" and number is None) and not is_whole(number, 1):
+            if number is not None and not is_whole(number, 1):
                 refuse(name, "a whole number of at least 1", repr(number), "groups=1 keeps time in one piece.")
         self.regions = as_regions(specific)
         self.wanted = Wanted(
@@ -98,11 +99,12 @@ class Recorder:
         if slot is None:
             if not isinstance(layer, str):
                 refuse("layer", "its name", said(layer), "Maps are chosen by it: maps.unified(..., layers=name).")
-            check_operands(query, key, value, DTYPES)
+            try:
+                check_operands(query, key, value, DTYPES)
+            except ValueError as error:
+                raise of_layer(layer, error) from error
             if rows is not None and not is_range(rows):
                 refuse("rows", "a range of the batch, (start, stop)", said(rows), "They are the conditional rows: (2, 4) is two of four.")
-            if scale is not None:
-                door.number("scale", scale, "a number", math.isfinite, "Leave it out for 1 / sqrt(head size).")
         if reference is None and words is None:
             reference = (0, key.shape[2])
         tokens = Tokens(reference, words, generated, generated_grid, reference_grid, special, source)
@@ -112,10 +114,10 @@ class Recorder:
         if slot is None:
             self.check_steps()
             slot = self.slot(layer, tokens, query, key)
-            slot.open(rows or (0, query.shape[0]), self.wanted.groups)
+            slot.open(rows or (0, query.shape[0]), self.groups)
             slot.turn(self.group)
             images = slot.rows[1] - slot.rows[0]
-            afford_groups([*self.slots.values(), slot], images, self.wanted.groups - self.group)
+            afford_groups([*self.slots.values(), slot], images, self.groups - self.group)
             if self.images not in (None, images):
                 refuse(f"the images of {layer}", f"{self.images}, as of the layers before", images, "Pass rows=, the conditional ones.")
         elif slot.shape != (*query.shape[:3], key.shape[2]):
@@ -137,17 +139,22 @@ class Recorder:
             self.wanted = replace(self.wanted, regions=default_cells(tokens.generated_grid))
         return Slot(layer, tokens, query, key, self.wanted)
 
+    @property
+    def groups(self) -> int:
+        """Time groups: as many as were asked for, else what fits the run."""
+        return min(GROUPS, self.steps or 1) if self.wanted.groups is None else self.wanted.groups
+
     def check_steps(self) -> None:
         """Time groups need the number of steps."""
-        if self.steps is None and self.wanted.groups > 1:
+        if self.steps is None and self.groups > 1:
             refuse("steps", "the number of denoising steps, to cut them into groups", None, "Pass steps=..., or groups=1.")
-        if self.steps is not None and self.wanted.groups > self.steps:
-            refuse("groups", f"at most the {self.steps} denoising steps", self.wanted.groups, f"Pass groups={self.steps} or fewer.")
+        if self.steps is not None and self.groups > self.steps:
+            refuse("groups", f"at most the {self.steps} denoising steps", self.groups, f"Pass groups={self.steps} or fewer.")
 
     @property
     def group(self) -> int:
         """The time group of the step that is running."""
-        return 0 if self.steps is None else self.done * self.wanted.groups // self.steps
+        return 0 if self.steps is None else self.done * self.groups // self.steps
 
     def step(self) -> None:
         """A denoising step is over."""

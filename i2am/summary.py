@@ -41,7 +41,7 @@ def of_recorder(recorder: Recorder) -> str:
     steps = count(recorder.done, "step") if recorder.steps is None else f"{recorder.done} of {count(recorder.steps, 'step')}"
     images = "" if recorder.images is None else f", {count(recorder.images, 'image')}"
     layers = len({layer for layer, _ in recorder.slots})
-    return f"Recorder: {steps} in {count(recorder.wanted.groups, 'time group')}, {count(layers, 'layer')}{images}"
+    return f"Recorder: {steps} in {count(recorder.groups, 'time group')}, {count(layers, 'layer')}{images}"
 
 
 def of_run(run: Trace) -> str:

@@ -149,9 +149,9 @@ class Trace:
         early = not hasattr(self.scheduler, "step")  # PLMS calls the model twice in its first step
         layout = decided(self.calls.layout, self.finder.owner, total, images, 1 if early else self.calls.count, self.calls.named)
         recorder.images = images
-        afford_groups(recorder.slots.values(), images, recorder.wanted.groups)
+        afford_groups(recorder.slots.values(), images, recorder.groups)
         for slot in recorder.slots.values():
-            slot.settle(layout.rows(total), recorder.wanted.groups)
+            slot.settle(layout.rows(total), recorder.groups)
         self.finder.silent(self.taps)
         self.calls.settle(layout)
         if self.listener is not None:
@@ -188,7 +188,7 @@ class Trace:
             raise ValueError(f"i2am: two references of {layer} are both called {tokens.source!r}. Give Tokens different sources.")
         late = recorder.done > 0  # an adapter that was switched on during the run
         slot = recorder.slot(layer, tokens, query, key)
-        rows, groups = (0, query.shape[0]), recorder.wanted.groups if late else 1
+        rows, groups = (0, query.shape[0]), recorder.groups if late else 1
         if self.calls.layout is not None:
             rows = self.calls.layout.rows(query.shape[0])
         elif recorder.wanted.per_image:
@@ -197,7 +197,7 @@ class Trace:
         if late:
             slot.turn(recorder.group)
         else:  # for one image at least; their number is known after the step
-            afford_groups([*recorder.slots.values(), slot], 1, recorder.wanted.groups)
+            afford_groups([*recorder.slots.values(), slot], 1, recorder.groups)
         recorder.slots[layer, tokens.source] = slot
         return slot
 
@@ -205,7 +205,7 @@ class Trace:
         """A call's batch changed within a run: guidance was switched off on the way."""
         images = self.recorder.images
         if query.shape[2] == slot.shape[2] and key.shape[2] == slot.shape[3] and query.shape[0] == images:
-            slot.rows, slot.shape = (0, query.shape[0]), (query.shape[0], *slot.shape[1:])
+            slot.resize(query.shape[0])
             return
         refuse(f"the call of {slot.layer}", f"[batch, generated, reference] = {(slot.shape[0], *slot.shape[2:])} as before",
                (query.shape[0], query.shape[2], key.shape[2]), "One trace records calls of one size: use a trace for each.")  # fmt: skip
@@ -246,7 +246,7 @@ class Trace:
 def trace(
     pipe: Any,
     *,
-    groups: int = 5,
+    groups: int | None = None,
     layers: Layers = None,
     generated_mask: Any = None,
     reference_mask: Any = None,
@@ -267,7 +267,7 @@ def trace(
         run.maps.unified("r2g", size=(1024, 768))
 
     pipe: a pipeline, or a denoiser module with its `scheduler=` (an LDM sampler will do).
-    groups: time groups; they cut the actual number of steps evenly, whatever the scheduler. steps: only where it cannot be seen.
+    groups: time groups, which cut the actual steps evenly; default: five, or as many as steps. steps: only where it cannot be seen.
     layers: names, patterns ("*attn2", "up_blocks*") or a function of the name; default: every layer in which the reference enters.
     generated_mask: inpainting mask(s), 1 inside, of any size; weigh G2R. reference_mask: the same on the reference; weighs R2G.
     specific: points (y, x), boxes (top, left, bottom, right) in fractions of the image, masks, or "grid": each adds a map on the

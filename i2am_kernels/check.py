@@ -1,8 +1,13 @@
-"""The door: what a call must look like. Everything behind it may rely on what is said here."""
+"""The door: what a call must look like. Everything behind it may rely on what is said here.
+
+torch.compile follows it, with sizes that may be symbols: they are compared, never looked up or written out, until something is refused.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -20,8 +25,13 @@ def refuse(what: str, expected: str, got: object, remedy: str) -> NoReturn:
     raise ValueError(f"bi_attention: {what} must be {expected}, got {got}. {remedy}")
 
 
+def sizes(shape: Sequence[int | None]) -> str:
+    """(2, n, 5): None is a size that the buffer chooses."""
+    return f"({', '.join('n' if size is None else f'{size}' for size in shape)})"
+
+
 def described(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)} on {tensor.device}"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {sizes(tensor.shape)} on {tensor.device}"
 
 
 def check_operands(query: Tensor, key: Tensor, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
@@ -39,21 +49,21 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, dtypes: tuple[torc
             refuse(name, f"one of {names}", described(tensor), f"Convert it: {name}.to(torch.float32).")
         if tensor.dtype != query.dtype or tensor.device != query.device:
             refuse(name, f"of the query's dtype and device ({described(query)})", described(tensor), f"Convert it: {name}.to(query).")
-        if min(tensor.shape) == 0:
+        if tensor.numel() == 0:
             refuse(name, "without empty dimensions", described(tensor), "Leave the call out when there is nothing to attend to.")
     batch, heads, _, size = query.shape
     if key.shape[:2] != (batch, heads) or key.shape[3] != size:
         refuse(
             "key",
             f"[{batch}, {heads}, R, {size}] to match the query",
-            tuple(key.shape),
+            sizes(key.shape),
             "Expand shared heads first: key.repeat_interleave(groups, dim=1).",
         )
     if value.shape[:3] != key.shape[:3]:
         refuse(
             "value",
-            f"[{', '.join(map(str, key.shape[:3]))}, Dv] to match the key",
-            tuple(value.shape),
+            f"[{batch}, {heads}, {key.shape[2]}, Dv] to match the key",
+            sizes(value.shape),
             "Key and value come from the same tokens.",
         )
 
@@ -69,7 +79,7 @@ def check_range(name: str, given: Range | None, size: int, of: str) -> Range:
         refuse(
             name,
             f"(start, stop) with 0 <= start < stop <= {size} ({of})",
-            (start, stop),
+            sizes((start, stop)),
             "Negative and empty ranges are not read as Python slices.",
         )
     return start, stop
@@ -89,9 +99,12 @@ def check_mask(mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None
             came,
             "An integer mask is ambiguous: write mask.bool().",
         )
-    if mask.ndim > 4 or any(n not in (1, size) for n, size in zip(reversed(mask.shape), reversed(full))):
+    if mask.ndim > 4 or any(n != 1 and n != size for n, size in zip(mask.shape, full[4 - mask.ndim :])):
         refuse(
-            "attn_mask", f"broadcastable to [B, H, G, R] = {full}", tuple(mask.shape), "Add the missing dimensions: mask[:, None, None, :]."
+            "attn_mask",
+            f"broadcastable to [B, H, G, R] = {sizes(full)}",
+            sizes(mask.shape),
+            "Add the missing dimensions: mask[:, None, None, :].",
         )
     mask = mask[(None,) * (4 - mask.ndim)]
     return mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
@@ -102,19 +115,23 @@ def check_buffer(
 ) -> None:
     if buffer is None:
         return
-    sizes = ", ".join("n" if size is None else str(size) for size in shape)
-    wanted = f"{str(dtypes[0]).removeprefix('torch.')} {letters} = ({sizes}) on {query.device}"
-    remedy = "It is added to in place: make it once with torch.zeros and pass it to every call."
-    if not isinstance(buffer, Tensor):
-        refuse(name, wanted, type(buffer).__name__, remedy)
-    fits = len(shape) == buffer.ndim and all(s in (None, n) for s, n in zip(shape, buffer.shape)) and buffer.numel() > 0
+    tensor = isinstance(buffer, Tensor)
+    fits = tensor and len(shape) == buffer.ndim and all(s is None or s == n for s, n in zip(shape, buffer.shape)) and buffer.numel() > 0
     if not fits or buffer.dtype not in dtypes or buffer.device != query.device:
-        refuse(name, wanted, described(buffer), remedy)
+        refuse(
+            name,
+            f"{str(dtypes[0]).removeprefix('torch.')} {letters} = {sizes(shape)} on {query.device}",
+            described(buffer) if tensor else type(buffer).__name__,
+            "It is added to in place: make it once with torch.zeros and pass it to every call.",
+        )
     if buffer.requires_grad:
         refuse(name, "a tensor without requires_grad", described(buffer), "The maps carry no gradient; detach the buffer.")
     if any(stride == 0 and n > 1 for stride, n in zip(buffer.stride(), buffer.shape)):
         refuse(
-            name, "memory of its own for every element", f"strides {buffer.stride()}", "An expanded tensor cannot be added to; clone it."
+            name,
+            "memory of its own for every element",
+            f"strides {sizes(buffer.stride())}",
+            "An expanded tensor cannot be added to; clone it.",
         )
 
 
@@ -130,11 +147,28 @@ def check_weight(
         came = described(weight) if isinstance(weight, Tensor) else type(weight).__name__
         refuse(
             name,
-            f"{letters} = {shape} on {query.device}",
+            f"{letters} = {sizes(shape)} on {query.device}",
             came,
             "Weights are per batch row: weight.expand(rows, ...) where they are shared.",
         )
-    return weight.detach().to(torch.float32)
+    weight = weight.detach().to(torch.float32)
+    if weight.device.type == "cpu" and type(weight) is Tensor and not torch.compiler.is_compiling():  # elsewhere a look would wait
+        low, high = (x.item() for x in weight.aminmax())  # NaN where one is NaN
+        if not 0 <= low <= high < math.inf:
+            refuse(name, "finite and not negative", f"values from {low:g} to {high:g}", "Clip them: weight.clamp(min=0).")
+    return weight
+
+
+def check_scale(scale: float | None, size: int) -> float:
+    if scale is None:
+        return size**-0.5
+    try:
+        scale = float(scale)
+    except (TypeError, ValueError):
+        refuse("scale", "a number", repr(scale), "Leave it out for head size ** -0.5.")
+    if not torch.compiler.is_compiling() and not math.isfinite(scale):
+        refuse("scale", "finite", scale, "Leave it out for head size ** -0.5.")
+    return scale
 
 
 def check_aliases(buffers: dict[str, Tensor | None], inputs: dict[str, Tensor | None]) -> None:
@@ -197,7 +231,7 @@ def checked(
         if weight is None and count > 1:
             refuse(
                 "generated_weight",
-                f"[B', n, G'] = {(batch, count, canvas)} when g2r has {count} maps",
+                f"[B', n, G'] = {sizes((batch, count, canvas))} when g2r has {count} maps",
                 None,
                 "Say what each of the maps weighs.",
             )
@@ -210,13 +244,13 @@ def checked(
     if token_maps is not None and token_weight is None:
         refuse(
             "token_weight",
-            f"[B', R', n] = {(batch, tokens, names)} with token_maps",
+            f"[B', R', n] = {sizes((batch, tokens, names))} with token_maps",
             None,
             "For one map per token pass torch.eye(R').expand(rows, -1, -1).",
         )
     return Call(
         query=query, key=key, value=value, mask=check_mask(attn_mask, query, key),
-        scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
+        scale=check_scale(scale, query.shape[-1]),
         r2g=r2g, g2r=g2r, token_maps=token_maps, generated_weight=weight,
         reference_weight=check_weight("reference_weight", reference_weight, (batch, tokens), "[B', R']", query, "r2g", r2g),
         token_weight=check_weight("token_weight", token_weight, (batch, tokens, names), "[B', R', n]", query, "token_maps", token_maps),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention  # torch's own, whatever is patched later
 
-from i2am_kernels.call import LOG2E, Call, additive, clip
+from i2am_kernels.call import HIDDEN, LOG2E, Call, additive, clip
 
 CHUNK_BYTES = 8 << 20
 
@@ -45,11 +45,21 @@ def library_forward(call: Call) -> tuple[Tensor, Tensor]:
 
 
 def plain(call: Call, rows: slice = slice(None)) -> Tensor:
-    """The output alone, by scaled_dot_product_attention."""
+    """The output alone, by scaled_dot_product_attention; zero where every key of a row is hidden.
+
+    Its backends disagree about such rows: cuDNN's, which torch takes first on recent GPUs, has filled boolean masks with -65504, so
+    that nothing is hidden where everything should be. No backend is switched off for that: torch's switches are the process's own,
+    another thread's calls would see them, and two threads that set and restore them may leave them wrong. Not run on a GPU.
+    """
     query, key, value = call.query[rows], call.key[rows], call.value[rows]
     mask = None if call.mask is None else clip(call.mask, rows)
     mask = mask if mask is None or mask.dtype in (torch.bool, torch.float32) else mask.to(query.dtype)
-    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
+    out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
+    if call.mask is None or (call.mask.dtype == torch.bool and query.device.type == "cpu"):  # there a boolean mask gives zeros
+        return out
+    mask = clip(call.mask, rows)
+    nothing = ~mask if mask.dtype == torch.bool else mask <= HIDDEN
+    return out.masked_fill(nothing.all(-1, keepdim=True), 0.0)
 
 
 def chunked_lse(call: Call) -> Tensor:

@@ -49,8 +49,8 @@ def bi_attention(
     r2g [B', H, G'], g2r [B', H, R'] or [B', H, n, R'], token_maps [B', H, n, G']; they may be views into larger tensors.
     Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'], token_weight [B', R', n].
     attn_mask is scaled_dot_product_attention's; values at or below -2^24 hide a key like -inf. A row with every key hidden
-    has no maps. With no buffer this is scaled_dot_product_attention. The maps carry no gradient; where the output must, it is
-    scaled_dot_product_attention's own, computed beside the maps.
+    has no maps and an output of zero. With no buffer this is scaled_dot_product_attention. The maps carry no gradient; where the
+    output must, it is scaled_dot_product_attention's own, computed beside the maps.
 
     backend: "triton", "streaming", "reference" or "auto"; an explicit choice is never replaced by another.
     """

@@ -5,7 +5,7 @@ What is right is `tolerance`'s rule, with the log-sum-exps of the case: P = 2^(S
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from tolerance import FACTOR, LEAST, MOST, close, exponents, unit
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from i2am_kernels import bi_attention, bi_attention_reference, op, streaming, tiles, triton_backend
 from i2am_kernels.call import additive
@@ -180,7 +181,7 @@ def largest(case: Case) -> float:
 
 
 def close_output(case: Case, got: Tensor, right: Tensor, eager: Tensor, one: float, what: str) -> None:
-    """By the same rule, of the size of the values, and with a rounding to their dtype; a row without keys is 0 or torch's own answer."""
+    """By the same rule, of the size of the values, and with a rounding to their dtype; a row without keys is 0, as in the definition."""
     assert got.dtype == case.query.dtype, f"{what}: dtype of the output"
     assert got.shape == right.shape, f"{what}: shape of the output"
     assert got.isfinite().all(), f"{what}: output not finite"
@@ -188,18 +189,16 @@ def close_output(case: Case, got: Tensor, right: Tensor, eager: Tensor, one: flo
     error, own = (got - right).abs().amax(-1), (eager.to(got.dtype) - right).abs().amax(-1)
     rounding = torch.finfo(got.dtype).eps * size
     fine = error <= (FACTOR * own).clamp(LEAST * one * size, MOST * (one * size + rounding)) + rounding
-    if not fine.all() and case.options.get("attn_mask") is not None:
-        hidden = right.eq(0).all(-1)
-        fine |= hidden & (got.double() - plain(case)).abs().amax(-1).le(one * size + rounding)
     assert fine.all(), f"{what}: output off by {error[~fine].max().item():.2e} where a unit is {(one * size).max().item():.2e}"
 
 
 def plain(case: Case) -> Tensor:
-    """scaled_dot_product_attention on the case's tokens."""
+    """scaled_dot_product_attention on the case's tokens; under a mask the backend that computes it as it is written."""
     mask = case.options.get("attn_mask")
     mask = mask if mask is None or mask.dtype in (torch.bool, torch.float32) else mask.to(case.query.dtype)
     mask = mask if mask is None or mask.ndim > 1 else mask[None]  # torch does not take a mask of one dimension
-    return F.scaled_dot_product_attention(case.query, case.key, case.value, attn_mask=mask, scale=case.options.get("scale"))
+    with nullcontext() if mask is None else sdpa_kernel(SDPBackend.MATH):
+        return F.scaled_dot_product_attention(case.query, case.key, case.value, attn_mask=mask, scale=case.options.get("scale"))
 
 
 def transposed(tensor: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def test_the_hook_finds_rows_steps_and_groups_by_itself(name, images, steps):
     case = build()
     options = {"batch": images, "size": (16, 12), "steps": steps, **how}
     plain = case(**options)
-    with i2am.trace(case.denoiser, scheduler=case.sampler, guidance=guidance, groups=min(5, steps)) as run:
+    with i2am.trace(case.denoiser, scheduler=case.sampler, guidance=guidance) as run:
         case(**options)
     with CrossAttentionHook(True, False, False, False, False) as hook:
         hook.take_module(case.denoiser)

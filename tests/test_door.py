@@ -1,6 +1,7 @@
 """Every kind of bad input is refused at the door: a ValueError that names the thing, what was expected, what came and what to
 do, with every buffer as it was."""
 
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from cases import make, run
 
 from i2am_kernels import bi_attention
+from i2am_kernels.check import checked
 
 B, H, G, R, D = 2, 2, 5, 7, 8
 
@@ -78,6 +80,15 @@ BAD = {
     "weights of a map not asked for": ({"r2g": None}, ["reference_weight", "left out without r2g", "Pass r2g as well"]),
     "weights of g2r not asked for": ({"g2r": None}, ["generated_weight", "left out without g2r", "Pass g2r as well"]),
     "weights of words not asked for": ({"token_maps": None}, ["token_weight", "left out without token_maps", "drop token_weight"]),
+    "negative weights": ({"generated_weight": torch.linspace(-1, 1, B * G).view(B, G)},
+                         ["generated_weight", "finite and not negative", "values from -1 to 1", "clamp"]),
+    "weights that are no numbers": ({"reference_weight": torch.tensor([math.nan] + [0.5] * (R - 1)).expand(B, R)},
+                                    ["reference_weight", "finite and not negative", "nan", "clamp"]),
+    "infinite weights": ({"token_weight": torch.rand(B, R, 3).index_fill(1, torch.tensor([2]), math.inf)},
+                         ["token_weight", "finite and not negative", "inf", "clamp"]),
+    "scale no number": ({"scale": math.nan}, ["scale", "finite", "nan", "Leave it out"]),
+    "infinite scale": ({"scale": -math.inf}, ["scale", "finite", "-inf", "Leave it out"]),
+    "words for a scale": ({"scale": "big"}, ["scale", "a number", "'big'", "Leave it out"]),
     "integer mask": ({"attn_mask": torch.ones(G, R, dtype=torch.int64)}, ["attn_mask", "bool", "int64", "mask.bool()"]),
     "mask no tensor": ({"attn_mask": True}, ["attn_mask", "bool", "got bool", "mask.bool()"]),
     "mask on another device": ({"attn_mask": torch.ones(G, R, device="meta")}, ["attn_mask", "meta"]),
@@ -178,3 +189,16 @@ assert r2g.ne(0).all()
     assert ran.returncode == 0, ran.stderr
     for word in ("backend", "triton", "CPU", "TRITON_INTERPRET=1", "auto"):
         assert word in ran.stdout, ran.stdout
+
+
+def test_values_of_weights_are_looked_at_on_a_cpu_alone():
+    """Not where that would wait for a device, nor where there are no values: in a graph that is compiled, among fake tensors."""
+    from torch._subclasses import FakeTensorMode
+
+    wrong = {**call(), "generated_weight": torch.full((B, G), -1.0), "scale": 0.5}
+    torch._dynamo.reset()
+    torch.compile(lambda given: bi_attention(**given), fullgraph=True, backend="eager")(wrong)
+    mode, left_out = FakeTensorMode(), dict.fromkeys(["attn_mask", "rows", "generated", "reference"])
+    checked(**{name: mode.from_tensor(t) if isinstance(t, torch.Tensor) else t for name, t in wrong.items()}, **left_out)
+    with pytest.raises(ValueError, match="generated_weight must be finite and not negative, got values from -1 to -1"):
+        bi_attention(**wrong)

@@ -32,8 +32,10 @@ MISUSE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "empty range": ({}, {"reference": (3, 3)}, r"reference of a must be \(start, stop\) with 0 <= start < stop <= 11, got \(3, 3\)"),
     "words": ({}, {"words": (-1, 3)}, r"words of a must be .* got \(-1, 3\)"),
     "grid of a range": ({}, {"generated": (0, 6), "generated_grid": (4, 3)}, r"generated_grid must be.*= 6 \(6 tokens"),
-    "rows": ({}, {"rows": (1, 4)}, r"rows must be .*<= 3"),
-    "backend": ({"backend": "tirton"}, {}, r"backend must be one of .*'tirton'"),
+    "rows": ({}, {"rows": (1, 4)}, r"^i2am: layer a: rows must be .*<= 3"),
+    "backend": ({"backend": "tirton"}, {}, r"^i2am: layer a: backend must be one of .*'tirton'"),
+    "mask": ({}, {"attn_mask": torch.ones(3, 11).int()}, r"^i2am: layer a: attn_mask must be bool .*got int32 \(3, 11\)"),
+    "scale": ({}, {"scale": float("nan")}, r"^i2am: layer a: scale must be finite, got nan\."),
     "negative grid": ({}, {"generated_grid": (-4, -3)}, r"generated_grid must be .*got \(-4, -3\)"),
     "three-sided grid": ({}, {"generated_grid": (4, 3, 1)}, r"generated_grid must be .*got \(4, 3, 1\)"),
     "one number as a grid": ({}, {"generated_grid": 12}, r"generated_grid must be .*got 12"),
@@ -58,7 +60,7 @@ def test_misuse_is_refused_and_leaves_no_trace(name):
 
 @pytest.mark.parametrize("shape", [(12, 8), (2, 12, 8)])
 def test_heads_that_are_not_split_are_refused(shape):
-    with pytest.raises(ValueError, match=r"query must be .*\[batch, heads"):
+    with pytest.raises(ValueError, match=r"^i2am: layer a: query must be .*\[batch, heads"):
         Recorder(groups=1).attend("a", *torch.randn(3, *shape))
 
 

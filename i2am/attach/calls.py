@@ -17,6 +17,8 @@ from i2am.door import refuse
 from i2am.guidance import NONE, Layout, proved
 from i2am.tokens import Range
 
+STATIC = "force_nn_module_property_static_shapes"
+
 
 class Calls:
     """Counts a denoiser's calls in each step, and keeps what it was called with in the first."""
@@ -42,6 +44,9 @@ class Calls:
             self.name_calls(self.denoiser, undo)
         self.open()
         undo.callback(self.close)
+        config: Any = getattr(sys.modules.get("torch._dynamo"), "config", None)
+        if hasattr(config, STATIC):  # else torch 2.6 compiles once more for every size of the buffers
+            undo.enter_context(config.patch({STATIC: False}))
 
     def open(self) -> None:
         """Compiled models run the first step uncompiled, as it allocates, and are watched from inside."""

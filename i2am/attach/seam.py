@@ -61,7 +61,8 @@ class Tap:
         if grouped:
             key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
         for slot in slots:
-            if query.shape[0] != slot.shape[0] or query.shape[2] != slot.shape[2] or key.shape[2] != slot.shape[3]:
+            batch, _, generated, reference = slot.shape
+            if query.shape[0] != batch or query.shape[2] != generated or key.shape[2] != reference:
                 self.trace.reshaped(slot, query, key)
         out = slots[0].attend(query, key, value, mask, scale)
         for slot in slots[1:]:  # further references of the same call: their maps, at the price of one attention each
