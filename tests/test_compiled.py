@@ -166,6 +166,6 @@ def test_a_refusal_names_the_layer(whole: bool) -> None:
         kind = torch._dynamo.exc.Unsupported if whole and first else ValueError
         with pytest.raises(kind) as refused, i2am.trace(case.pipe, groups=1, layers=layers[-1]):
             case(steps=3)
-        assert f"i2am: layer {layers[-1]}: value must be [" in str(refused.value) or kind is not ValueError
-        assert "bserved exception" in str(refused.value) or kind is ValueError
+        named = f"i2am: layer {layers[-1]}: value must be [" in str(refused.value)
+        assert named or (kind is not ValueError and "xception" in str(refused.value))  # torch 2.6 does not say which
     torch._dynamo.reset()
