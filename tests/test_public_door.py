@@ -95,7 +95,7 @@ ASKED: dict[str, tuple[Callable[[], Any], str]] = {
     "nameless layer": (lambda: attend(layer=None), r"layer must be its name, got None"),
     "a tensor for a layer": (lambda: attend(layer=mask()), r"layer must be its name, got float32 \[2, 8, 6\] on cpu from 0 to 1"),
     "nameless source": (lambda: attend(source=3), r"source must be a name, got 3"),
-    "scale of NaN": (lambda: attend(scale=NAN), r"scale must be a number, got nan"),
+    "scale of NaN": (lambda: attend(scale=NAN), r"layer a: scale must be finite, got nan"),
     "scale of text": (lambda: attend(scale="x"), r"scale must be a number, got 'x'"),
     # maps
     "beyond the images": (lambda: run()[9], r"images asked for must be below 2, the number of images, got 9\. maps\[0\]"),
@@ -122,7 +122,7 @@ ASKED: dict[str, tuple[Callable[[], Any], str]] = {
     "masks of arrays": (lambda: mean_iou(maps(), mask().numpy()), r"mean_iou: maps must be .*tensors \[H, W\], got"),
     # files
     "load nothing": (lambda: i2am.load(None), r"path must be a text or a pathlib\.Path, got None\. Maps are written by maps\.save"),
-    "save nowhere": (lambda: run().save(None), r"path must be a text or a pathlib\.Path, got None\. Write run\.safetensors"),
+    "save nowhere": (lambda: run().save(None), r"path must be a text or a pathlib\.Path, got None\. Say where it is written to\."),
     "annotations of nothing": (lambda: read_coco(None), r"path must be a text or a pathlib\.Path, got None"),
     "data of nothing": (lambda: VitonHD(None), r"root must be a text or a pathlib\.Path, got None\. Pass the folder"),
     "parts' number": (lambda: VitonHD(".", parts=3), r"parts must be some of person, .*got 3"),
