@@ -214,6 +214,7 @@ def live() -> int:
 def test_memory_is_the_docstrings_and_flat(regions):
     sizes = {(4, 3): 11, (8, 6): 20, (7, 7): 1}
     calls = {grid: call(2, grid[0] * grid[1], reference) for grid, reference in sizes.items()}
+    Recorder().attend("a", *call(2, 64, 64))  # so that the memory which the operator keeps is there
     recorder = Recorder(groups=5, steps=200, specific=cells(2, 3) if regions else None)
     before, seen = live(), []
     for step in range(200):
