@@ -72,10 +72,10 @@ def on_the_threshold(done: Path, tree: Path, name: str) -> dict[str, float]:
     return found
 
 
-def same_scores(out: Path, done: Path, tree: Path) -> None:
+def same_scores(out: Path, done: Path, tree: Path, without: str = "") -> None:
     """Every score of `out` is that of `done`, a run that kept its maps, to the digits that are promised."""
     found, right = table(out), table(done)
-    assert list(found) == list(right)
+    assert list(found) == [name for name in right if name != without]
     for name, row in found.items():
         hang = on_the_threshold(done, tree, name)
         for metric in ("imacs_g", "imacs_r", "ssim"):

@@ -229,6 +229,30 @@ def test_a_single_pair_that_does_not_fit_is_an_error(tree: Path, model: str, tmp
         evaluate(tree, replace(resolve(model), paint=paint), out=tmp_path, **STEPS)
 
 
+@pytest.mark.filterwarnings("ignore:.*layers hold NaN")
+def test_a_model_that_overflows_in_one_pair(done: Path, tree: Path, model: str, tmp_path: Path) -> None:
+    """NaN in one garment reaches that image's maps and no other's; the pair is left out, and the others are scored as without it."""
+    built = resolve(model)
+
+    def paint(batch: Any, **options: Any) -> Any:
+        encoder = built.pipeline.garment_encoder
+        hook = encoder.register_forward_hook(lambda _, given, tokens: tokens.index_fill(0, hit, math.nan))
+        hit = torch.tensor([i for i, name in enumerate(batch["name"]) if name == "00006_00.jpg"], dtype=torch.long)
+        try:
+            return built.paint(batch, **options).nan_to_num()
+        finally:
+            hook.remove()
+
+    broken = replace(built, paint=paint)
+    with pytest.raises(ValueError, match=r"images and their maps must be finite, got NaN or infinity in 00006_00\.jpg"):
+        evaluate(tree, broken, out=tmp_path, metrics=("ssim",), **STEPS)
+    evaluate(tree, broken, out=tmp_path, keep_going=True, metrics=("ssim",), **STEPS)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["failed"] == [{"name": "00006_00.jpg", "what": "its maps are not finite"}]
+    same_scores(tmp_path, done, tree, without="00006_00.jpg")
+    assert len(list((tmp_path / "looks").iterdir())) == PAIRS - 1
+
+
 def test_images_that_are_not_finite(tree: Path, model: str, tmp_path: Path) -> None:
     built = resolve(model)
 

@@ -80,6 +80,8 @@ def scored(path: Path, pair: dict[str, Any], how: Convention, choice: dict[str, 
     maps = load(path)
     if len(maps) != 1:
         refuse(str(path), "the maps of one image", f"of {len(maps)}", "Save maps[i] of each image under its person's name.")
+    if maps.broken:
+        refuse(str(path), "maps of numbers", f"NaN or infinity in {len(maps.broken)} layers", "Leave the file out, or trace in float32.")
     garment_mask = None if how.g2r is None else pair["garment_mask"]
     found = scores(maps, pair["mask"], garment_mask, convention=how, **choice)
     return {name: numbers(values)[0] for name, values in found.items()}

@@ -76,29 +76,37 @@ class Painter:
         return found
 
     def part(self, batch: Batch) -> list[Row]:
-        names, model, options = batch["name"], self.model, self.options
+        names, options = batch["name"], self.options
         seeds = [seed_of(options.seed, name, cloth) for name, cloth in zip(names, batch["cloth"])]
-        how = self.convention
-        images, maps = self.paint(batch, seeds, options.steps or model.steps)
-        bad = (~images.isfinite()).flatten(1).any(1).tolist()
-        if any(bad) and not self.keep_going:
-            refuse("the generated images", "finite", f"NaN or infinity in {', '.join(name for name, b in zip(names, bad) if b)}",
-                   "Half precision overflows in some VAEs: use float32; or leave such pairs out with --keep-going.")  # fmt: skip
-        images = images.nan_to_num().clamp(0, 1)
+        images, maps = self.paint(batch, seeds, options.steps or self.model.steps)
+        lost = without_numbers(images, maps)
+        if lost and not self.keep_going:
+            refuse("the generated images and their maps", "finite", f"NaN or infinity in {', '.join(names[i] for i in lost)}",
+                   "Half precision overflows in some models: use float32; or leave such pairs out with --keep-going.")  # fmt: skip
         began = time.perf_counter()
-        garment_mask = None if how.g2r is None else batch["garment_mask"]
-        found = scores(maps, batch["mask"], garment_mask, convention=how, layers=options.layers)
-        found |= self.scorer(images, batch["person"], batch["mask"])
-        values = {name: numbers(score) for name, score in found.items()}
-        rows: list[Row] = []
-        for i, name in enumerate(names):
-            row: Row = {"index": int(batch["index"][i]), "name": name, "cloth": batch["cloth"][i]}
-            kept = {"failed": "the image is not finite"} if bad[i] else {"seed": seeds[i], "scores": {m: v[i] for m, v in values.items()}}
-            rows.append({**row, **kept})
-        self.keep(images, maps, batch)
+        rows: list[Row] = [
+            {"index": int(index), "name": name, "cloth": cloth} for index, name, cloth in zip(batch["index"], names, batch["cloth"])
+        ]
+        whole = [slice(0, len(names))] if not lost else [slice(i, i + 1) for i in range(len(names)) if i not in lost]
+        for some in whole:
+            part = {name: values[some] for name, values in batch.items()}
+            found = self.score(images[some].clamp(0, 1), maps[some] if lost else maps, part)
+            for i, row in enumerate(rows[some]):
+                row |= {"seed": seeds[some][i], "scores": {metric: values[i] for metric, values in found.items()}}
+        for i, why in lost.items():
+            rows[i]["failed"] = why
         self.scoring += time.perf_counter() - began
         self.painted += len(names)
         return rows
+
+    def score(self, images: Tensor, maps: AttributionMaps, batch: Batch) -> dict[str, list[float | None]]:
+        """The scores of some pairs, whose files are written."""
+        how = self.convention
+        garment_mask = None if how.g2r is None else batch["garment_mask"]
+        found = scores(maps, batch["mask"], garment_mask, convention=how, layers=self.options.layers)
+        found |= self.scorer(images, batch["person"], batch["mask"])
+        self.keep(images, maps, batch)
+        return {name: numbers(values) for name, values in found.items()}
 
     @property
     def convention(self) -> Convention:
@@ -140,6 +148,13 @@ class Painter:
             if self.options.maps:
                 garments = {reference: [picture(batch["garment"][i])] for reference in maps.references}
                 maps[i].with_pictures([picture(images[i])], garments).save(self.out / "maps" / f"{stem}.safetensors")
+
+
+def without_numbers(images: Tensor, maps: AttributionMaps) -> dict[int, str]:
+    """The images that hold NaN or infinity, or whose maps do, and what is said of them."""
+    sums = [t for s in maps.sums for t in (s.r2g, s.g2r, s.specific, s.words) if t is not None] if maps.broken else []
+    lost = {i: "its maps are not finite" for i in range(len(images)) if not all(t[i].isfinite().all() for t in sums)}
+    return lost | {i: "the image is not finite" for i, image in enumerate(images) if not image.isfinite().all()}
 
 
 def numbers(score: Tensor) -> list[float | None]:
