@@ -205,7 +205,7 @@ REFUSED = {
         "i2am: --maps must be of at least one image with an object to find, got none (1",
     ),
     "no folder": (["--maps", "maps", "--out", "x/y.json"], "i2am: --out must be in a folder that exists, got x/y.json. Make x first"),
-    "no JSON": (["--maps", "maps", "--out", "y.csv"], "i2am: --out must be the name of a file that ends in .json, got y.csv."),
+    "no JSON": (["--maps", "maps", "--out", "y.csv"], "i2am: --out must be a .json file, got y.csv. Write y.json."),
     "seed": (
         ["--maps", "maps", "--choose", "first", "--seed", str(2**64)],
         "i2am: --seed must be from 0 to 2**63 - 1, got 18446744073709551616",

@@ -47,8 +47,8 @@ def test_files(here):
     for path in ("new.html", "./NEW.HTM", "taken"):
         assert outputs.file(path, suffixes=() if path == "taken" else (".html", ".htm")) == Path(path)
     for path, said in (
-        ("new.txt", "the name of a file that ends in .html, got new.txt. Write new.html."),
-        ("folder.html", "the name of a file, got the folder folder.html"),
+        ("new.txt", "a .html or .htm file, got new.txt. Write new.html."),
+        ("folder.html", "a file, got folder.html, which is a folder. Name another"),
         ("none/new.html", "in a folder that exists, got none/new.html. Make none first"),
         ("taken/new.html", "in a folder that exists, got taken/new.html"),
         ("/proc/new.html", "where something can be written, got /proc/new.html"),
