@@ -1,8 +1,8 @@
 """What the compiler makes of the kernels, for GPUs that are not here and for the oldest and the newest Triton.
 
-Every launch of a call with both maps, and of one with word maps, at five head sizes (three with the newest): no spilled register, no more shared
-memory than the architecture has, at most 1.05 exponentials a score in the map sweeps (each visits the scores once), few
-shuffles. A regression of the kernels shows here long before a GPU sees it.
+Every launch of a call with both maps, and of one with word maps, at five head sizes (three with the newest): no spilled
+register, no more shared memory than the architecture has, at most 1.05 exponentials a score in the map sweeps (each visits the
+scores once), few shuffles. A regression of the kernels shows here long before a GPU sees it.
 """
 
 import json
