@@ -113,7 +113,8 @@ class VitonHD(Dataset[dict[str, Any]]):
                    "Pass the folder that holds both, or another split.")  # fmt: skip
         self.pairs, self._listed = self._read_list()
         if not self.pairs:
-            refuse(str(self.listing), "a list of pairs: person.jpg cloth.jpg", described(self._listed), "Take VITON-HD's own list.")
+            got = described(self._listed) if self._listed else "an empty file"
+            refuse(str(self.listing), "a list of pairs: person.jpg cloth.jpg", got, "Take VITON-HD's own list.")
         left_out = [problem for problem in self._listed if problem.index is None]
         if left_out:
             warnings.warn(f"i2am: lines were left out. {described(left_out)}", stacklevel=2)

@@ -373,7 +373,7 @@ ROOTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "nothing": (lambda root: shutil.rmtree(root), r"got .*copy, which is not there"),
     "a file": (lambda root: (shutil.rmtree(root), root.write_text("")), r"got .*copy, which is no folder"),
     "empty": (lambda root: (shutil.rmtree(root), root.mkdir()), r"got .*copy, which is empty"),
-    "an empty list": (lambda root: listing(root), r"test_pairs\.txt must be a list of pairs.*got no problems"),
+    "an empty list": (lambda root: listing(root), r"test_pairs\.txt must be a list of pairs.*got an empty file"),
     "no pairs": (lambda root: listing(root, "a", "b"), r"(?s)test_pairs\.txt must be a list of pairs.*line 1: 'a'"),
 }  # fmt: skip
 
