@@ -12,8 +12,7 @@ PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingfa
 PEERS := .peer-daam .peer-attention-map-diffusers
 PIN_daam := daam==0.2.0
 PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
-COMPILED := tests/test_compiled.py
-ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_trace_door.py $(COMPILED) tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py tests/test_stableviton.py tests/test_stableviton_convert.py tests/test_built_in.py
+ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_trace_door.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py tests/test_stableviton.py tests/test_stableviton_convert.py tests/test_built_in.py
 N ?= 1000
 KILLS ?= 100
 # a worker a core, each file's tests in one of them; threads that wait must not spin, as the workers share the cores
@@ -60,10 +59,9 @@ test-cpus: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PINS_$*)
 
 test-oldest: $(READY) .diffusers-0.31
-	$(PARALLEL) PYTHONPATH=.diffusers-0.31 $(BIN)/python -m pytest $(WORKERS) $(filter-out $(COMPILED),$(ATTACHED))
+	$(PARALLEL) PYTHONPATH=.diffusers-0.31 $(BIN)/python -m pytest $(WORKERS) $(ATTACHED)
 
 test-versions: test-oldest $(OLD_DIFFUSERS)
-	PYTHONPATH=.diffusers-0.31 $(BIN)/python -m pytest $(COMPILED)
 	PYTHONPATH=.diffusers-0.35 $(BIN)/python -m pytest $(ATTACHED)
 	$(BIN)/python -m pytest $(ATTACHED)
 

@@ -16,7 +16,7 @@ from i2am.evaluation.batches import LARGEST, chosen_size, chunks, fitting, read_
 from i2am.evaluation.shards import Shard, check, count, read, todo
 
 __all__ = ["model", "tree"]
-KILLS = int(os.environ.get("KILLS", "10"))
+KILLS = int(os.environ.get("KILLS", "20"))
 
 
 def run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import LIBRARY_HALF
+from live import live
 from statement import JOINT, KINDS, PLAIN, Run, play, statement
 from tolerance import FACTOR, alike, close
 from torch import Tensor
@@ -203,11 +204,10 @@ def test_numbers_that_are_none_are_told_of(which, wrong):
     assert maps[0].unified("g2r").isfinite().all()  # an image that is whole
 
 
-def live() -> int:
-    """Bytes of all tensors that Python can reach; those on the meta device have none."""
+def held() -> int:
+    """Bytes of all tensors that are alive."""
     gc.collect()
-    there = [t.untyped_storage() for t in gc.get_objects() if type(t) is Tensor and not t.is_meta]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in there}.values())
+    return live()[1]
 
 
 @pytest.mark.parametrize("regions", [0, 6])
@@ -216,13 +216,13 @@ def test_memory_is_the_docstrings_and_flat(regions):
     calls = {grid: call(2, grid[0] * grid[1], reference) for grid, reference in sizes.items()}
     Recorder().attend("a", *call(2, 64, 64))  # so that the memory which the operator keeps is there
     recorder = Recorder(groups=5, steps=200, specific=cells(2, 3) if regions else None)
-    before, seen = live(), []
+    before, seen = held(), []
     for step in range(200):
         for grid, tensors in calls.items():
             recorder.attend(str(grid), *tensors, generated_grid=grid)
         recorder.step()
         if step in (0, 1, 40, 199):
-            seen.append(live() - before)
+            seen.append(held() - before)
     images, groups, heads = 2, 5, 2
     sums = sum(h * w + (r * (1 + regions) if r > 1 else 0) for (h, w), r in sizes.items()) * images * groups * heads
     weights = images * (1 + regions) * (12 + 48) if regions else 0
