@@ -15,11 +15,14 @@ PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
 ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_trace_door.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py tests/test_stableviton.py tests/test_stableviton_convert.py tests/test_built_in.py
 N ?= 1000
 KILLS ?= 100
+OUT ?= gpu-rows
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+GPU_PYTHON ?= python3
 # a worker a core, each file's tests in one of them; threads that wait must not spin, as the workers share the cores
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup test test-cpus test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-pack clean
+.PHONY: help setup test test-cpus test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-first gpu-second gpu-third gpu-pack gpu-land clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
@@ -33,7 +36,8 @@ help:
 	@echo "make bench-full     the same with every case and more rounds"
 	@echo "make bench-peers  DAAM and attention-map-diffusers beside i2am, on this machine"
 	@echo "make gate      compare counts of operations and instructions with the recorded ones"
-	@echo "make gpu-pack  everything a machine with a GPU is asked to do, in sections of under 8 minutes (OUT=folder)"
+	@echo "make gpu-pack  everything a machine with a GPU is asked to do: gpu-first, gpu-second, gpu-third (5, 7, 5 minutes), into OUT=$(OUT)"
+	@echo "make gpu-land  put the rows in OUT where the report finds them, and write its tables"
 	@echo "make demo      paint a batch with the embedded model, traced, and write a page about it: demo/index.html"
 
 setup: $(READY)
@@ -121,9 +125,15 @@ bench-peers: $(READY) $(PEERS)
 gate: $(READY)
 	$(BIN)/python -m benchmarks.gate
 
+# with the machine's own Python, which has torch and triton; a red row does not keep the next call from its work
+gpu-first gpu-second gpu-third:
+	$(GPU_PYTHON) -m benchmarks.gpu $(@:gpu-%=%) --out $(OUT) $(if $(COMMIT),--commit $(COMMIT))
+
 gpu-pack:
-	python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack)
-	for section in layers growth pipelines evaluation; do python3 -m benchmarks.gpu_pack --out $(or $(OUT),gpu-pack) --section $$section || exit; done
+	red=0; for call in first second third; do $(MAKE) gpu-$$call || red=1; done; $(GPU_PYTHON) -m benchmarks.gpu land $(OUT) && exit $$red
+
+gpu-land: $(READY)
+	$(BIN)/python -m benchmarks.gpu land $(OUT)
 
 demo: $(READY)
 	$(BIN)/python -m i2am demo --out demo

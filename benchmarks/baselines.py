@@ -16,7 +16,7 @@ import importlib.util
 import math
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -62,6 +62,27 @@ def add(call: Call, r2g: Tensor, g2r: Tensor) -> None:
 def sdpa(call: Call) -> Tensor:
     """The floor: the output alone. Stores no maps."""
     return F.scaled_dot_product_attention(call.query, call.key, call.value, scale=call.scale)
+
+
+def sdpa_by(backend: str, call: Call) -> Tensor:
+    """The same by one of torch's fused kernels, whichever of them torch takes by itself."""
+    needs_cuda(call, f"a CPU has one fused attention, no {backend}")
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(getattr(SDPBackend, backend)):
+        try:
+            return sdpa(call)
+        except RuntimeError as reason:
+            if "No available kernel" in str(reason):
+                raise Unsupported(f"{backend} does not take this call") from reason
+            raise
+
+
+def picked(call: Call) -> str:
+    """Which of them torch takes by itself."""
+    from torch.nn.attention import SDPBackend
+
+    return SDPBackend(torch._fused_sdp_choice(call.query, call.key, call.value, scale=call.scale)).name
 
 
 def eager(call: Call) -> Tensor:
@@ -199,6 +220,9 @@ def colreduce(call: Call) -> Tensor:
 
 BASELINES: dict[str, Callable[[Call], Tensor]] = {
     "sdpa": sdpa,
+    "sdpa_cudnn": partial(sdpa_by, "CUDNN_ATTENTION"),
+    "sdpa_flash": partial(sdpa_by, "FLASH_ATTENTION"),
+    "sdpa_efficient": partial(sdpa_by, "EFFICIENT_ATTENTION"),
     "eager": eager,
     "four_flash": four_flash,
     "flex": flex,

@@ -69,7 +69,7 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
     stand_ins |= {"cores": lambda device: 132, "capability": lambda device: capability}
     stand_ins["PRECISION"] = triton_backend.precision(TARGETS[target].backend == "hip")
     with mock.patch.multiple(triton_backend, **stand_ins):
-        triton_backend.launch(call, own_forward=True)
+        triton_backend.launch(call, route="own")
     return recorded
 
 

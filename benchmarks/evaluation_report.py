@@ -28,7 +28,7 @@ def summary(rows: list[Row]) -> str:
 
 def line(row: Row) -> str:
     name = "ours" if row["runner"] == "ours" else "the release's way restated: a run for each direction"
-    cells = [name, f"{row['batch']}, {row['processes']}", f"{row['images_per_second']:.2f}", f"{row['ratio']:.2f}"]
+    cells = [name, f"{row['batch']}, {row['processes']}", f"{row['images_per_second']:.2f}", f"{row.get('ratio', float('nan')):.2f}"]
     if row["runner"] == "ours":
         share = row.get("share_maps")
         memory = f"{row['mb_first_third']:.0f}, {row['mb_last_third']:.0f}" if "mb_first_third" in row else ""

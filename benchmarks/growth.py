@@ -222,11 +222,20 @@ def summary(rows: list[Row]) -> str:
         parts.append(HEAD + "\n|" + "---|" * (HEAD.count("|") - 1))
         for (sweep, runner), fit in fits.items():
             of = [row for (name, way, _), row in points.items() if (name, way) == (sweep, runner)]
-            last, error = points[sweep, runner, fit["to"]], max(error for row in of for error in row["error_of"].values())
+            last = points.get((sweep, runner, fit["to"]), {})
+            error = max((error for row in of for error in row["error_of"].values()), default=float("nan"))
             powers = [f"{power(fit, f'{kind}_slope')}, {power(fit, f'last_{kind}_slope')}" for kind in ("time", "memory")]
-            at = f"{last['ms']['p50']:.1f}, {last['ratio']:.2f}" if "ratio" in last else f"{last['ms']['p50']:.1f}"
+            at = f"{last['ms']['p50']:.1f}" if "ms" in last else "-"
+            at += f", {last['ratio']:.2f}" if "ratio" in last else ""
             name = LABELS[runner] + (", some red" if any(row["red"] for row in of) else "")
-            cells = [f"{sweep}, {fit['from']} to {fit['to']}", name, *powers, at, f"{last['peak_mb']:.1f}", f"{error:.0e}"]
+            cells = [
+                f"{sweep}, {fit['from']} to {fit['to']}",
+                name,
+                *powers,
+                at,
+                f"{last.get('peak_mb', float('nan')):.1f}",
+                f"{error:.0e}",
+            ]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
     return "\n".join(parts).rstrip()

@@ -241,26 +241,27 @@ def summary(rows: list[Row]) -> str:
         parts.append(f"{where}; one image, random inputs; measured at {commits} with `python -m benchmarks.layer_set`.\n")
         parts.append(HEAD + "\n|" + "---|" * (HEAD.count("|") - 1))
         families = list(dict.fromkeys(family for family, _ in last))
-        parts += [cells({runner: last[family, runner] for runner in RUNNERS}) for family in families]
+        parts += [cells({runner: last.get((family, runner), {}) for runner in RUNNERS}) for family in families]
         parts.append("")
         parts += [f"- not run: {runner} ({family}): {row['skipped']}" for (family, runner), row in last.items() if "skipped" in row]
     return "\n".join(parts).rstrip()
 
 
 def cells(of: dict[str, Row]) -> str:
-    """One family: the way SDPA, ours and eager did it."""
-    row = of["ours"]
+    """One family: the way SDPA, ours and eager did it, as far as there are rows of them."""
+    row, ours = next(row for row in of.values() if row), of["ours"]
     sets = ", ".join(f"{s['layers']} of {s['generated']} x {s['reference']} ({s['heads']} x {s['size']})" for s in row["shapes"])
     timed = "" if row["timed_layers"] == row["layers"] else f"; {row['timed_layers']} timed, the time multiplied"
     guided = "guided, maps of the conditional half" if row["rows"] == "half" else "not guided"
     ratio = {runner: "red" if one.get("red") else f"{one['ratio']:.2f}" if "ratio" in one else "" for runner, one in of.items()}
-    mine = "red"
-    if "ms" in row:
-        mine = " / ".join(f"{row['ms'][p]:.0f}" for p in ("p20", "p50", "p80")) + f", {ratio['ours']}"
-    floor = f"{of['sdpa']['ms']['p50']:.0f}" if "ms" in of["sdpa"] else "red"
+    mine = ratio["ours"]
+    if "ms" in ours:
+        mine = " / ".join(f"{ours['ms'][p]:.0f}" for p in ("p20", "p50", "p80")) + f", {ratio['ours']}"
+    floor = f"{of['sdpa']['ms']['p50']:.0f}" if "ms" in of["sdpa"] else ratio["sdpa"]
     peak = ", ".join(f"{one['peak_mb']:.0f}" if "peak_mb" in one else "-" for one in of.values())
+    worst = f"{max(ours['error_of'].values()):.0e}" if "error_of" in ours else "-"
     return (f"| **{row['family']}**: {sets}; {row['dtype']}, {guided}{timed} | {floor} | {mine} | {ratio['eager'] or '-'} | {peak} "
-            f"| {row['sums_mb']:.1f} | {max(row['error_of'].values()):.0e} |")  # fmt: skip
+            f"| {row['sums_mb']:.1f} | {worst} |")  # fmt: skip
 
 
 def everything(given: argparse.Namespace) -> Iterator[Row]:

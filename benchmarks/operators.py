@@ -3,7 +3,7 @@
     python -m benchmarks.operators --shapes warp_3072 words_77 --batch 2 --dtype float32 --rows both
 
 A line is printed as each row is done and the row is on disk before that. A runner whose numbers are wrong gets a row
-with "red" and no times, and the exit code is 1. `python -m benchmarks.table FILE` makes a table of the rows.
+with "red", whose times no table shows, and the exit code is 1. `python -m benchmarks.table FILE` makes a table of the rows.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import truth
-from benchmarks.baselines import BASELINES, Unsupported
+from benchmarks import health, truth
+from benchmarks.baselines import BASELINES, Unsupported, picked
 from benchmarks.measure import captured, interleaved, peak_bytes
 from benchmarks.rows import Row, Writer, environment, percentiles, slug
 from benchmarks.shapes import CPU_BATCH, SHAPES, Shape, arguments
 from i2am_kernels import bi_attention
+from i2am_kernels.forward import has_forward
 from i2am_kernels.op import choose
 from i2am_kernels.triton_backend import launch
 
@@ -36,11 +37,13 @@ def ours(backend: str, given: dict[str, Any]) -> Tensor:
     return bi_attention(**given, backend=backend)
 
 
-def route(own_forward: bool, given: dict[str, Any]) -> Tensor:
-    """The Triton backend by one of its routes, behind the door."""
+def by(route: str, given: dict[str, Any]) -> Tensor:
+    """The Triton backend with one forward sweep, behind the door."""
     call = truth.call_of(given)
     choose("triton", call)  # ValueError where Triton cannot take the call
-    return launch(call, own_forward=own_forward)
+    if route != "own" and not has_forward(route, call):
+        raise Unsupported(f"{route} has no forward that returns L for this call")
+    return launch(call, route)
 
 
 def baseline(name: str, given: dict[str, Any]) -> Tensor:
@@ -50,23 +53,28 @@ def baseline(name: str, given: dict[str, Any]) -> Tensor:
 OURS: dict[str, Runner] = {
     "streaming": partial(ours, "streaming"),
     "triton": partial(ours, "triton"),
-    "triton_own": partial(route, True),
-    "triton_library": partial(route, False),
+    "triton_own": partial(by, "own"),
+    "triton_flash": partial(by, "flash"),
+    "triton_cudnn": partial(by, "cudnn"),
 }
 RUNNERS: dict[str, Runner] = {
     "sdpa": partial(baseline, "sdpa"),
     **OURS,
     **{name: partial(baseline, name) for name in BASELINES if name != "sdpa"},
 }
+FLOORS = ("sdpa", "sdpa_cudnn", "sdpa_flash", "sdpa_efficient")  # attention without maps: the best of them is the floor
 DEFAULT = ("sdpa", "streaming", "triton", "eager", "four_flash", "flex", "colreduce")
 
 
 def measure(
     name: str, shape: Shape, batch: int, dtype: torch.dtype, rows: str, device: torch.device,
     runners: Iterable[str] = DEFAULT, repeats: int = 9, seconds: float = float("inf"), graphs: bool = False,
-    known_red: Iterable[str] = (), available: dict[str, Runner] = RUNNERS,
+    begin: Callable[[str], bool] = lambda runner: True, available: dict[str, Runner] = RUNNERS,
 ) -> Iterator[Row]:  # fmt: skip
-    """One row per runner on one shape: numbers first, then memory, then the times of those whose numbers are right."""
+    """One row per runner on one shape: numbers first, then memory, then times; where the numbers are wrong as `red_ms`, in no table.
+
+    `begin` is told each runner before it runs, then "times" before they take turns, and says whether to go on with that.
+    """
     torch.compiler.reset()  # a compiled baseline must not meet its recompilation limit
     what = {"shape": name, "generated": shape.generated, "reference": shape.reference, "size": shape.size, "heads": shape.heads,
             "batch": batch, "dtype": str(dtype).removeprefix("torch."), "rows": rows, "mode": "graph" if graphs else "call"}  # fmt: skip
@@ -76,30 +84,39 @@ def measure(
     limits = {precise: truth.allowed(call, true, precise) for precise in (True, False)}
     done: dict[str, Row] = {}
     for runner in dict.fromkeys(["sdpa", *runners]):
+        if not begin(runner):
+            continue
         row = done[runner] = {**what, "runner": runner}
         run = partial(available[runner], given)
         try:
             row |= judged(runner, run, given, true, limits[runner in OURS])
-            if runner in known_red:
-                row["red"] = True
-                row["why"] = "a correctness check of this runner and dtype is red"
             if not row["red"]:
                 row["peak_mb"] = round(peak_bytes(run, device) / 1e6, 3)
+            if runner == "sdpa" and device.type == "cuda":
+                row["picked"] = picked(call)
         except (Unsupported, ValueError) as reason:
             row["skipped"] = str(reason)
         except torch.OutOfMemoryError as reason:
             row["skipped"] = f"out of memory: {str(reason).splitlines()[0]}"
         except Exception as broken:  # one runner's crash is a row of its own, not the end of the run
+            health.alive(device)
             row["error"] = f"{type(broken).__name__}: {broken}"[:2000]
-    runs: dict[str, Callable[[], object]] = {n: partial(available[n], given) for n, row in done.items() if row.get("red") is False}
+    timed = begin("times")
+    runs: dict[str, Callable[[], object]] = {n: partial(available[n], given) for n, row in done.items() if "red" in row and timed}
     if graphs:
-        runs = dict(replays(runs, done))
+        runs = dict(replays(runs, done, device))
     with torch.no_grad():
         times = interleaved(runs, repeats, device, seconds)
-    for runner, taken in times.items():
-        done[runner] |= {"ms": percentiles(taken), "repeats": len(taken)}
-        if "sdpa" in times:
-            done[runner]["ratio"] = round(done[runner]["ms"]["p50"] / percentiles(times["sdpa"])["p50"], 4)
+    took = {runner: percentiles(taken) for runner, taken in times.items()}
+    floors = {name: took[name]["p50"] for name in took if name in FLOORS and not done[name]["red"]}
+    best = min(floors, key=lambda name: floors[name], default=None)
+    for runner, ms in took.items():
+        row = done[runner]
+        row |= {"red_ms" if row["red"] else "ms": ms, "repeats": len(times[runner])}
+        if "sdpa" in floors and not row["red"]:
+            row["ratio"] = round(ms["p50"] / floors["sdpa"], 4)
+        if best is not None and len(floors) > 1 and not row["red"]:
+            row |= {"best": best, "ratio_best": round(ms["p50"] / floors[best], 4)}
     yield from done.values()
 
 
@@ -110,17 +127,20 @@ def judged(runner: str, run: Callable[[], Tensor], given: dict[str, Any], true: 
             given[name].zero_()
     with torch.no_grad():
         got = truth.picked(truth.call_of(given), run())
-    found = truth.errors({"output": got["output"]} if runner == "sdpa" else got, true)
+    found = truth.errors({"output": got["output"]} if runner in FLOORS else got, true)
     return {"error_of": found, "allowed": {name: limits[name] for name in found}, "red": truth.red(found, limits)}
 
 
-def replays(runs: dict[str, Callable[[], object]], done: dict[str, Row]) -> Iterator[tuple[str, Callable[[], object]]]:
+def replays(
+    runs: dict[str, Callable[[], object]], done: dict[str, Row], device: torch.device
+) -> Iterator[tuple[str, Callable[[], object]]]:
     """Each run as the replay of a CUDA graph; one that cannot be captured says so in its row."""
     for runner, run in runs.items():
         try:
             with torch.no_grad():
                 yield runner, captured(run).replay
         except Exception as broken:
+            health.alive(device)
             done[runner]["error"] = f"{type(broken).__name__}: {broken}"[:2000]
 
 
@@ -129,9 +149,9 @@ def line(row: Row) -> str:
     what = f"{row['shape']:<13} B{row['batch']:<3} {row['dtype']:<9} {row['rows']:<5} {row['runner']:<15}"
     if "ms" in row:
         worst = max(row["error_of"].values())
-        result = f"{row['ms']['p50']:10.3f} ms {row['ratio']:7.2f} x {row['peak_mb']:9.1f} MB   error {worst:.0e}"
+        result = f"{row['ms']['p50']:10.3f} ms {row.get('ratio', 0):7.2f} x {row['peak_mb']:9.1f} MB   error {worst:.0e}"
     elif row.get("red"):
-        result = f"RED {row.get('why') or row['error_of']}"
+        result = f"RED {row['error_of']} allowed {row['allowed']}"
     else:
         result = f"skipped: {row['skipped']}" if "skipped" in row else f"ERROR {row.get('error', 'not timed')}"
     return f"{what} {result.splitlines()[0][:160]}"

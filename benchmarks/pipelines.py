@@ -3,10 +3,10 @@
     python -m benchmarks.pipelines --only sd15 --cases one_token clip_257
 
 `small` is a narrow UNet, where fixed costs show; `sd15-full` is SD1.5's own width with random weights, Paint-by-Example's nine
-input channels, 64x48 latents (512x384 pixels), DDIM, guidance as [uncond, cond]. Every cross-attention layer is traced, and every
-map that its tokens have. First come the numbers and the memory of one step (one time group), which warm up too; then untraced and
-traced runs in turn, up to the unified R2G map: overhead is traced / untraced - 1 of neighbouring runs. A runner whose maps are
-wrong gets no times, and the exit code is 1.
+input channels, 64x48 latents (512x384 pixels), DDIM, guidance as [uncond, cond]; `sdxl-full`, for GPUs, is SDXL's width. Every
+cross-attention layer is traced, and every map that its tokens have. First come the numbers and the memory of one step (one time
+group), which warm up too; then untraced and traced runs in turn, up to the unified R2G map: overhead is traced / untraced - 1 of
+neighbouring runs. A runner whose maps are wrong gets no times, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -79,8 +79,14 @@ NARROW: dict[str, Any] = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2,
 }  # fmt: skip
 SD15: dict[str, Any] = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "attention_head_dim": 8}
+SDXL: dict[str, Any] = {
+    "block_out_channels": (320, 640, 1280), "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20), "use_linear_projection": True,
+    "transformer_layers_per_block": (1, 2, 10), "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+}  # fmt: skip
 HELP = {"steps": "denoising steps", "pairs": "rounds of untraced and traced runs", "hooked": "of them with the release's hooks too"}
 SECTIONS = {"small": Section(NARROW, (32, 24), 4, 15, 5), "sd15-full": Section(SD15, (64, 48), 2, 3, 1)}
+LARGE = {"sdxl-full": Section(SDXL, (128, 96), 5, 5, 1)}  # 1024x768 pixels; by name only: hours on a CPU
 
 
 class Model:
@@ -257,7 +263,7 @@ def line(row: Row) -> str:
 
 def everything(given: argparse.Namespace) -> Iterator[Row]:
     """The rows of each section and case asked for."""
-    for name, section in adjusted(given, SECTIONS, HELP):
+    for name, section in adjusted(given, LARGE if given.only == "sdxl" else SECTIONS, HELP):
         model = Model(section, torch.device(given.device), DTYPES[given.dtype])
         for tokens in dict.fromkeys(CASES[case].tokens for case in given.cases):
             yield from measure(name, [case for case in given.cases if CASES[case].tokens == tokens], model, section)
@@ -266,7 +272,7 @@ def everything(given: argparse.Namespace) -> Iterator[Row]:
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = command("pipelines", __doc__, ".pipelines")
-    parser.add_argument("--only", choices=("small", "sd15"), help="one of the two UNets; default both")
+    parser.add_argument("--only", choices=("small", "sd15", "sdxl"), help="one of the UNets; default the first two")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES, help="; ".join(f"{n}: {c.why}" for n, c in CASES.items()))
     adjustable(parser, SECTIONS, HELP)
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))

@@ -32,6 +32,7 @@ SHAPES = {
         4608, 8704, 128, 24, "joint attention: 512 text tokens, a 64x64 canvas and a 64x64 reference", (512, 4608), (4608, 8704)
     ),
 }
+TINY = Shape(33, 19, 40, 1, "one visit to each kernel under the interpreter")
 SMALL = ("warp_768", "warp_192", "ip_16", "one_token", "words_77")  # where launches weigh most
 GPU_BATCHES = (1, 8, 32)
 CPU_BATCH = 2

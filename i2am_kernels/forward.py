@@ -11,29 +11,38 @@ from i2am_kernels.call import HIDDEN, LOG2E, Call, additive, clip
 CHUNK_BYTES = 8 << 20
 
 
-def forward(call: Call) -> tuple[Tensor, Tensor]:
+def forward(call: Call, library: str = "flash") -> tuple[Tensor, Tensor]:
     """Output [B, H, G, Dv] and L [B', H, G'] float32 in log2 units; +inf where every key of the row is hidden."""
     (b0, b1), (g0, g1) = call.rows, call.generated
-    if not has_library_forward(call):
+    if not has_forward(library, call):
         return plain(call), chunked_lse(call)
-    out, lse = library_forward(call)
+    out, lse = LIBRARIES[library](call)
     lse = (lse[b0:b1, :, g0:g1] * LOG2E).contiguous()
     # Libraries disagree about a row without keys (0, -inf, NaN); any finite L gives P = 2^(-inf - L) = 0 there.
     return out, lse if call.mask is None else torch.where(lse.isfinite(), lse, torch.inf)
 
 
-def has_library_forward(call: Call) -> bool:
-    """Whether this device has a fused attention here that returns L, for this dtype, head size and mask."""
-    query, value = call.query, call.value
-    if value.shape[-1] != query.shape[-1] or any(t.stride(-1) != 1 for t in (query, call.key, value)):
+def has_forward(library: str, call: Call) -> bool:
+    """Whether this fused attention, which returns L, takes the call: its device, dtype, head size and mask."""
+    query, key, value = call.query, call.key, call.value
+    if value.shape[-1] != query.shape[-1] or any(t.stride(-1) != 1 for t in (query, key, value)):
         return False
     if query.device.type == "cpu":
-        return True
+        return library == "flash"
     half = query.dtype in (torch.float16, torch.bfloat16)
-    return query.is_cuda and torch.version.hip is None and half and call.mask is None and query.shape[-1] % 8 == 0
+    if not (query.is_cuda and torch.version.hip is None and half and call.mask is None and query.shape[-1] % 8 == 0):
+        return False
+    return library == "flash" or takes_cudnn(query, key, value)
 
 
-def library_forward(call: Call) -> tuple[Tensor, Tensor]:
+def takes_cudnn(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """What torch's own dispatcher says: architecture, versions, head size, strides, and whether the user has switched cuDNN off."""
+    from torch.backends.cuda import SDPAParams, can_use_cudnn_attention
+
+    return can_use_cudnn_attention(SDPAParams(query, key, value, None, 0.0, False, False))
+
+
+def flash(call: Call) -> tuple[Tensor, Tensor]:
     """Output and L in nats, all rows: FlashAttention on NVIDIA, torch's own flash kernel on a CPU."""
     query, key, value = call.query, call.key, call.value
     if query.device.type == "cpu":
@@ -42,6 +51,16 @@ def library_forward(call: Call) -> tuple[Tensor, Tensor]:
         bias = None if call.mask is None else additive(call.mask, torch.float32).contiguous().expand(size)
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=bias, scale=call.scale)
     return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, scale=call.scale)[:2]
+
+
+def cudnn(call: Call) -> tuple[Tensor, Tensor]:
+    """Output and L in nats, all rows, by cuDNN's attention, which gives L as [B, H, G, 1]. Not run on a GPU yet."""
+    attention = torch.ops.aten._scaled_dot_product_cudnn_attention
+    out, lse = attention(call.query, call.key, call.value, None, compute_log_sumexp=True, scale=call.scale)[:2]
+    return out, lse.view(out.shape[:3])
+
+
+LIBRARIES = {"flash": flash, "cudnn": cudnn}
 
 
 def plain(call: Call, rows: slice = slice(None)) -> Tensor:

@@ -62,15 +62,15 @@ AMD: Table = FLOAT32 | {  # 64 threads a warp, 64 KiB; compiled, never run
 TILES: dict[tuple[int, int], Table] = {(9, 0): HOPPER, (10, 0): BLACKWELL, (10, 3): BLACKWELL, (0, 0): AMD}
 INTERPRETED = Tile(32, 32, 1, 1)
 
-# Whose forward sweep "auto" takes where a library has one that returns L, by capability and head size: "own" or "library".
-# Entries are copied from the "route" rows of the GPU pack (`python -m benchmarks.gpu_pack --tune`). No GPU has run it yet,
-# so the table is empty and the library's, which is hand-tuned for each architecture, is the assumption.
+# Whose forward sweep "auto" takes, by capability and head size: "own", or a library's that returns L ("flash", "cudnn").
+# Entries are pasted from the verdict of the GPU pack. No GPU has run it yet, so the table is empty, and FlashAttention, which is
+# hand-tuned for each architecture, is the assumption.
 ROUTES: dict[tuple[tuple[int, int], int], str] = {}
 
 
-def own_forward(size: int, capability: tuple[int, int] | None) -> bool:
-    """Whether our forward sweep is the faster one for a head size on a capability."""
-    return capability is not None and ROUTES.get((capability, size), "library") == "own"
+def route(size: int, capability: tuple[int, int] | None) -> str:
+    """Whose forward sweep is the fastest for a head size on a capability."""
+    return "flash" if capability is None else ROUTES.get((capability, size), "flash")
 
 
 def tile(sweep: str, size: int, capability: tuple[int, int] | None, kind: str = "") -> Tile:

@@ -20,7 +20,7 @@ from torch import Tensor
 from i2am_kernels import tiles
 from i2am_kernels.call import LOG2E, Call, clip
 from i2am_kernels.forward import forward as library_forward
-from i2am_kernels.forward import has_library_forward
+from i2am_kernels.forward import has_forward
 
 try:
     import triton
@@ -63,24 +63,25 @@ def missing(call: Call) -> str | None:
     return None
 
 
-def launch(call: Call, own_forward: bool | None = None) -> Tensor:
-    """Add the maps of one call into its buffers and return the output."""
+def launch(call: Call, route: str | None = None) -> Tensor:
+    """Add the maps of one call into its buffers and return the output; `route` says whose forward sweep: "own" or a library's name."""
     if call.scale <= 0:  # the sweeps take a row's maximum before they scale
         call = replace(call, query=call.query * math.copysign(call.scale != 0, call.scale), scale=abs(call.scale) or 1.0)
     with torch.cuda.device(call.query.device) if call.query.is_cuda else nullcontext():
-        if fits_one_tile(call) and own_forward is not False:
+        if fits_one_tile(call) and route in (None, "own"):
             return launch_one_tile(call)
-        if own_forward is None:
-            measured = tiles.own_forward(call.query.shape[3], capability(call.query.device))
-            own_forward = measured or not has_library_forward(call)
-        if own_forward:
-            out, lse = launch_forward(call)
-        else:
-            out, lse = library_forward(call)
+        route = route or route_of(call)
+        out, lse = launch_forward(call) if route == "own" else library_forward(call, route)
         columns = launch_keys(call, lse) if call.r2g is not None or call.g2r is not None else lse
         if call.r2g is not None or call.token_maps is not None:
             launch_queries(call, lse, columns)
         return out
+
+
+def route_of(call: Call) -> str:
+    """The measured forward for this head size where it takes the call, a library's where one does, or our own."""
+    wanted = tiles.route(call.query.shape[3], capability(call.query.device))
+    return next((name for name in (wanted, "flash") if name == "own" or has_forward(name, call)), "own")
 
 
 def fits_one_tile(call: Call) -> bool:

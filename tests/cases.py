@@ -28,7 +28,7 @@ class Route(NamedTuple):
 
     backend: str
     settings: tuple[tuple[Any, str, Any], ...] = ()
-    own_forward: bool | None = None
+    forward: str | None = None
 
 
 def cores(count):
@@ -41,8 +41,8 @@ ROUTES = {
     "streaming": Route("streaming"),
     "streaming blocks": Route("streaming", ((streaming, "TILE_BYTES", 0), (streaming, "BLOCK_BYTES", 9_000), (streaming, "BLOCK_R", 32))),
     "triton": Route("triton"),
-    "triton own forward": Route("triton", (NO_TILE, cores(0)), own_forward=True),
-    "triton library forward split": Route("triton", (NO_TILE, cores(16)), own_forward=False),
+    "triton own forward": Route("triton", (NO_TILE, cores(0)), forward="own"),
+    "triton library forward split": Route("triton", (NO_TILE, cores(16)), forward="flash"),
 }
 STREAMING = ["streaming", "streaming blocks"]
 TRITON = [name for name in ROUTES if name.startswith("triton")]
@@ -52,12 +52,12 @@ FUSED = STREAMING + TRITON
 @contextmanager
 def going(route: str):
     """The route's settings while it lasts; gives the backend's name."""
-    backend, settings, own_forward = ROUTES[route]
+    backend, settings, forward = ROUTES[route]
     with ExitStack() as stack:
         for module, name, value in settings:
             stack.enter_context(patch.object(module, name, value))
-        if own_forward is not None:
-            stack.enter_context(patch.dict(op.BACKENDS, triton=partial(triton_backend.launch, own_forward=own_forward)))
+        if forward is not None:
+            stack.enter_context(patch.dict(op.BACKENDS, triton=partial(triton_backend.launch, route=forward)))
         yield backend
 
 

@@ -1,129 +1,197 @@
-"""The GPU pack in miniature, as a command: every section runs, rows parse, and a wrong result silences its speed."""
+"""The GPU pack's parts, one by one: its plan, its worker, its files, its gate and its verdict."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
+import torch
 
-from benchmarks import gpu_checks, gpu_models, gpu_pack, rows
+from benchmarks import health, operators, rows
+from benchmarks.gpu import __main__ as pack
+from benchmarks.gpu import cases, plan, trouble, worker
+from benchmarks.gpu.driver import taken
+from benchmarks.gpu.home import Home, append, gated, land
+from benchmarks.gpu.verdict import verdict
+from benchmarks.gpu.worker import Item
+from benchmarks.shapes import TINY
 
-ROOT = Path(__file__).parents[1]
-
-
-def pack(folder, *words, interpreter=True):
-    settings = {**os.environ, "TRITON_INTERPRET": "1" if interpreter else "0"}
-    command = [sys.executable, "-m", "benchmarks.gpu_pack", "--quick", "--device", "cpu", "--out", str(folder), *words]
-    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
-    return done, rows.read(folder / "rows.jsonl")
-
-
-def test_every_section_runs(tmp_path):
-    done, found = pack(tmp_path, "--tune")
-    red = [row for row in found if row.get("red") or "error" in row]
-    assert done.returncode == 0, (red, done.stderr)
-    sections = [row["section"] for row in found]
-    assert sections[0] == "environment"
-    assert sections[-1] == "end"
-    assert set(sections) == {"environment", "correctness", "determinism", "compile", "graph", "tune", "route", "timings", "end"}
-    assert found[-1]["left_out"] == []
-    checked = {row["runner"] for row in found if row["section"] == "correctness"}
-    assert checked == {"triton", "triton_own", "triton_library", "streaming", "reference"}
-    timed = {row["runner"] for row in found if row["section"] == "timings" and "ms" in row}
-    assert timed == {"sdpa", "triton", "streaming", "eager", "four_flash"}
-    assert all("ms" in row for row in found if row["section"] == "tune")
-    assert {row["sweep"] for row in found if row["section"] == "tune"} == {"forward", "keys", "queries", "one_tile"}
-    assert "correctness: 15 rows, 0 red" in done.stdout
+PLACE = {"device": "NVIDIA H200", "capability": "9.0", "commit": "c" * 40, "dirty": False}
+CHECK = {
+    "section": "correctness",
+    "case": "plain",
+    "runner": "triton",
+    "size": 64,
+    "masked": False,
+    "dtype": "bfloat16",
+    "environment": PLACE,
+}
+TIMED = {"section": "timings", "shape": "ip_257", "generated": 4096, "reference": 257, "size": 64, "heads": 10, "batch": 8,
+         "dtype": "bfloat16", "rows": "all", "mode": "graph", "runner": "triton", "red": False, "error_of": {"r2g": 1e-6}, "peak_mb": 1.0,
+         "ms": {"p20": 1.0, "p50": 2.0, "p80": 3.0}, "ratio": 2.0, "environment": PLACE}  # fmt: skip
 
 
-@pytest.mark.parametrize("section", gpu_models.SECTIONS)
-def test_every_section_of_models_runs(section, tmp_path):
-    settings = {**os.environ, "TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "benchmarks.gpu_pack", "--quick", "--device", "cpu", "--section", section, "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    names = [name for name, *_ in gpu_models.SECTIONS[section]]
-    assert names == [name for name, *_ in gpu_models.QUICK[section]]
-    for name in names:
-        found = rows.read(tmp_path / f"{name}.jsonl")
-        assert found, name
-        assert not any(row.get("red") for row in found)
+def test_the_calls_end_in_their_time_and_name_groups_that_exist():
+    for call, stages in plan.CALLS.items():
+        assert sum(stage.seconds for stage in stages) <= plan.LIMITS[call] - 10, call
+        for group in (group for stage in stages for group in stage.groups):
+            assert (group in plan.GROUPS) != (group in plan.MODULES), group
+    assert set(plan.LIMITS) == set(plan.CALLS)
+    assert set(plan.GROUPS) | set(plan.MODULES) >= plan.MINIATURE
+    assert sum(plan.LIMITS.values()) <= 1000
+    assert plan.CALLS["second"][-1].groups == ("flex",)  # compiles for half a minute a shape
+    timed = {"batch-8", "look", "tiles", "routes", "half", "batches", "calls", "float16", "flex", "flux", *plan.MODULES}
+    assert all(len(stage.groups) == 1 for stages in plan.CALLS.values() for stage in stages if timed & set(stage.groups))
 
 
-def test_a_section_that_has_no_time_or_crashes_is_named(tmp_path, capsys):
-    endings = iter(["no time", "exit code 1: broken"])
-    assert gpu_models.run("pipelines", tmp_path, "cpu", 1.0, True, lambda words, end: next(endings)) == 1
-    said = capsys.readouterr().out
-    assert "pipelines pipelines: 0 rows" in said
-    assert "no time" in said
-    assert "exit code 1: broken" in said
-
-
-def test_a_wrong_result_is_red_and_has_no_speed(tmp_path):
-    """Without the interpreter: Triton says so and is skipped, streaming is spoiled."""
-    done, found = pack(tmp_path, "--fault", "streaming", interpreter=False)
-    assert done.returncode == 1
-    assert all(row["red"] for row in found if row["section"] == "correctness" and row["runner"] == "streaming")
-    assert all("skipped" in row for row in found if row["section"] == "correctness" and row["runner"].startswith("triton"))
-    spoiled = [row for row in found if row["section"] == "timings" and row["runner"] == "streaming"]
-    assert spoiled
-    assert all(row["red"] and "check" in row["why"] and "ms" not in row for row in spoiled)
-    assert any("ms" in row for row in found if row["section"] == "timings" and row["runner"] == "eager")
-    assert "RED correctness" in done.stdout
-
-
-def test_without_time_everything_is_left_out_by_name(tmp_path):
-    done, found = pack(tmp_path, "--seconds", "0")
-    assert done.returncode == 0
-    left = found[-1]["left_out"]
-    assert "checks general-float32, after 0 rows" in left
-    assert "warp_192 batch 8 bfloat16 all" in left
-
-
-def test_a_crashed_group_is_red_for_all_of_our_backends(tmp_path):
-    import torch
-
-    found = gpu_pack.Pack(tmp_path, torch.device("cpu"), 60.0, True, "", None)
-    gpu_pack.finished(found, "general-bfloat16", "exit code -11: ")
-    assert {"triton", "triton_own", "triton_library", "streaming"} <= set(found.known_red("bfloat16"))
-    assert found.known_red("float16") == []
-
-
-def test_an_item_that_crashes_is_a_row(tmp_path):
-    import torch
-
-    found = gpu_pack.Pack(tmp_path, torch.device("cpu"), 60.0, True, "", None)
-
-    def work():
-        yield {"a": 1}
-        raise RuntimeError("broken")
-
-    found.item("an item", 1, work, "tune")
-    assert [row.get("error") for row in rows.read(tmp_path / "rows.jsonl")] == [None, "RuntimeError: broken"]
+@pytest.mark.parametrize("name", plan.GROUPS)
+def test_every_group_has_items_with_names_of_their_own(name):
+    for quick in (True, False) if name != "people-2" else (False,):  # the miniature has two of people's shapes
+        section, items = plan.group(name, torch.device("meta"), quick)
+        assert section
+        assert items
+        assert len({item.name for item in items}) == len(items)
 
 
 def test_the_cases_cover_the_list():
-    cases = [case for family in gpu_checks.FAMILIES.values() for case in family]
-    assert {8, 40, 64, 80, 128, 160, 256} <= {case.size for case in cases}
-    assert {1, 3, 17} <= {case.weights for case in cases}
-    assert {"logit", "columns", "row_offsets", "column_offsets"} <= {case.logits for case in cases}
-    assert len({case.name for case in cases}) == len(cases)
+    every = [case for family in cases.FAMILIES.values() for case in family]
+    assert {8, 40, 64, 80, 128, 160, 256} <= {case.size for case in every}
+    assert {1, 3, 17} <= {case.weights for case in every}
+    assert {"logit", "columns", "row_offsets", "column_offsets"} <= {case.logits for case in every}
+    assert {("bool", True), ("bool", False), ("additive", False)} <= {(case.mask, case.alone) for case in every}
+    assert len({case.name for case in every}) == len(every)
+
+
+def worked(items, leave_out=()):
+    said = []
+    return worker.work(items, "section", leave_out, said.append), said
+
+
+def parts(names, ends, begin):
+    for name in names:
+        if begin(name, runner=name):
+            if name in ends:
+                raise ends[name]
+            yield {"runner": name}
+
+
+def test_a_worker_says_what_it_begins_and_goes_on_behind_an_error():
+    items = [Item("a", 1.0, partial(parts, "xyz", {"y": RuntimeError("broken")})), Item("b", 1.0, partial(parts, "x", {}))]
+    code, said = worked(items)
+    assert code == 0
+    assert [row.get("begin") for row in said if "begin" in row] == ["a", "a | x", "a | y", "b", "b | x"]
+    assert [row.get("done") for row in said if "done" in row] == ["a", "b"]
+    assert [row["error"] for row in said if "error" in row] == ["RuntimeError: broken"]
+
+
+def test_a_worker_ends_with_a_lost_device_and_leaves_out_what_it_is_told():
+    items = [Item("a", 1.0, partial(parts, "xyz", {"y": health.DeviceLost("gone")})), Item("b", 1.0, partial(parts, "x", {}))]
+    code, said = worked(items)
+    assert code == worker.LOST
+    assert said[-1] == {"lost": "gone"}
+    code, said = worked(items, ["a | y", "b"])
+    assert code == 0
+    assert [row["runner"] for row in said if "runner" in row] == ["x", "z"]
+
+
+def test_a_row_that_is_cut_in_the_middle_is_waited_for_and_one_behind_it_is_whole(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    looks = taken(path)
+    assert next(looks) == []
+    path.write_text('{"a": 1}\n{"b"')
+    assert next(looks) == [{"a": 1}]
+    with path.open("a") as file:
+        file.write(": 2}\n")
+    assert next(looks) == [{"b": 2}]
+    with path.open("a") as file:
+        file.write('{"c')
+    append(path, '{"d": 4}')
+    assert path.read_text().splitlines()[-2:] == ['{"c', '{"d": 4}']
+
+
+def test_rows_wait_for_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "out").write_text("no folder")
+    home = Home(tmp_path / "out")
+    home.write(CHECK)
+    assert len(home.unsaved) == 1
+    assert home.trouble
+    (tmp_path / "out").unlink()
+    home.write(TIMED, "-layer-set")
+    assert home.unsaved == []
+    assert rows.read(tmp_path / "out" / "nvidia-h200.jsonl") == [CHECK]
+    assert rows.read(tmp_path / "out" / "nvidia-h200-layer-set.jsonl") == [TIMED]
+
+
+@pytest.mark.parametrize(
+    ("change", "silent"),
+    [({}, True), ({"runner": "triton_flash"}, False), ({"size": 40}, False), ({"masked": True}, False), ({"dtype": "float16"}, False)],
+)
+def test_a_red_check_silences_its_own_runner_size_mask_and_dtype(change, silent):
+    kept = gated([{**CHECK, "red": True, **change}, TIMED])[1]
+    assert ("ms" not in kept) == silent
+    assert ("ratio" not in kept) == silent
+    if silent:
+        assert kept["red_ms"] == TIMED["ms"]
+        assert "correctness of plain" in kept["why"]
+
+
+def test_what_lands_is_gated_and_lands_once(tmp_path):
+    home = Home(tmp_path / "out")
+    for row in ({**CHECK, "red": True}, TIMED, {**TIMED, "runner": "eager"}):
+        home.write(row)
+    landed = land(tmp_path / "out", tmp_path / "results")
+    assert [path.name for path in landed] == ["nvidia-h200.jsonl"]
+    found = rows.read(landed[0])
+    assert ["ms" in row for row in found[1:]] == [False, True]
+    assert land(tmp_path / "out", tmp_path / "results") == []
+    assert rows.read(landed[0]) == found
+    with pytest.raises(ValueError, match="land needs a folder with rows"):
+        land(tmp_path)
+
+
+def test_the_verdict_has_lines_to_paste_and_the_best_attention():
+    floor = {**TIMED, "runner": "sdpa", "picked": "FLASH_ATTENTION", "ms": {"p50": 1.0}}
+    best = {**TIMED, "runner": "sdpa_cudnn", "ms": {"p50": 0.5}, "best": "sdpa_cudnn"}
+    ours = {**TIMED, "best": "sdpa_cudnn", "ratio_best": 4.0}
+    tuned = [{**TIMED, "section": "tune", "sweep": "keys", "tile": tile, "table": table, "ms": {"p50": ms}}
+             for tile, table, ms in (([64, 64, 4, 2], True, 2.0), ([128, 64, 8, 3], False, 1.0))]  # fmt: skip
+    route = [{**TIMED, "section": "route", "runner": f"triton_{name}", "ms": {"p50": ms}} for name, ms in (("own", 2.0), ("cudnn", 1.0))]
+    said = verdict([floor, best, ours, *tuned, *route], ["flex: ip_257"])
+    assert "0.5 ms sdpa_cudnn, torch takes flash; x that: triton 4.00" in said
+    assert '"keys" 64 at 257 keys: Tile(128, 64, 8, 3)  # 1.0000 ms, the table\'s (64, 64, 4, 2) 2.0000 ms' in said
+    assert '((9, 0), 64): "cudnn",  # own 2.0000 ms, cudnn 1.0000 ms' in said
+    assert said.endswith("no time for: flex: ip_257")
+
+
+def test_a_runner_that_is_wrong_is_timed_apart():
+    def spoiled(given):
+        out = operators.RUNNERS["streaming"](given)
+        given["r2g"].mul_(2)
+        return out
+
+    available = {**operators.RUNNERS, "streaming": spoiled}
+    begun = []
+    found = {row["runner"]: row for row in operators.measure(
+        "tiny", TINY, 2, torch.float32, "all", torch.device("cpu"), ("streaming", "eager"), 3, available=available,
+        begin=lambda name: begun.append(name) is None)}  # fmt: skip
+    assert begun == ["sdpa", "streaming", "eager", "times"]
+    assert "red_ms" in found["streaming"]
+    assert not {"ms", "ratio", "ratio_best"} & set(found["streaming"])
+    assert "ms" in found["eager"]
+    assert "RED" in operators.line(found["streaming"])
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--device", "cpu"], "--device must be cuda, or cpu with --quick"),
-        (["--device", "cpu", "--quick", "--fault", "nobody"], "--fault must be of"),
+        (["first", "--out", "x", "--device", "cpu"], "--device must be cuda, or cpu with --quick"),
+        (["first"], "first needs --out"),
+        (["land"], "land needs the folder"),
     ],
 )
-def test_bad_words_are_named(words, message, tmp_path):
+def test_bad_words_are_named(words, message):
     with pytest.raises(ValueError, match=message):
-        gpu_pack.main(["--out", str(tmp_path), *words])
+        pack.main(words)
 
 
-def test_a_folder_with_rows_is_not_written_into(tmp_path):
-    (tmp_path / "rows.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"without rows.jsonl"):
-        gpu_pack.main(["--out", str(tmp_path), "--quick", "--device", "cpu"])
+def test_bad_trouble_is_named():
+    with pytest.raises(ValueError, match="--trouble must be KIND:RUNNER"):
+        trouble.plant(["wrong:nobody"])

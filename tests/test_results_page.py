@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import pipelines, report, where
+from benchmarks import pipelines, readme, report, where
 from benchmarks.rows import RESULTS, Row, read
 from benchmarks.shapes import Shape
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 CPU = {"device": "a CPU", "capability": None, "threads": 2, "torch": "2", "triton": None, "python": "3", "commit": "0123456789",
-       "dirty": False, "diffusers": "0"}  # fmt: skip
+       "dirty": False, "diffusers": "0", "date": "2026-11-01"}  # fmt: skip
 GPU = {**CPU, "device": "a GPU", "capability": "9.0"}
 
 
@@ -151,3 +152,39 @@ def test_where_writes_parts_that_add_up(tmp_path: Path, monkeypatch: pytest.Monk
     assert "| 256 x 96, 8, 2 |" in said
     assert "| small | clip_257 |" in said
     assert "%**, 7 |" in said
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_page_takes_any_part_of_the_rows(seed: int) -> None:
+    """As a call of the GPU pack that was cut off leaves them: every recorded row, and its like on a GPU, kept or lost by chance."""
+    chance = random.Random(seed)
+
+    def like_on_a_gpu(row: Row) -> Row:
+        return {**row, **({"mode": "graph"} if "mode" in row else {}), "environment": {**row["environment"], **GPU}}
+
+    every = {kind: found + [like_on_a_gpu(row) for row in found] for kind, found in report.everything().items()}
+    kept = {
+        kind: [row for row in found if chance.random() < share]
+        for kind, found in every.items()
+        for share in [chance.choice((0.02, 0.1, 0.7))]
+    }
+    assert report.page(kept)
+    for gpu in (False, True):
+        readme.summary(readme.latest(kept["operators"], gpu))
+    if seed == 0:
+        for draw in report.pictures(kept).values():
+            report.plots().close(draw())
+
+
+def test_a_gpu_table_is_beside_the_fastest_attention_and_says_where_there_is_none(rows: report.Rows) -> None:
+    on_a_gpu = [call(runner, 2.0, environment=GPU, mode="graph", section="timings", best="sdpa_cudnn", ratio_best=ratio)
+                for runner, ratio in (("sdpa", 1.5), ("sdpa_cudnn", 1.0), ("triton", 3.25))]  # fmt: skip
+    slow = call("triton", 9.0, environment=GPU, mode="call", section="timings")  # the host's time is in it
+    found = [row for row in [*rows["operators"], *on_a_gpu, slow] if readme.timed(row)]
+    text = readme.summary(readme.latest(found, gpu=True))
+    assert "| 3072 x 77, 64, 8 | 1 (cudnn) | 3.25 |" in text
+    assert "replayed as CUDA graphs" in text
+    assert "a CPU" in readme.summary(readme.latest(found, gpu=False))
+    marker = "<!-- table: operators on a GPU -->"
+    assert readme.NO_GPU in readme.filled(f"{marker}\n{readme.END}", rows["operators"])
+    assert report.page(rows).count("*No row of a GPU yet.*") == 3  # the kinds that have rows

@@ -1,15 +1,11 @@
 """The tile sweep of the pack: which tile shape is fastest for each sweep and head size, on this GPU.
 
-    python -m benchmarks.gpu_tune --sweep keys --size 64     # compile every candidate into Triton's cache, time nothing
-
 A candidate replaces the table's tile for one sweep while its launch runs; a result that differs from the table's own tile
 is red and has no time. The table itself (`i2am_kernels.tiles`) is changed by hand, from the recorded rows.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,15 +14,17 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks import truth
+from benchmarks import health, truth
+from benchmarks.gpu.worker import Begin, Item
 from benchmarks.measure import captured, interleaved
 from benchmarks.rows import Row, percentiles
-from benchmarks.shapes import Shape, arguments
+from benchmarks.shapes import TINY, Shape, arguments
 from i2am_kernels import tiles, triton_backend
 from i2am_kernels.call import Call
 from i2am_kernels.tiles import Tile
 
 BATCH = 8
+FEW = 3  # candidates of a first look
 LAYERS = {
     40: Shape(3072, 3072, 40, 8, "StableVITON at 64x48"),
     64: Shape(4096, 4096, 64, 10, "SDXL's self-attention at 64x64"),
@@ -35,7 +33,7 @@ LAYERS = {
     160: Shape(192, 192, 160, 8, "StableVITON at 16x12"),
 }
 WORDS = {size: layer._replace(reference=77) for size, layer in LAYERS.items()}
-QUICK = Shape(40, 70, 40, 1, "one visit to each kernel under the interpreter")
+LOOKED = (64, 40)  # head sizes of a first look
 STATIONARY = [(128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 4, 2), (128, 128, 8, 2), (128, 32, 4, 3), (64, 64, 4, 3), (64, 128, 4, 2)]
 CANDIDATES = {  # the first number is the side a program keeps, the second the side it walks along
     "keys": [Tile(block_g=walked, block_r=kept, warps=warps, stages=stages) for kept, walked, warps, stages in STATIONARY],
@@ -94,9 +92,12 @@ def result(call: Call, launch: Callable[[], Tensor]) -> Tensor:
     return launch().double().clone()
 
 
-def tune(sweep: str, size: int, device: torch.device, seconds: float, timed: bool = True, quick: bool = False) -> Iterator[Row]:
+def tune(
+    sweep: str, size: int, device: torch.device, seconds: float, begin: Begin = lambda part, **what: True,
+    timed: bool = True, quick: bool = False, few: bool = False,
+) -> Iterator[Row]:  # fmt: skip
     """One row per candidate, the table's own tile first."""
-    layer = QUICK if quick else (WORDS if sweep == "one_tile" else LAYERS)[size]
+    layer = TINY if quick else (WORDS if sweep == "one_tile" else LAYERS)[size]
     dtype = torch.float32 if quick else torch.bfloat16
     call = truth.call_of(arguments(layer, 1 if quick else BATCH, dtype, device))
     launch = launches(call)[sweep]
@@ -106,7 +107,9 @@ def tune(sweep: str, size: int, device: torch.device, seconds: float, timed: boo
     what = {"section": "tune", "sweep": sweep, "size": size, "generated": layer.generated, "reference": layer.reference,
             "heads": layer.heads, "batch": call.query.shape[0], "dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
     rows: dict[Tile, Row] = {}
-    for candidate in dict.fromkeys([table, *candidates]):
+    for candidate in dict.fromkeys([table, *candidates[: FEW if few else None]]):
+        if not begin(str(list(candidate)), **what, tile=list(candidate)):
+            continue
         row = rows[candidate] = {**what, "tile": list(candidate), "table": candidate == table}
         try:
             with tile_for(sweep, candidate):
@@ -114,6 +117,7 @@ def tune(sweep: str, size: int, device: torch.device, seconds: float, timed: boo
             row["difference"] = ((got - wanted).abs().amax() / wanted.abs().amax()).item()
             row["red"] = not row["difference"] <= (2.0**-6 if sweep == "forward" else 1e-3)
         except Exception as broken:  # too much shared memory, mostly
+            health.alive(device)
             row["error"] = f"{type(broken).__name__}: {broken}"[:500]
     good = [candidate for candidate, row in rows.items() if row.get("red") is False]
     if timed:
@@ -132,17 +136,23 @@ def run_with(sweep: str, candidate: Tile, launch: Callable[[], Tensor]) -> None:
         launch()
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_tune", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--sweep", choices=list(CANDIDATES), required=True)
-    parser.add_argument("--size", type=int, choices=list(LAYERS), required=True)
-    given = parser.parse_args(words)
-    for row in tune(given.sweep, given.size, torch.device("cuda"), 0.0, timed=False):
-        print(row["tile"], row.get("error", "compiled"))
-    return 0
+def look(device: torch.device, quick: bool) -> list[Item]:
+    """A few candidates for the sweeps that matter most."""
+    return [item(sweep, size, device, quick, few=True) for size in LOOKED[: 1 if quick else None] for sweep in CANDIDATES]
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def whole(device: torch.device, quick: bool) -> list[Item]:
+    return [item(sweep, size, device, quick) for size in list(LAYERS)[: 1 if quick else None] for sweep in CANDIDATES]
+
+
+def item(sweep: str, size: int, device: torch.device, quick: bool, few: bool = False) -> Item:
+    return Item(f"tile {sweep} {size}", 60.0, partial(tune, sweep, size, device, 1.0, quick=quick, few=few))
+
+
+def compiles(sweep: str, sizes: Sequence[int], few: bool, device: torch.device, quick: bool) -> list[Item]:
+    """Every candidate into Triton's cache, beside other work; only what fails is a row."""
+
+    def failed(size: int, begin: Begin) -> Iterator[Row]:
+        yield from (row for row in tune(sweep, size, device, 0.0, begin, timed=False, quick=quick, few=few) if "error" in row)
+
+    return [Item(f"compile {sweep} {size}", 120.0, partial(failed, size)) for size in sizes]
