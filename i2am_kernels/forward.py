@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention  # torch's own, whatever is patched later
 
 from i2am_kernels.call import HIDDEN, LOG2E, Call, additive, clip
+from i2am_kernels.parts import device_bytes
 
 CHUNK_BYTES = 8 << 20
 
@@ -87,7 +88,8 @@ def chunked_lse(call: Call) -> Tensor:
     keys = call.key[b0:b1].float().transpose(-1, -2) * (call.scale * LOG2E)  # [B', H, D, R]
     batch, heads, generated, _ = call.canvas
     lse = call.query.new_empty(batch, heads, generated, dtype=torch.float32)
-    step = max(1, CHUNK_BYTES // (4 * batch * heads * call.key.shape[2]))
+    most = CHUNK_BYTES if call.query.device.type == "cpu" else device_bytes(call.query.device)
+    step = max(1, most // (4 * batch * heads * call.key.shape[2]))
     for start in range(0, generated, step):
         stop = min(start + step, generated)
         scores = call.query[b0:b1, :, g0 + start : g0 + stop].float() @ keys

@@ -1,10 +1,11 @@
-"""A call in parts that fit the caches of a CPU: which heads of which rows go together, and the memory that their scores take."""
+"""A call in parts that fit the caches of a CPU or fill a GPU: which heads of which rows go together, and the memory of their scores."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from i2am_kernels.call import Call
 
 SCRATCH_BYTES = 13 << 20  # the tiles of a part together, at most
+DEVICE_BYTES = 256 << 20  # the same elsewhere, where what counts is how few operations are launched
+DEVICE_SHARE = 64  # of the device's memory, at most one part in so many
 
 
 class Part(NamedTuple):
@@ -31,15 +34,27 @@ class Part(NamedTuple):
         return tensor[self.rows.start, self.heads] if alone else tensor[self.rows, self.heads.start]
 
 
+@lru_cache
+def device_bytes(device: torch.device) -> int:
+    """What a part may take on a device that is no CPU."""
+    if device.type != "cuda":
+        return DEVICE_BYTES
+    return max(SCRATCH_BYTES, min(DEVICE_BYTES, torch.cuda.get_device_properties(device).total_memory // DEVICE_SHARE))
+
+
 def parts(call: Call, elements: int, most: int) -> Iterator[tuple[Part, Tensor]]:
     """Cut rows x heads into parts whose tiles, of so many elements each, take up to `most` bytes a thread, and give the memory for them.
 
-    A tile is one thread's work: a part has as many as there are threads or a multiple, or fewer where these would take too much memory.
+    On a CPU a tile is one thread's work: a part has as many as there are threads or a multiple, or fewer where these would take too
+    much memory. Elsewhere it has as many as fit.
     """
     batch, heads, _, _ = call.canvas
-    threads = torch.get_num_threads()
-    fit = max(1, min(threads * max(1, most // (4 * elements)), SCRATCH_BYTES // (4 * elements)))
-    fit -= fit % threads if fit > threads else 0
+    if call.query.device.type == "cpu":
+        threads = torch.get_num_threads()
+        fit = max(1, min(threads * max(1, most // (4 * elements)), SCRATCH_BYTES // (4 * elements)))
+        fit -= fit % threads if fit > threads else 0
+    else:
+        fit = max(1, device_bytes(call.query.device) // (4 * elements))
     rows, some = (1, min(fit, heads)) if heads > 1 else (min(fit, batch), 1)
     scratch = memory(call.query, rows * some * elements)
     for b in range(0, batch, rows):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from i2am_kernels.call import LOG2E, Call, additive, clip
 from i2am_kernels.forward import forward, plain
-from i2am_kernels.parts import SCRATCH_BYTES, Part, parts, product, summed
+from i2am_kernels.parts import SCRATCH_BYTES, Part, device_bytes, parts, product, summed
 
 BLOCK_R = 256  # keys in a block, at most
 BLOCK_BYTES = 1 << 20  # a thread's part of P at a time, fitted to its second-level cache
@@ -42,8 +42,9 @@ def streaming(call: Call) -> Tensor:
         return one_tile(call)
     out, lse = forward(call)  # lse [B', H, G']
     _, _, generated, reference = call.canvas
-    most = BLOCK_BYTES if on_cpu else SCRATCH_BYTES
-    block = min(reference, BLOCK_R, max(16, most // (64 * generated) * 16))
+    block = min(reference, BLOCK_R, max(16, BLOCK_BYTES // (64 * generated) * 16))
+    if not on_cpu:  # every head of a row at a time, and then as many keys as fit
+        block = min(reference, max(BLOCK_R, device_bytes(call.query.device) // (4 * generated * call.query.shape[1])))
     maps = Maps(call)
     for part, scratch in parts(call, generated * block, BLOCK_BYTES):
         maps.open(part, log_norm := part.of(lse))
