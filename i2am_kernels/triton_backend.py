@@ -21,16 +21,19 @@ from i2am_kernels import tiles
 from i2am_kernels.call import LOG2E, Call, clip
 from i2am_kernels.forward import forward as library_forward
 from i2am_kernels.forward import has_forward
+from i2am_kernels.launcher import Kernel
 
 try:
     import triton
 
-    from i2am_kernels.sweeps.forward import forward_sweep
-    from i2am_kernels.sweeps.keys import finish, keys_sweep
-    from i2am_kernels.sweeps.one_tile import one_tile_sweep
-    from i2am_kernels.sweeps.queries import queries_sweep
+    from i2am_kernels.sweeps import forward as _forward
+    from i2am_kernels.sweeps import keys as _keys
+    from i2am_kernels.sweeps import one_tile as _one_tile
+    from i2am_kernels.sweeps import queries as _queries
 
-    INTERPRETED = not isinstance(forward_sweep, triton.runtime.JITFunction)
+    forward_sweep, one_tile_sweep = Kernel(_forward.forward_sweep), Kernel(_one_tile.one_tile_sweep)
+    keys_sweep, finish, queries_sweep = Kernel(_keys.keys_sweep), Kernel(_keys.finish), Kernel(_queries.queries_sweep)
+    INTERPRETED = not forward_sweep.compiles
 except ImportError:
     triton = None
     INTERPRETED = False
