@@ -64,10 +64,10 @@ def driven() -> Driver:
     if triton_backend.INTERPRETED:
         sys.exit("benchmarks.host launches compiled kernels: unset TRITON_INTERPRET")
     driver = Driver()
-    triton.runtime.driver.set_active(driver)  # type: ignore[no-untyped-call]
+    triton.runtime.driver.set_active(driver)
     triton_backend.capability = lambda device: (9, 0)  # type: ignore[assignment]
     triton_backend.cores = lambda device: 132  # type: ignore[assignment]
-    triton_backend.missing = op.missing = lambda call: None  # type: ignore[assignment]
+    triton_backend.missing = op.missing = lambda call: None
     return driver
 
 
@@ -87,8 +87,8 @@ def measure(name: str, repeats: int, driver: Driver) -> Iterator[Row]:
         "door": lambda: op.bi_attention(**given, backend="triton"),
     }
     with patch.object(triton_backend, "route_of", lambda call: "own"):
-        for way in ways.values():
-            way()
+        for run in ways.values():
+            run()
         driver.launched.clear()
         ways["remembered"]()
         launches = len(driver.launched)
@@ -96,9 +96,9 @@ def measure(name: str, repeats: int, driver: Driver) -> Iterator[Row]:
         for _ in range(repeats):
             for way, run in ways.items():
                 times[way].append(1e3 * cpu_ms(run))
-    for way, taken in times.items():
+    for name_of_way, taken in times.items():
         yield {"section": "host", "layer": name, "generated": shape.generated, "reference": shape.reference, "size": shape.size,
-               "way": way, "launches": launches, "us": percentiles(taken), "repeats": repeats, "red": False}  # fmt: skip
+               "way": name_of_way, "launches": launches, "us": percentiles(taken), "repeats": repeats, "red": False}  # fmt: skip
 
 
 def line(row: Row) -> str:
