@@ -42,8 +42,8 @@ def cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def environment(device: torch.device, commit: str | None = None) -> Row:
-    """Where a row was made; `commit` names it where the files travelled without their repository."""
+def environment(device: torch.device) -> Row:
+    """Where a row was made; the variable I2AM_COMMIT names the commit where the files travelled without their repository."""
     known = git("rev-parse", "HEAD")
     status = git("status", "--porcelain", "--", ":/", *(f":(exclude,top){path}" for path in WRITTEN))
     gpu = device.type == "cuda"
@@ -57,7 +57,7 @@ def environment(device: torch.device, commit: str | None = None) -> Row:
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
         "interpreter": os.environ.get("TRITON_INTERPRET") == "1",
-        "commit": known or commit,
+        "commit": known or os.environ.get("I2AM_COMMIT"),
         "dirty": None if known is None else bool(status),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

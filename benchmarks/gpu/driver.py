@@ -73,7 +73,7 @@ class Call:
         if self.options.quick and not self.options.only:
             groups = [group for group in groups if group in MINIATURE]
         end = min(self.end, time.monotonic() + (self.options.seconds or stage.seconds))
-        with ThreadPoolExecutor(max(1, min(12, (os.cpu_count() or 2) * 3 // 4))) as pool:
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 2)) as pool:
             for result in [pool.submit(self.group, group, end) for group in groups]:
                 result.result()
 
@@ -88,21 +88,20 @@ class Call:
             if end - time.monotonic() < LEAST:
                 break
             ended = self.process(group, ["benchmarks.gpu.worker", group, *self.words(), "--leave-out", *leave_out], end)
-            begun = [row for row in ended.said if "begin" in row]
             finished = [row["done"] for row in ended.said if "done" in row]
             names = next((row["items"] for row in ended.said if "items" in row), names)
             leave_out += finished
-            if not ended.how:
+            if not ended.how or (names is not None and set(names) <= set(leave_out)):
                 self.write({"section": "done", "call": self.name, "group": group})
                 print(f"{group}: done", flush=True)
                 return
             if ended.how == "no time":
                 break
-            if not begun:
-                self.blame({"begin": group, "of": {"section": "crash"}}, group, ended)
+            culprit = begun(ended.said)
+            self.blame(culprit or {"begin": group, "of": {"section": "crash"}}, group, ended)
+            if culprit is None and not finished:
                 return
-            leave_out.append(begun[-1]["begin"])
-            self.blame(begun[-1], group, ended)
+            leave_out += [culprit["begin"]] if culprit else []
         missing = [name for name in names or ["everything"] if name not in leave_out]
         with self.lock:
             self.left_out += [f"{group}: {', '.join(missing)}"]
@@ -139,13 +138,16 @@ class Call:
 
     def words(self) -> list[str]:
         given = self.options
-        return ["--device", given.device, *(["--quick"] if given.quick else []), *(["--commit", given.commit] if given.commit else []),
+        return ["--device", given.device, *(["--quick"] if given.quick else []),
                 *(["--trouble", *given.trouble] if given.trouble else [])]  # fmt: skip
+
+    def variables(self) -> dict[str, str]:
+        return {**os.environ, **({"I2AM_COMMIT": self.options.commit} if self.options.commit else {})}
 
     def write(self, row: Row, kind: str = "") -> None:
         """A row of a group's, which says where it was made, or one of ours, made where the last one was."""
         with self.lock:
-            unknown = {**environment(torch.device("cpu"), self.options.commit), "device": f"unknown {self.options.device}"}
+            unknown = {**environment(torch.device("cpu")), "device": f"unknown {self.options.device}"}
             self.place = row.get("environment", self.place) or unknown
             self.home.write({**row, "environment": self.place}, kind)
 
@@ -155,7 +157,7 @@ class Call:
             out, log = Path(folder, "rows.jsonl"), Path(folder, "log")
             command = [sys.executable, "-m", "benchmarks.gpu.tied", str(os.getpid()), words[0], "--out", str(out), *words[1:]]
             with log.open("w") as file:
-                running = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+                running = subprocess.Popen(command, cwd=ROOT, env=self.variables(), stdout=file, stderr=file, start_new_session=True)
             said: list[Row] = []
             how, signs, patience = "", time.monotonic(), START if kind is None else float("inf")
             fresh = taken(out)
@@ -194,6 +196,12 @@ class Call:
             self.write({**row, "group": group})
             if "shape" in row and "runner" in row and "rows" in row:
                 print(line(row), flush=True)
+
+
+def begun(said: list[Row]) -> Row | None:
+    """What a process was at when it ended: the last thing begun, unless that was done."""
+    signs = [row for row in said if "begin" in row or "done" in row]
+    return signs[-1] if signs and "begin" in signs[-1] else None
 
 
 def taken(path: Path) -> Iterator[list[Row]]:

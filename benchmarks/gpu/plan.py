@@ -31,7 +31,7 @@ class Module(NamedTuple):
     places: bool = True  # takes --device
 
 
-BF16 = ("bfloat16",)
+CHECKS = ("general", "one_tile", "behaviour", "sizes")
 ALL = ("bfloat16", "float16", "float32")
 Make = Callable[[torch.device, bool], Sequence[Item]]
 
@@ -65,7 +65,6 @@ MODULES: dict[str, Module] = {
     "evaluation": Module("-evaluation", ("evaluation", "--steps", "10", "--count", "64", "--batches", "1", "8", "32", "--rounds", "1"),
                          ("evaluation", "--batches", "2", "--count", "2", "--few", "1", "--steps", "1", "--rounds", "1",
                           "--no-processes"), ("diffusers", "accelerate"), places=False),
-    "growth": Module("-growth", ("growth", "--repeats", "3"), ("growth", "--quick", "--repeats", "1", "--sweeps", "steps")),
 }  # fmt: skip
 
 CALLS: dict[str, tuple[Stage, ...]] = {
@@ -76,14 +75,15 @@ CALLS: dict[str, tuple[Stage, ...]] = {
         Stage(50, ("look",)),
     ),
     "second": (  # 390 s
-        Stage(110, (*(f"{name}-{dtype}" for dtype in ALL for name in ("general", "one_tile", "behaviour", "sizes")),
-                    *(f"compile-{sweep}-{size}" for sweep in tune.CANDIDATES for size in tune.LAYERS))),
+        Stage(110, (*(f"{name}-bfloat16" for name in CHECKS),
+                    *(f"compile-{sweep}-{size}" for sweep in tune.CANDIDATES for size in tune.LAYERS),
+                    *(f"{name}-{dtype}" for dtype in ("float16", "float32") for name in CHECKS))),
         Stage(90, ("tiles",)), Stage(30, ("routes",)), Stage(30, ("half",)), Stage(60, ("batches",)), Stage(20, ("calls",)),
         Stage(15, ("float16",)), Stage(35, ("flex",)),
     ),
-    "third": (  # 270 s
-        Stage(55, ("sd15",)), Stage(45, ("sdxl",)), Stage(15, ("flux",)), *(Stage(17, (f"layers-{name}",)) for name in FAMILIES),
-        Stage(60, ("evaluation",)), Stage(25, ("try-on",)), Stage(15, ("growth",)),
+    "third": (  # 265 s
+        Stage(50, ("sd15",)), Stage(40, ("sdxl",)), Stage(15, ("flux",)), *(Stage(25, (f"layers-{name}",)) for name in FAMILIES),
+        Stage(60, ("evaluation",)), Stage(25, ("try-on",)),
     ),
 }  # fmt: skip
 MINIATURE = frozenset((  # the groups of a walk through: one of each kind

@@ -80,7 +80,6 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--leave-out", nargs="*", default=[])
-    parser.add_argument("--commit")
     parser.add_argument("--trouble", nargs="*", default=[])
     given = parser.parse_args(words)
     from benchmarks.gpu import trouble
@@ -89,7 +88,7 @@ def main(words: Sequence[str] | None = None) -> int:
     trouble.plant(given.trouble)
     device = torch.device(given.device)
     section, items = group(given.group, device, given.quick)
-    tell = Writer(given.out, environment(device, given.commit)).write
+    tell = Writer(given.out, environment(device)).write
     with torch.no_grad():
         return work(items, section, given.leave_out, tell)
 
