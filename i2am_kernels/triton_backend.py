@@ -19,8 +19,7 @@ from torch import Tensor
 
 from i2am_kernels import tiles
 from i2am_kernels.call import LOG2E, Call, clip
-from i2am_kernels.forward import forward as library_forward
-from i2am_kernels.forward import has_forward
+from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
 
 try:
@@ -74,10 +73,10 @@ def launch(call: Call, route: str | None = None) -> Tensor:
         if fits_one_tile(call) and route in (None, "own"):
             return launch_one_tile(call)
         route = route or route_of(call)
-        out, lse = launch_forward(call) if route == "own" else library_forward(call, route)
-        columns = launch_keys(call, lse) if call.r2g is not None or call.g2r is not None else lse
+        out, lse, unit = (*launch_forward(call), 1.0) if route == "own" else library_forward(call, route)
+        columns = launch_keys(call, lse, unit) if call.r2g is not None or call.g2r is not None else lse
         if call.r2g is not None or call.token_maps is not None:
-            launch_queries(call, lse, columns)
+            launch_queries(call, lse, columns, unit=unit)
         return out
 
 
@@ -139,7 +138,16 @@ def launch_forward(call: Call) -> tuple[Tensor, Tensor]:
     return out, lse[b0:b1, :, g0:g1]
 
 
-def launch_keys(call: Call, lse: Tensor) -> Tensor:
+def library_forward(call: Call, library: str) -> tuple[Tensor, Tensor, float]:
+    """Output, L [B', H, G'] and what turns L into binary orders: a library's nats are taken as they are, which saves a launch."""
+    if call.mask is not None or not has_forward(library, call):
+        return *forward(call, library), 1.0
+    out, lse = LIBRARIES[library](call)
+    lse = lse[slice(*call.rows), :, slice(*call.generated)]
+    return out, lse if lse.stride(2) == 1 else lse.contiguous(), LOG2E
+
+
+def launch_keys(call: Call, lse: Tensor, unit: float = 1.0) -> Tensor:
     """Add G2R; returns the column log-sum-exp [B', H, R'] (unwritten where R2G is not wanted)."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
@@ -157,7 +165,7 @@ def launch_keys(call: Call, lse: Tensor) -> Tensor:
         query, key, lse, mask.values, weight, target, columns,
         *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride(),
         *([0] * 5 if call.g2r is None else [0, *target.stride()][-5:]), batch * heads * reference,
-        heads, generated, reference, splits, count, call.scale * LOG2E, 1.0 / generated,
+        heads, generated, reference, splits, count, call.scale * LOG2E, 1.0 / generated, unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names, SPLIT=splits > 1,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
@@ -178,7 +186,7 @@ def launch_finish(call: Call, splits: int, g2r_parts: Tensor, columns_parts: Ten
     return columns
 
 
-def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True) -> None:
+def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True, unit: float = 1.0) -> None:
     """Add R2G from the column log-sum-exp and, with `tokens`, the word maps from L."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
@@ -194,7 +202,7 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
         *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:2], *token_weight.stride(),
         *r2g.stride()[:3], *token_maps.stride(),
-        heads, generated, reference, count, call.scale * LOG2E, 1.0 / reference,
+        heads, generated, reference, count, call.scale * LOG2E, 1.0 / reference, unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names,
         R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKENS=tokens,
     )  # fmt: skip

@@ -4,6 +4,7 @@
 
 The weight 2^(L_i - top) turns P back into 2^(S - top): one exponential per score serves both sums. If L spans so many
 binary orders that a column's sum lies under 2^-80, the program visits its queries again with an online maximum.
+L comes in binary orders, or in a library's nats: `unit` turns it into binary orders.
 With few blocks of keys the queries are split over programs; `finish` adds the splits up in a fixed order.
 """
 
@@ -29,7 +30,7 @@ from i2am_kernels.sweeps.pieces import (
 def keys_sweep(
     query, key, lse, mask, weight, g2r, columns_lse,
     q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_s, w_b, w_n, w_g, g_s, g_b, g_h, g_n, g_r, c_s,
-    heads, generated, reference, splits, count, scale, even_weight,
+    heads, generated, reference, splits, count, scale, even_weight, unit,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_N: tl.constexpr,
     KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr,
@@ -53,7 +54,7 @@ def keys_sweep(
     top = tl.full([BLOCK_G], NOTHING, tl.float32)
     if COLUMNS:
         for start in range(begin, end, BLOCK_G):
-            norm = tl.load(lse + start + queries, mask=queries < end - start, other=float("inf"))
+            norm = tl.load(lse + start + queries, mask=queries < end - start, other=float("inf")) * unit
             top = tl.maximum(top, tl.where(norm < float("inf"), norm, NOTHING))
     highest = tl.max(top, 0)
     names = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -67,7 +68,7 @@ def keys_sweep(
         q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), there, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
         tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
         tile = biased(tile * scale, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
-        norm = tl.load(lse + here + queries, mask=queries < there, other=float("inf"))
+        norm = tl.load(lse + here + queries, mask=queries < there, other=float("inf")) * unit
         if KIND > 0 and COLUMNS:
             seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
         tile = tl.exp2(tile - norm[None, :])  # P

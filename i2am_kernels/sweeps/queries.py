@@ -15,7 +15,7 @@ def queries_sweep(
     query, key, lse, columns_lse, mask, weight, token_weight, r2g, token_maps,
     q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_b, w_r, t_s, t_b, t_r, t_n,
     r_b, r_h, r_g, n_b, n_h, n_n, n_g,
-    heads, generated, reference, count, scale, even_weight,
+    heads, generated, reference, count, scale, even_weight, unit,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_N: tl.constexpr,
     KIND: tl.constexpr, R2G: tl.constexpr, WEIGHTED: tl.constexpr, TOKENS: tl.constexpr,
@@ -35,7 +35,7 @@ def queries_sweep(
     columns_lse += row_head.to(tl.int64) * reference
     norm = tl.zeros([BLOCK_G], tl.float32)
     if TOKENS:
-        norm = tl.load(lse + b * l_b + h * l_h + first + queries, mask=queries < left, other=float("inf"))
+        norm = tl.load(lse + b * l_b + h * l_h + first + queries, mask=queries < left, other=float("inf")) * unit
     sums = tl.zeros([BLOCK_G], tl.float32)
     several = tl.zeros([BLOCK_G, BLOCK_N], tl.float32)
     for start in range(0, reference, BLOCK_R):
