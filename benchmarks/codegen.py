@@ -135,6 +135,18 @@ def loops(code: list[str]) -> Iterator[list[str]]:
             yield [entry for entry in code[labels[target.group(1)] : index + 1] if not entry.endswith(":")]
 
 
+def main_loop(bodies: list[list[str]], sweep: str) -> list[str]:
+    """The loop over all scores. The guard's is another one with products, and keeps a maximum.
+
+    The one tile writes the output in its loop, which holds the one over words, and its guard writes nothing. The others' main
+    loop is the shorter one in exponentials.
+    """
+    exponentials = lambda body: sum("EX2" in mnemonic(line) for line in body)  # noqa: E731
+    if sweep == "one_tile_sweep":
+        return max((body for body in bodies if any("STG" in mnemonic(line) for line in body)), key=exponentials)
+    return min(bodies, key=exponentials)
+
+
 def mnemonic(line: str) -> str:
     return re.sub(r"^@!?\w+\s+", "", line.lstrip("{ ")).split()[0].rstrip(";")
 
@@ -152,9 +164,8 @@ def measured(launch: Launch, name: str) -> dict[str, Any]:
     resources, code = taken_apart(binary.asm["cubin"])
     row |= {"registers": resources["REG"], "spill_bytes": max(resources["STACK"], resources["LOCAL"])}
     bodies = [body for body in loops(code) if any("MMA" in mnemonic(line) for line in body)]
-    if bodies and sizes and launch.sweep != "one_tile_sweep":  # whose only loop is over words
-        # the guard's loop is the other one with products; it keeps a maximum, so it is the longer in exponentials
-        body = min(bodies, key=lambda lines: sum("EX2" in mnemonic(line) for line in lines))
+    if bodies and sizes:
+        body = main_loop(bodies, launch.sweep)
         counts = collections.Counter(mnemonic(line).split(".")[0] for line in body)
         threads_per_score = 32 * launch.options["num_warps"] / math.prod(sizes.values())
         row |= {"instructions": round(len(body) * threads_per_score, 2),

@@ -17,7 +17,7 @@ class Tile(NamedTuple):
 
 
 ONE_TILE_KEYS = 256  # references up to here are one tile
-ONE_TILE_BYTES = 256 * 128 * 2  # keys x head size of that tile
+ONE_TILE_BYTES = 256 * 64 * 2  # keys x head size of that tile; the values lie beside the keys
 NAMES = 64  # weightings in one visit of the general sweeps
 
 # sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask or several weightings,
@@ -27,38 +27,68 @@ FLOAT32: Table = {
     "forward float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
     "keys float32": {64: Tile(32, 64, 4, 1), 256: Tile(32, 32, 4, 1)},
     "queries float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
-    "one_tile float32": {256: Tile(16, 256, 8, 1)},
+    "one_tile 16 float32": {256: Tile(32, 16, 2, 1)},
+    "one_tile 32 float32": {256: Tile(32, 32, 2, 1)},
+    "one_tile 64 float32": {256: Tile(32, 64, 4, 1)},
+    "one_tile 128 float32": {256: Tile(32, 128, 8, 1)},
+    "one_tile 256 float32": {256: Tile(32, 256, 8, 1)},
 }
-SAFE: Table = FLOAT32 | {  # at most 99 KiB of shared memory a program, so that consumer GPUs take it
-    "forward": {96: Tile(128, 128, 8, 2), 192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
-    "forward heavy": {128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
-    "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 1)},
-    "keys heavy": {192: Tile(64, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
-    "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
-    "queries heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
-    "one_tile": {256: Tile(32, 256, 8, 1)},
-    "one_tile heavy": {256: Tile(32, 256, 8, 1)},
+ONE_TILE: Table = {  # by the number of keys, rounded up; "heavy": with a mask that differs from query to query
+    "one_tile 16": {64: Tile(64, 16, 4, 2), 128: Tile(128, 16, 4, 2), 256: Tile(32, 16, 2, 2)},
+    "one_tile 32": {64: Tile(64, 32, 4, 2), 128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
+    "one_tile 64": {64: Tile(64, 64, 4, 2), 128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},
+    "one_tile 128": {64: Tile(64, 128, 4, 2), 256: Tile(32, 128, 4, 2)},
+    "one_tile 256": {256: Tile(32, 256, 4, 2)},
+    "one_tile 16 heavy": {256: Tile(32, 16, 2, 2)},
+    "one_tile 32 heavy": {64: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
+    "one_tile 64 heavy": {256: Tile(32, 64, 4, 2)},
+    "one_tile 128 heavy": {256: Tile(32, 128, 8, 2)},
+    "one_tile 256 heavy": {256: Tile(32, 256, 8, 2)},
 }
+SAFE: Table = (
+    FLOAT32
+    | ONE_TILE
+    | {  # at most 99 KiB of shared memory a program, so that consumer GPUs take it
+        "forward": {96: Tile(128, 128, 8, 2), 192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
+        "forward heavy": {128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
+        "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 1)},
+        "keys heavy": {192: Tile(64, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
+        "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
+        "queries heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
+    }
+)
 HOPPER: Table = SAFE | {  # 227 KiB
     "forward": {128: Tile(128, 128, 8, 2), 256: Tile(128, 64, 8, 2)},
     "forward heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
     "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
     "queries": {192: Tile(128, 128, 4, 2), 256: Tile(128, 64, 4, 2)},
+    "one_tile 16": {128: Tile(64, 16, 4, 2), 256: Tile(32, 16, 2, 2)},
+    "one_tile 32": {128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 4, 2)},
+    "one_tile 64": {128: Tile(64, 64, 4, 2), 256: Tile(32, 64, 4, 2)},
+    "one_tile 128": {256: Tile(64, 128, 4, 2)},
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
     "keys": {128: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
     "queries heavy": {192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 8, 1)},
+    "one_tile 16": {256: Tile(32, 16, 2, 2)},
+    "one_tile 32": {128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
+    "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},
+    "one_tile 128": {256: Tile(32, 128, 4, 2)},
 }
-AMD: Table = FLOAT32 | {  # 64 threads a warp, 64 KiB; compiled, never run
-    "forward": {256: Tile(128, 64, 4, 1)},
-    "forward heavy": {256: Tile(128, 64, 4, 1)},
-    "keys": {256: Tile(64, 64, 4, 1)},
-    "keys heavy": {256: Tile(64, 64, 4, 1)},
-    "queries": {256: Tile(64, 64, 4, 1)},
-    "queries heavy": {256: Tile(64, 64, 4, 1)},
-    "one_tile": {256: Tile(32, 256, 4, 1)},
-    "one_tile heavy": {256: Tile(32, 256, 4, 1)},
-}
+AMD: Table = (
+    FLOAT32
+    | ONE_TILE
+    | {  # 64 threads a warp, 64 KiB; compiled, never run
+        "forward": {256: Tile(128, 64, 4, 1)},
+        "forward heavy": {256: Tile(128, 64, 4, 1)},
+        "keys": {256: Tile(64, 64, 4, 1)},
+        "keys heavy": {256: Tile(64, 64, 4, 1)},
+        "queries": {256: Tile(64, 64, 4, 1)},
+        "queries heavy": {256: Tile(64, 64, 4, 1)},
+        "one_tile 128": {256: Tile(16, 128, 4, 1)},
+        "one_tile 128 heavy": {256: Tile(16, 128, 4, 1)},
+    }
+)
 TILES: dict[tuple[int, int], Table] = {(9, 0): HOPPER, (10, 0): BLACKWELL, (10, 3): BLACKWELL, (0, 0): AMD}
 INTERPRETED = Tile(32, 32, 1, 1)
 
@@ -66,6 +96,11 @@ INTERPRETED = Tile(32, 32, 1, 1)
 # Entries are pasted from the verdict of the GPU pack. No GPU has run it yet, so the table is empty, and FlashAttention, which is
 # hand-tuned for each architecture, is the assumption.
 ROUTES: dict[tuple[tuple[int, int], int], str] = {}
+
+
+def one_tile_keys(capability: tuple[int, int] | None) -> int:
+    """The most keys that are one tile; on AMD, where the sums of 256 do not fit into the registers, half as many."""
+    return ONE_TILE_KEYS if capability != (0, 0) else ONE_TILE_KEYS // 2
 
 
 def route(size: int, capability: tuple[int, int] | None) -> str:

@@ -1,6 +1,6 @@
 """The Triton backend: which sweeps a call needs, with which tiles, over which scratch.
 
-    all keys in one tile    one_tile (output, G2R, word maps, column sums) -> finish -> queries (R2G)
+    all keys in one tile    one_tile (output, L, G2R, column sums) -> finish -> queries (R2G, word maps)
     otherwise               forward (output, L) -> keys (G2R, column sums) [-> finish] -> queries (R2G, word maps)
 
 `forward` is ours or a library's that returns L. Scratch is O(G + R); every buffer element has one writer.
@@ -91,33 +91,35 @@ def fits_one_tile(call: Call) -> bool:
     size = max(call.query.shape[3], call.value.shape[3])
     tile_bytes = triton.next_power_of_2(keys) * triton.next_power_of_2(size) * call.key.element_size()
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
-    return one_weighting and keys <= tiles.ONE_TILE_KEYS and tile_bytes <= tiles.ONE_TILE_BYTES
+    return one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
 
 
 def launch_one_tile(call: Call) -> Tensor:
     (b0, b1), (g0, g1), (r0, r1) = call.rows, call.generated, call.reference
     batch, heads, canvas, tokens = call.canvas
     generated, reference = call.query.shape[2], call.key.shape[2]
-    tile = tile_of("one_tile", call)._replace(block_r=max(16, triton.next_power_of_2(reference)))
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
-    splits = triton.cdiv(generated, tile.block_g)
-    names = 0 if call.token_maps is None else call.token_maps.shape[2]
+    varied = mask.strides[2] > 0
+    keys = max(16, triton.next_power_of_2(reference))
+    tile = tile_of(f"one_tile {keys}", call, several=varied)._replace(block_r=keys)
+    splits = shares(triton.cdiv(generated, tile.block_g), len(out) * heads, call.query.device)
+    lse = scratch(call, len(out), heads, generated) if call.token_maps is not None else call.query
     g2r_parts = scratch(call, splits, batch, heads, 1, tokens) if call.g2r is not None else call.query
     columns_parts = scratch(call, splits, batch, heads, tokens) if call.r2g is not None else call.query
-    weight, token_weight, token_maps = given(call, call.generated_weight), cut(call, call.token_weight), given(call, call.token_maps)
+    weight = given(call, call.generated_weight)
     one_tile_sweep[(splits * len(out) * heads,)](
-        call.query, call.key, call.value, out, mask.values, weight, token_weight, g2r_parts, columns_parts, token_maps,
-        *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides,
-        weight.stride(0), weight.stride(-1), *token_weight.stride(), *token_maps.stride(),
-        heads, generated, reference, b0, b1, g0, g1, r0, r1, names, call.scale * LOG2E, 1.0 / canvas,
-        **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference), KIND=mask.kind,
-        BLOCK_N=32, G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None,
-        COLUMNS=call.r2g is not None, TOKENS=call.token_maps is not None,
+        call.query, call.key, call.value, out, lse, mask.values, weight, g2r_parts, columns_parts,
+        *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides, weight.stride(0), weight.stride(-1),
+        heads, generated, reference, splits, b0, b1, g0, g1, r0, r1, call.scale * LOG2E, 1.0 / canvas,
+        **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference),
+        PARTS=8 * min(tile.warps, tile.block_g // 16), KIND=mask.kind, VARIED=varied, LSE=call.token_maps is not None,
+        G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
+    columns = columns_parts
     if call.r2g is not None or call.g2r is not None:
         columns = launch_finish(call, splits, g2r_parts, columns_parts)
-    if call.r2g is not None:
-        launch_queries(call, columns, columns, tokens=False)
+    if call.r2g is not None or call.token_maps is not None:
+        launch_queries(call, lse[b0:b1, :, g0:g1], columns)
     return out
 
 
@@ -178,23 +180,23 @@ def launch_finish(call: Call, splits: int, g2r_parts: Tensor, columns_parts: Ten
     count = 1 if call.g2r is None else call.g2r.shape[2]
     columns = scratch(call, batch, heads, reference) if call.r2g is not None else columns_parts
     target = given(call, call.g2r)
-    block = min(256, max(16, triton.next_power_of_2(reference)))
+    block = min(128, max(16, triton.next_power_of_2(reference)))
     finish[(triton.cdiv(reference, block) * batch * heads, count)](
         g2r_parts, columns_parts, target, columns, *target.stride(), heads, reference, count, splits, batch * heads * reference,
-        BLOCK=block, G2R=call.g2r is not None, COLUMNS=call.r2g is not None,
+        BLOCK=block, SPLITS=min(32, triton.next_power_of_2(splits)), G2R=call.g2r is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
     return columns
 
 
-def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True, unit: float = 1.0) -> None:
-    """Add R2G from the column log-sum-exp and, with `tokens`, the word maps from L."""
+def launch_queries(call: Call, lse: Tensor, columns: Tensor, unit: float = 1.0) -> None:
+    """Add R2G from the column log-sum-exp and the word maps from L."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
-    tokens = tokens and call.token_maps is not None
+    tokens = call.token_maps is not None
     tile = tile_of("queries", call, several=tokens)
     tile = tile._replace(block_r=min(tile.block_r, max(16, triton.next_power_of_2(reference))))  # no wider than the keys
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
-    count = call.token_maps.shape[2] if tokens and call.token_maps is not None else 0
+    count = call.token_maps.shape[2] if call.token_maps is not None else 0
     names = min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
     weight, token_weight = given(call, call.reference_weight), cut(call, call.token_weight)
     r2g, token_maps = given(call, call.r2g), given(call, call.token_maps)
@@ -210,7 +212,8 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, tokens: bool = True
 
 def tile_of(sweep: str, call: Call, several: bool = False) -> tiles.Tile:
     size = call.query.shape[3] if sweep in ("keys", "queries") else max(call.query.shape[3], call.value.shape[3])
-    kind = "float32" if call.query.dtype == torch.float32 else "heavy" if several or call.mask is not None else ""
+    heavy = several or (call.mask is not None and not sweep.startswith("one_tile"))
+    kind = "float32" if call.query.dtype == torch.float32 else "heavy" if heavy else ""
     return tiles.tile(sweep, size, capability(call.query.device), kind)
 
 
@@ -281,6 +284,17 @@ def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> d
 def split(programs: int, most: int, device: torch.device) -> int:
     """Into how many shares to cut the inner loop so that the programs fill the device."""
     return max(1, min(most, -(-PROGRAMS_PER_CORE * cores(device) // programs)))
+
+
+def shares(blocks: int, others: int, device: torch.device) -> int:
+    """Into how many shares to cut the blocks of queries, each visited by a program that brings the keys with it.
+
+    The programs run in waves, as many at a time as fill the device; the last is as long as the others. Bringing the keys takes
+    about as long as a block.
+    """
+    at_once = max(1, PROGRAMS_PER_CORE * cores(device))
+    length = min(range(1, blocks + 1), key=lambda length: -(-(-(-blocks // length) * others) // at_once) * (length + 1))
+    return -(-blocks // length)
 
 
 @lru_cache

@@ -39,7 +39,11 @@ CANDIDATES = {  # the first number is the side a program keeps, the second the s
     "keys": [Tile(block_g=walked, block_r=kept, warps=warps, stages=stages) for kept, walked, warps, stages in STATIONARY],
     "queries": [Tile(*candidate) for candidate in STATIONARY],
     "forward": [Tile(*candidate) for candidate in STATIONARY],
-    "one_tile": [Tile(*candidate) for candidate in ((64, 256, 8, 2), (64, 256, 4, 2), (128, 256, 8, 2), (32, 256, 4, 2), (64, 256, 8, 1))],
+    "one_tile": [Tile(64, 128, 4, 3), Tile(128, 128, 8, 2), Tile(32, 128, 4, 2), Tile(16, 128, 4, 3)],
+}
+FEWER = {  # in the place of "one_tile" for other numbers of keys, all of which are its second side
+    16: [Tile(64, 16, 4, 3), Tile(128, 16, 4, 2), Tile(32, 16, 2, 2)],
+    256: [Tile(32, 256, 8, 2), Tile(64, 256, 4, 1), Tile(16, 256, 4, 2)],
 }
 
 
@@ -76,7 +80,7 @@ def tile_for(sweep: str, candidate: Tile | None) -> Iterator[list[Tile]]:
 
     def tile(name: str, *place: object) -> Tile:
         found = table(name, *place)  # type: ignore[arg-type]
-        if name == sweep:
+        if name.split()[0] == sweep:  # a one_tile's name ends in its number of keys
             given.append(found)
             return candidate or found
         return found
@@ -96,18 +100,40 @@ def tune(
     sweep: str, size: int, device: torch.device, seconds: float, begin: Begin = lambda part, **what: True,
     timed: bool = True, quick: bool = False, few: bool = False,
 ) -> Iterator[Row]:  # fmt: skip
-    """One row per candidate, the table's own tile first."""
-    layer = TINY if quick else (WORDS if sweep == "one_tile" else LAYERS)[size]
+    """One row per candidate, the table's own tile first; "one_tile" at every number of keys that is one tile at this head size."""
+    if quick:
+        layers = [(TINY, [Tile(16, 16, 1, 1)])]
+    elif sweep == "one_tile":
+        layers = [(WORDS[size], CANDIDATES[sweep]), *((LAYERS[size]._replace(reference=keys), found) for keys, found in FEWER.items())]
+    else:
+        layers = [(LAYERS[size], CANDIDATES[sweep])]
+    for layer, candidates in layers:
+        yield from tune_layer(sweep, size, layer, candidates[: FEW if few else None], device, seconds, begin, timed, quick)
+
+
+def tune_layer(
+    sweep: str,
+    size: int,
+    layer: Shape,
+    candidates: list[Tile],
+    device: torch.device,
+    seconds: float,
+    begin: Begin,
+    timed: bool,
+    quick: bool,
+) -> Iterator[Row]:
     dtype = torch.float32 if quick else torch.bfloat16
     call = truth.call_of(arguments(layer, 1 if quick else BATCH, dtype, device))
+    if sweep == "one_tile" and not triton_backend.fits_one_tile(call):
+        return
     launch = launches(call)[sweep]
     with tile_for(sweep, None) as given:
         wanted = result(call, launch)
-    table, candidates = given[0], [Tile(16, 16, 1, 1)] if quick else CANDIDATES[sweep]
+    table = given[0]
     what = {"section": "tune", "sweep": sweep, "size": size, "generated": layer.generated, "reference": layer.reference,
             "heads": layer.heads, "batch": call.query.shape[0], "dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
     rows: dict[Tile, Row] = {}
-    for candidate in dict.fromkeys([table, *candidates[: FEW if few else None]]):
+    for candidate in dict.fromkeys([table, *candidates]):
         if not begin(str(list(candidate)), **what, tile=list(candidate)):
             continue
         row = rows[candidate] = {**what, "tile": list(candidate), "table": candidate == table}

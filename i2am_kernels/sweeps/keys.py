@@ -139,8 +139,11 @@ def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, sca
 
 @triton.jit
 def finish(g2r_parts, columns_parts, g2r, columns_lse, g_b, g_h, g_n, g_r, heads, reference, count, splits, size,
-           BLOCK: tl.constexpr, G2R: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
-    """Add the splits up: G2R into its buffer, the column log-sum-exps into one; +inf where a column sees no query."""
+           BLOCK: tl.constexpr, SPLITS: tl.constexpr, G2R: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Add the splits up: G2R into its buffer, the column log-sum-exps into one; +inf where a column sees no query.
+
+    SPLITS of them are read at once: one after the other, each would wait for memory.
+    """
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK), heads)
     name = tl.program_id(1)
     keys = block * BLOCK + tl.arange(0, BLOCK)
@@ -148,15 +151,20 @@ def finish(g2r_parts, columns_parts, g2r, columns_lse, g_b, g_h, g_n, g_r, heads
     if G2R:
         sums = tl.zeros([BLOCK], tl.float32)
         source = g2r_parts + (row_head.to(tl.int64) * count + name) * reference + keys
-        for split in range(splits):
-            sums += tl.load(source + tl.cast(split, tl.int64) * size * count, mask=inside, other=0.0)
+        for first in range(0, splits, SPLITS):
+            split = first + tl.arange(0, SPLITS)[:, None]
+            there = (split < splits) & inside[None, :]
+            sums += tl.sum(tl.load(source[None, :] + split.to(tl.int64) * size * count, mask=there, other=0.0), 0)
         add_to(g2r + b * g_b + h * g_h + name * g_n + keys * g_r, sums, inside, False)
     if COLUMNS and name == 0:
         source = columns_parts + row_head.to(tl.int64) * reference + keys
         high = tl.full([BLOCK], NOTHING, tl.float32)
-        for split in range(splits):
-            high = tl.maximum(high, tl.load(source + tl.cast(split, tl.int64) * size, mask=inside, other=NOTHING))
         total = tl.zeros([BLOCK], tl.float32)
-        for split in range(splits):
-            total += tl.exp2(tl.load(source + tl.cast(split, tl.int64) * size, mask=inside, other=NOTHING) - high)
+        for first in range(0, splits, SPLITS):
+            split = first + tl.arange(0, SPLITS)[:, None]
+            there = (split < splits) & inside[None, :]
+            parts = tl.load(source[None, :] + split.to(tl.int64) * size, mask=there, other=float("-inf"))
+            new = tl.maximum(high, tl.max(parts, 0))
+            total = total * tl.exp2(high - new) + tl.sum(tl.exp2(parts - new[None, :]), 0)
+            high = new
         tl.store(columns_lse + row_head.to(tl.int64) * reference + keys, log2_or(total, high, float("inf")), mask=inside)

@@ -1,103 +1,168 @@
-"""Query-major sweep for references of at most one tile: everything but R2G in one visit to the scores.
+"""Query-major sweep for references of at most one tile: output, L, G2R and column sums in one visit to the scores.
 
-A program takes one block of queries and, with whole rows at hand, forms
+A program keeps all keys and values on chip and walks along its share of the queries. With whole rows at hand it forms
 
-    P_ij = 2^(S_ij - m_i) / l_i      out_i = P_i V      token_maps_i = P_i T
+    P_ij = 2^(S_ij - m_i) / l_i      out_i = P_i V      L_i = m_i + log2 l_i
     share of G2R_j = sum_i w_i P_ij  share of Lc_j = top + log2 sum_i 2^(m_i - top) (l_i P_ij),   top = max_i m_i
 
-over its rows i. If one of its column sums lies under 2^-80 it makes the scores again and takes each column's own maximum.
-`finish` adds the shares up in a fixed order; `queries_sweep` then makes R2G from Lc.
+over its rows i. `top` is a running maximum: where it grows, the column sums shrink, as in a softmax that is read once. What
+falls under float32 on the way lies under 2^-126 of what `top` ends at, so one test at the end will do: if a column sum lies
+under 2^-80, the program visits its queries again and takes each column's own maximum. `finish` adds the shares up in a fixed
+order; `queries_sweep` then makes R2G from Lc and the word maps from L.
+
+Sums over rows cross threads, which is slow. So a thread adds up only the rows that it holds anyway, as PARTS sums with a `top`
+each, and the parts are brought together once, behind the loop.
 """
 
 import triton
 import triton.language as tl
 
 from i2am_kernels.sweeps.forward import store_output
-from i2am_kernels.sweeps.keys import add_to
+from i2am_kernels.sweeps.keys import exact_columns
 from i2am_kernels.sweeps.pieces import (
     NOTHING,
     UNDERFLOW,
     biased,
     inverse,
     load_part,
-    load_tokens,
-    load_weights,
     log2_or,
     place,
-    products,
     start_of,
-    weighed,
+    token_of,
 )
+
+GUARD = tl.constexpr(16)  # queries at a time in the second visit
 
 
 @triton.jit
 def one_tile_sweep(
-    query, key, value, out, mask, weight, token_weight, g2r_shares, columns_shares, token_maps,
-    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, v_b, v_h, v_r, v_d, o_b, o_h, o_g, o_d, m_b, m_h, m_g, m_r,
-    w_b, w_g, t_s, t_b, t_r, t_n, n_b, n_h, n_n, n_g,
-    heads, generated, reference, row_start, row_stop, g_start, g_stop, r_start, r_stop, count, scale, even_weight,
+    query, key, value, out, lse, mask, weight, g2r_shares, columns_shares,
+    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, v_b, v_h, v_r, v_d, o_b, o_h, o_g, o_d, m_b, m_h, m_g, m_r, w_b, w_g,
+    heads, generated, reference, shares, row_start, row_stop, g_start, g_stop, r_start, r_stop, scale, even_weight,
     D: tl.constexpr, D0: tl.constexpr, V: tl.constexpr, V0: tl.constexpr,
-    BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_N: tl.constexpr,
-    KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, TOKENS: tl.constexpr,
+    BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, PARTS: tl.constexpr,
+    KIND: tl.constexpr, VARIED: tl.constexpr, LSE: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    block, _, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
-    first = (block * BLOCK_G).to(tl.int64)
-    left = generated - block * BLOCK_G
+    share, row_head, b, h = place(tl.program_id(0), shares, heads)
+    length = tl.cdiv(tl.cdiv(generated, BLOCK_G), shares) * BLOCK_G
+    begin = share * length
+    end = tl.minimum(begin + length, generated)
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    q0, q1 = load_tokens(start_of(query, b, h, first, q_b, q_h, q_g, UNIT), left, q_g, q_d, BLOCK_G, D, D0, 0, EVEN_G, UNIT, UPCAST)
-    k0, k1 = load_tokens(start_of(key, b, h, 0, k_b, k_h, k_r, UNIT), reference, k_r, k_d, BLOCK_R, D, D0, 0, EVEN_R, UNIT, UPCAST)
-    mask += b * m_b + h * m_h + first * m_g
-    tile = products(q0, q1, k0, k1, 0, PRECISION)  # [BLOCK_G, BLOCK_R]
-    tile = biased(tile * scale, mask, queries, keys, left, reference, m_g, m_r, KIND)
-    if not EVEN_R:
-        tile = tl.where(keys[None, :] < reference, tile, float("-inf"))
-    token = block * BLOCK_G + queries - g_start  # on the canvas
-    on_canvas = (token >= 0) & (token < g_stop - g_start)
-    seen = keys < reference
-    high = tl.max(tile, 1)
-    if KIND > 0:
-        if COLUMNS:
-            seen = tl.max(((tile > float("-inf")) & on_canvas[:, None]).to(tl.int32), 0) > 0
-        high = tl.where(high == float("-inf"), 0.0, high)
-    tile = tl.exp2(tile - high[:, None])
-    total = tl.sum(tile, 1)
-    norm = inverse(total)
+    key = start_of(key, b, h, 0, k_b, k_h, k_r, UNIT)
     value = start_of(value, b, h, 0, v_b, v_h, v_r, UNIT)
+    query = start_of(query, b, h, 0, q_b, q_h, q_g, UNIT)
+    k0 = load_part(key, reference, k_r, k_d, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
     v0 = load_part(value, reference, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
-    weights = tile.to(v0.dtype)
-    out0 = tl.dot(weights, v0, input_precision=PRECISION)
-    store_output(out0, out0, norm, out + b * o_b + h * o_h + first * o_g, left, o_g, o_d, BLOCK_G, V, V0, 0)
-
-    if (b >= row_start) & (b < row_stop):  # this row has maps
-        row = b - row_start
-        on_reference = (keys >= r_start) & (keys < r_stop)
-        share = ((block.to(tl.int64) * (row_stop - row_start) + row) * heads + h) * (r_stop - r_start) + keys - r_start
+    k0 = tl.trans(k0)  # here: in the loop it would be brought on chip again at every step
+    WIDE: tl.constexpr = 8 if V % 8 == 0 else 1  # the output is ours: its strides are multiples of V
+    out = start_of(out, b, h, 0, o_b, o_h, o_g, WIDE)
+    lse += row_head.to(tl.int64) * generated
+    mask += b * m_b + h * m_h
+    mapped = (b >= row_start) & (b < row_stop)
+    row = tl.where(mapped, b - row_start, 0)
+    weight += row * w_b
+    unscale = 1.0 / scale
+    bias = tl.zeros([1, BLOCK_R], tl.float32)
+    if KIND > 0 and not VARIED:  # one mask for all queries
+        bias = biased(bias, mask, tl.arange(0, 1), keys, 1, reference, 0, m_r, KIND)
+    seen = tl.zeros([PARTS, BLOCK_R], tl.int32)
+    g2r_sums = tl.zeros([PARTS, BLOCK_R], tl.float32)
+    column_sums = tl.zeros([PARTS, BLOCK_R], tl.float32)
+    top = tl.full([PARTS], NOTHING, tl.float32)
+    for start in range(begin, end, BLOCK_G):
+        here = tl.cast(start, tl.int64)
+        left = generated - start
+        token = start + queries - g_start  # on the canvas
+        on_canvas = (token >= 0) & (token < g_stop - g_start)
+        q0 = load_part(token_of(query, here, q_g, UNIT), left, q_g, q_d, BLOCK_G, 0, D0, D, EVEN_G, UNIT, UPCAST)
+        tile = tl.zeros([BLOCK_G, BLOCK_R], tl.float32)
+        if VARIED:  # under the product: added to it, the mask's layout would be everything's
+            tile = biased(tile, mask + here * m_g, queries, keys, left, reference, m_g, m_r, KIND) * unscale
+        tile = tl.dot(q0, k0, tile, input_precision=PRECISION)  # [BLOCK_G, BLOCK_R]
+        if KIND > 0 and not VARIED:
+            tile = tile * scale + bias
+        elif not EVEN_R:
+            tile = tl.where(keys[None, :] < reference, tile, float("-inf"))
+        high = tl.max(tile, 1)
+        if VARIED and COLUMNS:
+            visible = (tile > float("-inf")) & on_canvas[:, None]
+            seen = tl.maximum(seen, most(visible.to(tl.int32), PARTS))
+        if KIND > 0:
+            high = tl.where(high == float("-inf"), 0.0, high)
+        if KIND > 0 and not VARIED:
+            tile = tl.exp2(tile - high[:, None])
+        else:  # one multiply-add a score: scale > 0 keeps the order, so the maximum was taken before it
+            high = high * scale
+            tile = tl.exp2(tile * scale - high[:, None])
+        total = tl.sum(tile, 1)
+        norm = inverse(total)
+        if LSE:
+            tl.store(lse + here + queries, log2_or(total, high, float("inf")), mask=queries < left)
         if G2R:
             of_row = norm * even_weight
             if WEIGHTED:
-                of_row = norm * tl.load(weight + row * w_b + token.to(tl.int64) * w_g, mask=on_canvas, other=0.0)
-            tl.store(g2r_shares + share, tl.sum(tile * tl.where(on_canvas, of_row, 0.0)[:, None], 0), mask=on_reference)
+                of_row = norm * tl.load(weight + token.to(tl.int64) * w_g, mask=on_canvas, other=0.0)
+            g2r_sums += added(tile * tl.where(on_canvas, of_row, 0.0)[:, None], PARTS)
         if COLUMNS:
             alive = on_canvas & (total > 0)
-            top = tl.max(tl.where(alive, high, NOTHING), 0)
-            column = tl.exp2(tl.where(alive, high - top, float("-inf")))
-            sums = tl.sum(tile * column[:, None], 0)
-            sum_lse = log2_or(sums, top, float("-inf"))
-            seen = seen & (tl.zeros([BLOCK_R], tl.float32) + top > NOTHING * 0.5)
-            if tl.max(((sums < UNDERFLOW) & seen & on_reference).to(tl.int32), 0) > 0:
-                scores = products(q0, q1, k0, k1, 0, PRECISION)
-                scores = biased(scores * scale, mask, queries, keys, left, reference, m_g, m_r, KIND)
-                scores = tl.where(on_canvas[:, None], scores, float("-inf"))
-                highest = tl.maximum(tl.max(scores, 0), NOTHING)
-                sum_lse = log2_or(tl.sum(tl.exp2(scores - highest[None, :]), 0), highest, float("-inf"))
-            tl.store(columns_shares + share, sum_lse, mask=on_reference)
-        if TOKENS:
-            words = token_weight + row * t_b
-            target = token_maps + row * n_b + h * n_h + token.to(tl.int64)[:, None] * n_g
-            for start in range(0, count, BLOCK_N):
-                names = start + tl.arange(0, BLOCK_N)
-                spread, rest = load_weights(words, keys - r_start, names, r_stop - r_start, count, t_r, t_n, t_s, PRECISION)
-                maps = weighed(tile, spread, rest, tl.zeros([BLOCK_G, BLOCK_N], tl.float32), PRECISION) * norm[:, None]
-                add_to(target + names[None, :] * n_n, maps, on_canvas[:, None] & (names[None, :] < count), False)
+            new = tl.maximum(top, most(tl.where(alive, high, NOTHING), PARTS))
+            column = tl.exp2(tl.where(alive, high - every_row(new, BLOCK_G, PARTS), float("-inf")))
+            column_sums = column_sums * tl.exp2(top - new)[:, None] + added(tile * column[:, None], PARTS)
+            top = new
+        out0 = tl.dot(tile.to(v0.dtype), v0, input_precision=PRECISION)  # last: the sums above want its registers
+        store_output(out0, out0, norm, token_of(out, here, o_g, WIDE), left, o_g // WIDE * WIDE, o_d, BLOCK_G, V, V0, 0)
+
+    on_reference = (keys >= r_start) & (keys < tl.where(mapped, r_stop, 0))
+    target = ((share.to(tl.int64) * (row_stop - row_start) + row) * heads + h) * (r_stop - r_start) + keys - r_start
+    if G2R:
+        tl.store(g2r_shares + target, tl.sum(g2r_sums, 0), mask=on_reference)
+    if COLUMNS:
+        highest = tl.max(top, 0)
+        sums = tl.sum(column_sums * tl.exp2(top - highest)[:, None], 0)
+        sum_lse = log2_or(sums, highest, float("-inf"))
+        low = on_reference & (sums < tl.where(highest > NOTHING * 0.5, UNDERFLOW, 0.0))
+        if VARIED:
+            low = low & (tl.max(seen, 0) > 0)
+        elif KIND > 0:
+            low = low & (tl.max(bias, 0) > float("-inf"))
+        if tl.max(low.to(tl.int32), 0) > 0:
+            # The keys anew, and counted anew, so that nothing about them is kept through the loop: it would take registers.
+            once = tl.where(highest > NOTHING, 1, 0)
+            again = load_part(key, reference * once, k_r * once, k_d, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
+            sum_lse = exact_columns(query, mask, again, again, q_g, q_d, m_g, m_r, tl.maximum(begin, g_start), tl.minimum(end, g_stop),
+                                    reference, scale, D, D0, 0, GUARD, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+        tl.store(columns_shares + target, sum_lse, mask=on_reference)
+
+
+@triton.jit
+def parted(tile, PARTS: tl.constexpr):
+    """Rows as [repeats, warps, 2, 8]: in the layout of a product a thread holds rows 8 apart and those of every repeat."""
+    if len(tile.shape) == 1:
+        return tl.reshape(tile, [tile.shape[0] // (2 * PARTS), PARTS // 8, 2, 8])
+    else:
+        return tl.reshape(tile, [tile.shape[0] // (2 * PARTS), PARTS // 8, 2, 8, tile.shape[1]])
+
+
+@triton.jit
+def added(tile, PARTS: tl.constexpr):
+    """Sums over the rows of each part, [PARTS, BLOCK_R]."""
+    return tl.reshape(tl.sum(tl.sum(parted(tile, PARTS), 2), 0), [PARTS, tile.shape[1]])
+
+
+@triton.jit
+def most(values, PARTS: tl.constexpr):
+    """The largest of each part, [PARTS] or [PARTS, BLOCK_R]."""
+    found = tl.max(tl.max(parted(values, PARTS), 2), 0)
+    if len(values.shape) == 1:
+        return tl.reshape(found, [PARTS])
+    else:
+        return tl.reshape(found, [PARTS, values.shape[1]])
+
+
+@triton.jit
+def every_row(values, BLOCK_G: tl.constexpr, PARTS: tl.constexpr):
+    """The value of its part for every row."""
+    four = tl.reshape(values, [1, PARTS // 8, 1, 8])
+    return tl.reshape(tl.broadcast_to(four, [BLOCK_G // (2 * PARTS), PARTS // 8, 2, 8]), [BLOCK_G])
