@@ -85,6 +85,7 @@ class Recorder:
 
     def __call__(self, *values: Any, **constants: Any) -> None:
         options: dict[str, int] = {key: constants.pop(key) for key in ("num_warps", "num_stages") if key in constants}
+        assert constants.pop("enable_fp_fusion")
         arguments = dict(zip(self.kernel.arg_names, values), **constants)
         self.recorded.append(Launch(self.name, self.case, self.kernel, arguments, options))
 

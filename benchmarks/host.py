@@ -24,6 +24,7 @@ from benchmarks.command import command, positive, record
 from benchmarks.measure import cpu_ms
 from benchmarks.rows import Row, percentiles
 from benchmarks.shapes import SHAPES, arguments
+from benchmarks.table import commit, place
 from i2am_kernels import launcher, op, triton_backend
 
 LAYERS = ("warp_192", "words_77", "ip_257", "warp_3072")
@@ -103,6 +104,25 @@ def measure(name: str, repeats: int, driver: Driver) -> Iterator[Row]:
 
 def line(row: Row) -> str:
     return f"{row['layer']:<10} {row['way']:<11} {row['launches']} launches {row['us']['p50']:7.1f} us"
+
+
+def summary(rows: list[Row]) -> str:
+    """A line a layer: microseconds of each way."""
+    parts = []
+    for where in dict.fromkeys(place(row) for row in rows):
+        last = {(row["layer"], row["way"]): row for row in rows if place(row) == where}
+        commits = ", ".join(dict.fromkeys(commit(row) for row in last.values()))
+        parts.append(
+            f"{where}; microseconds of a call, bfloat16, the driver left out; measured at {commits} with `python -m benchmarks.host`.\n"
+        )
+        parts += ["| G x R, head size | launches | Triton's own way | remembered | with the door |", "|---|---|---|---|---|"]
+        for layer in dict.fromkeys(layer for layer, _ in last):
+            of = {way: row for (name, way), row in last.items() if name == layer}
+            some = next(iter(of.values()))
+            times = [f"{of[way]['us']['p50']:.0f}" if way in of else "" for way in ("triton", "remembered", "door")]
+            parts.append(f"| {some['generated']} x {some['reference']}, {some['size']} | {some['launches']} | {' | '.join(times)} |")
+        parts.append("")
+    return "\n".join(parts).rstrip()
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -52,7 +52,8 @@ def everything() -> Rows:
     both = readme.recorded()
     return {
         "operators": [row for row in both if "shape" in row], "pipelines": [row for row in both if "untraced_peak_mb" in row],
-        **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth", "peers")}, "hook": recorded("release-hook"),
+        **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth", "peers", "host")},
+        "hook": recorded("release-hook"),
     }  # fmt: skip
 
 
@@ -279,6 +280,7 @@ def page(rows: Rows) -> str:
         *section("How it grows", "growth", lambda of: import_module("benchmarks.growth").summary(of)),
         *(f"![How it grows]({path.name})" for path in sorted(RESULTS.glob("*-growth.png")) if rows["growth"]),
         *section("Where the time goes", "where", where.summary),
+        *section("What the host pays for a call of the kernels", "host", lambda of: import_module("benchmarks.host").summary(of)),
         "## The gate",
         "Counts that `python -m benchmarks.gate` holds within 10%, so that a slow-down shows on a noisy machine. The kernels' SASS has "
         "its bounds in [tests/test_codegen.py](../../tests/test_codegen.py).",

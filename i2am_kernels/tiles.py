@@ -6,6 +6,7 @@ timed them, `benchmarks/results` holds the rows. The interpreter gets small tile
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -116,6 +117,7 @@ def tile(sweep: str, size: int, capability: tuple[int, int] | None, kind: str = 
     return table[min(limit for limit in table if sum(head_parts(size)) <= limit)]
 
 
+@lru_cache
 def head_parts(size: int) -> tuple[int, int]:
     """A head size as one or two tile sides: 40 -> (64, 0), 80 -> (64, 16), 160 -> (128, 32).
 

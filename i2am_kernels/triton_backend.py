@@ -12,13 +12,14 @@ import math
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.call import LOG2E, Call, clip
+from i2am_kernels.arguments import EVERY, cdiv, given, head, mask_of, on_canvas, padded_head, power_of_2, scratch, unit_of
+from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
 
@@ -46,7 +47,6 @@ def precision(exact: bool) -> str:
 
 
 PRECISION = precision(INTERPRETED or torch.version.hip is not None)
-EVERY = slice(None)
 
 
 def missing(call: Call) -> str | None:
@@ -89,7 +89,7 @@ def route_of(call: Call) -> str:
 def fits_one_tile(call: Call) -> bool:
     keys = call.key.shape[2]
     size = max(call.query.shape[3], call.value.shape[3])
-    tile_bytes = triton.next_power_of_2(keys) * triton.next_power_of_2(size) * call.key.element_size()
+    tile_bytes = power_of_2(keys) * power_of_2(size) * call.key.element_size()
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
     return one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
 
@@ -100,9 +100,9 @@ def launch_one_tile(call: Call) -> Tensor:
     generated, reference = call.query.shape[2], call.key.shape[2]
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     varied = mask.strides[2] > 0
-    keys = max(16, triton.next_power_of_2(reference))
+    keys = max(16, power_of_2(reference))
     tile = tile_of(f"one_tile {keys}", call, several=varied)._replace(block_r=keys)
-    splits = shares(triton.cdiv(generated, tile.block_g), len(out) * heads, call.query.device)
+    splits = shares(cdiv(generated, tile.block_g), len(out) * heads, max(1, PROGRAMS_PER_CORE * cores(call.query.device)))
     lse = scratch(call, len(out), heads, generated) if call.token_maps is not None else call.query
     g2r_parts = scratch(call, splits, batch, heads, 1, tokens) if call.g2r is not None else call.query
     columns_parts = scratch(call, splits, batch, heads, tokens) if call.r2g is not None else call.query
@@ -131,7 +131,7 @@ def launch_forward(call: Call) -> tuple[Tensor, Tensor]:
     tile = tile_of("forward", call)
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     lse = scratch(call, batch, heads, generated)
-    forward_sweep[(triton.cdiv(generated, tile.block_g) * batch * heads,)](
+    forward_sweep[(cdiv(generated, tile.block_g) * batch * heads,)](
         call.query, call.key, call.value, out, lse, mask.values,
         *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides,
         heads, generated, reference, call.scale * LOG2E,
@@ -155,15 +155,15 @@ def launch_keys(call: Call, lse: Tensor, unit: float = 1.0) -> Tensor:
     query, key = on_canvas(call)
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = 0 if call.g2r is None else call.g2r.shape[2]
-    names = 1 if count < 2 else min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
+    names = 1 if count < 2 else min(tiles.NAMES, max(16, power_of_2(count)))
     tile = tile_of("keys", call, several=count > 1)
-    blocks = triton.cdiv(reference, tile.block_r)
-    splits = split(blocks * batch * heads, triton.cdiv(generated, tile.block_g), call.query.device)
+    blocks = cdiv(reference, tile.block_r)
+    splits = split(blocks * batch * heads, cdiv(generated, tile.block_g), call.query.device)
     columns = scratch(call, splits, batch, heads, reference) if call.r2g is not None else lse
     weight, target = cut(call, call.generated_weight, whole=names == 1), given(call, call.g2r)
     if call.g2r is not None and splits > 1:
         target = scratch(call, splits, batch, heads, count, reference)
-    keys_sweep[(blocks * splits * batch * heads, max(1, triton.cdiv(count, names)))](
+    keys_sweep[(blocks * splits * batch * heads, max(1, cdiv(count, names)))](
         query, key, lse, mask.values, weight, target, columns,
         *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride(),
         *([0] * 5 if call.g2r is None else [0, *target.stride()][-5:]), batch * heads * reference,
@@ -180,10 +180,10 @@ def launch_finish(call: Call, splits: int, g2r_parts: Tensor, columns_parts: Ten
     count = 1 if call.g2r is None else call.g2r.shape[2]
     columns = scratch(call, batch, heads, reference) if call.r2g is not None else columns_parts
     target = given(call, call.g2r)
-    block = min(128, max(16, triton.next_power_of_2(reference)))
-    finish[(triton.cdiv(reference, block) * batch * heads, count)](
+    block = min(128, max(16, power_of_2(reference)))
+    finish[(cdiv(reference, block) * batch * heads, count)](
         g2r_parts, columns_parts, target, columns, *target.stride(), heads, reference, count, splits, batch * heads * reference,
-        BLOCK=block, SPLITS=min(32, triton.next_power_of_2(splits)), G2R=call.g2r is not None, COLUMNS=call.r2g is not None,
+        BLOCK=block, SPLITS=min(32, power_of_2(splits)), G2R=call.g2r is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
     return columns
 
@@ -194,13 +194,13 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, unit: float = 1.0) 
     query, key = on_canvas(call)
     tokens = call.token_maps is not None
     tile = tile_of("queries", call, several=tokens)
-    tile = tile._replace(block_r=min(tile.block_r, max(16, triton.next_power_of_2(reference))))  # no wider than the keys
+    tile = tile._replace(block_r=min(tile.block_r, max(16, power_of_2(reference))))  # no wider than the keys
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = call.token_maps.shape[2] if call.token_maps is not None else 0
-    names = min(tiles.NAMES, max(16, triton.next_power_of_2(count)))
+    names = min(tiles.NAMES, max(16, power_of_2(count)))
     weight, token_weight = given(call, call.reference_weight), cut(call, call.token_weight)
     r2g, token_maps = given(call, call.r2g), given(call, call.token_maps)
-    queries_sweep[(triton.cdiv(generated, tile.block_g) * batch * heads, max(1, triton.cdiv(count, names)))](
+    queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(count, names)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
         *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:2], *token_weight.stride(),
         *r2g.stride()[:3], *token_maps.stride(),
@@ -217,30 +217,6 @@ def tile_of(sweep: str, call: Call, several: bool = False) -> tiles.Tile:
     return tiles.tile(sweep, size, capability(call.query.device), kind)
 
 
-class Mask(NamedTuple):
-    values: Tensor
-    strides: tuple[int, ...]  # 0 where one value serves the whole dimension
-    kind: int  # as in sweeps.pieces.biased
-
-
-def mask_of(call: Call, rows: slice, generated: slice, reference: slice) -> Mask:
-    if call.mask is None:
-        return Mask(call.query, (0, 0, 0, 0), 0)
-    values = clip(call.mask, rows, EVERY, generated, reference)
-    strides = tuple(0 if size == 1 else stride for size, stride in zip(values.shape, values.stride()))
-    return Mask(values.view(torch.int8), strides, 1) if values.dtype == torch.bool else Mask(values, strides, 2)
-
-
-def on_canvas(call: Call) -> tuple[Tensor, Tensor]:
-    rows = slice(*call.rows)
-    return call.query[rows, :, slice(*call.generated)], call.key[rows, :, slice(*call.reference)]
-
-
-def given(call: Call, tensor: Tensor | None) -> Tensor:
-    """The tensor, or one that stands in for a pointer the sweep will not follow."""
-    return call.query if tensor is None else tensor
-
-
 def cut(call: Call, weight: Tensor | None, whole: bool = False) -> Tensor:
     """Weightings as sweeps.pieces.weighed wants them, [parts, ...]: two bfloat16 numbers each, or whole."""
     if weight is None:
@@ -251,50 +227,30 @@ def cut(call: Call, weight: Tensor | None, whole: bool = False) -> Tensor:
     return torch.stack([high, (weight - high).to(torch.bfloat16)])
 
 
-def scratch(call: Call, *shape: int) -> Tensor:
-    return call.query.new_empty(shape, dtype=torch.float32)
-
-
-def head(letter: str, tensor: Tensor) -> dict[str, int]:
-    size = tensor.shape[-1]
-    first, second = tiles.head_parts(size)
-    return {letter: size, f"{letter}0": first, f"{letter}1": second}
-
-
-def padded_head(letter: str, tensor: Tensor) -> dict[str, int]:
-    size = tensor.shape[-1]
-    return {letter: size, f"{letter}0": max(16, triton.next_power_of_2(size))}
-
-
-def aligned(tensor: Tensor) -> bool:
-    """Whether every token begins at a multiple of 8 elements."""
-    return tensor.stride(3) == 1 and all(stride % 8 == 0 for size, stride in zip(tensor.shape[:3], tensor.stride()) if size > 1)
-
-
 def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> dict[str, Any]:
     return {
         "BLOCK_G": tile.block_g, "BLOCK_R": tile.block_r,
         "EVEN_G": generated % tile.block_g == 0, "EVEN_R": reference % tile.block_r == 0,
-        "PRECISION": PRECISION, "UNIT": 8 if all(aligned(t) for t in (call.query, call.key, call.value)) else 1,
+        "PRECISION": PRECISION, "UNIT": unit_of(call),
         "UPCAST": INTERPRETED and call.query.dtype == torch.bfloat16,  # the interpreter's bfloat16 products are wrong
-        "num_warps": tile.warps, "num_stages": tile.stages,
+        "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,  # a quarter more instructions without
     }  # fmt: skip
 
 
 def split(programs: int, most: int, device: torch.device) -> int:
     """Into how many shares to cut the inner loop so that the programs fill the device."""
-    return max(1, min(most, -(-PROGRAMS_PER_CORE * cores(device) // programs)))
+    return max(1, min(most, cdiv(PROGRAMS_PER_CORE * cores(device), programs)))
 
 
-def shares(blocks: int, others: int, device: torch.device) -> int:
+@lru_cache(4096)
+def shares(blocks: int, others: int, programs: int) -> int:
     """Into how many shares to cut the blocks of queries, each visited by a program that brings the keys with it.
 
     The programs run in waves, as many at a time as fill the device; the last is as long as the others. Bringing the keys takes
     about as long as a block.
     """
-    at_once = max(1, PROGRAMS_PER_CORE * cores(device))
-    length = min(range(1, blocks + 1), key=lambda length: -(-(-(-blocks // length) * others) // at_once) * (length + 1))
-    return -(-blocks // length)
+    length = min(range(1, blocks + 1), key=lambda length: cdiv(cdiv(blocks, length) * others, programs) * (length + 1))
+    return cdiv(blocks, length)
 
 
 @lru_cache

@@ -1,0 +1,76 @@
+"""What the sweeps take of a call: pointers with something behind them, strides, head sizes as tile sides, scratch.
+
+The small sums are our own: Triton's `cdiv` costs two microseconds outside a kernel, and a launch asks for several.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from i2am_kernels import tiles
+from i2am_kernels.call import Call, clip
+
+EVERY = slice(None)
+
+
+def cdiv(number: int, by: int) -> int:
+    return -(-number // by)
+
+
+def power_of_2(number: int) -> int:
+    """The next one."""
+    return 1 << (number - 1).bit_length()
+
+
+class Mask(NamedTuple):
+    values: Tensor
+    strides: tuple[int, ...]  # 0 where one value serves the whole dimension
+    kind: int  # as in sweeps.pieces.biased
+
+
+def mask_of(call: Call, rows: slice, generated: slice, reference: slice) -> Mask:
+    if call.mask is None:
+        return Mask(call.query, (0, 0, 0, 0), 0)
+    values = clip(call.mask, rows, EVERY, generated, reference)
+    strides = tuple(0 if size == 1 else stride for size, stride in zip(values.shape, values.stride()))
+    return Mask(values.view(torch.int8), strides, 1) if values.dtype == torch.bool else Mask(values, strides, 2)
+
+
+def on_canvas(call: Call) -> tuple[Tensor, Tensor]:
+    rows = slice(*call.rows)
+    return call.query[rows, :, slice(*call.generated)], call.key[rows, :, slice(*call.reference)]
+
+
+def given(call: Call, tensor: Tensor | None) -> Tensor:
+    """The tensor, or one that stands in for a pointer the sweep will not follow."""
+    return call.query if tensor is None else tensor
+
+
+def scratch(call: Call, *shape: int) -> Tensor:
+    return call.query.new_empty(shape, dtype=torch.float32)
+
+
+def head(letter: str, tensor: Tensor) -> dict[str, int]:
+    size = tensor.shape[-1]
+    first, second = tiles.head_parts(size)
+    return {letter: size, f"{letter}0": first, f"{letter}1": second}
+
+
+def padded_head(letter: str, tensor: Tensor) -> dict[str, int]:
+    size = tensor.shape[-1]
+    return {letter: size, f"{letter}0": max(16, power_of_2(size))}
+
+
+def unit_of(call: Call) -> int:
+    """8 where every token of the operands begins at a multiple of 8 elements, else 1."""
+    return 8 if aligned(call.query) and aligned(call.key) and aligned(call.value) else 1
+
+
+def aligned(tensor: Tensor) -> bool:
+    b, h, t, d = tensor.stride()
+    if d == 1 and not (b | h | t) & 7:
+        return True
+    return d == 1 and all(stride % 8 == 0 for size, stride in zip(tensor.shape, (b, h, t)) if size > 1)
