@@ -183,7 +183,7 @@ def launch_finish(call: Call, splits: int, g2r_parts: Tensor, columns_parts: Ten
     block = min(128, max(16, power_of_2(reference)))
     finish[(cdiv(reference, block) * batch * heads, count)](
         g2r_parts, columns_parts, target, columns, *target.stride(), heads, reference, count, splits, batch * heads * reference,
-        BLOCK=block, SPLITS=min(32, power_of_2(splits)), G2R=call.g2r is not None, COLUMNS=call.r2g is not None,
+        BLOCK=block, SPLITS=min(32, power_of_2(splits)), G2R=call.g2r is not None, COLUMNS=call.r2g is not None, enable_fp_fusion=True,
     )  # fmt: skip
     return columns
 
