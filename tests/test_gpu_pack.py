@@ -153,10 +153,12 @@ def test_the_verdict_has_lines_to_paste_and_the_best_attention():
     ours = {**TIMED, "best": "sdpa_cudnn", "ratio_best": 4.0}
     tuned = [{**TIMED, "section": "tune", "sweep": "keys", "tile": tile, "table": table, "ms": {"p50": ms}}
              for tile, table, ms in (([64, 64, 4, 2], True, 2.0), ([128, 64, 8, 3], False, 1.0))]  # fmt: skip
+    tuned.append({**tuned[0], "sweep": "one_tile", "size": 80, "reference": 77, "tile": [64, 128, 4, 2]})
     route = [{**TIMED, "section": "route", "runner": f"triton_{name}", "ms": {"p50": ms}} for name, ms in (("own", 2.0), ("cudnn", 1.0))]
     said = verdict([floor, best, ours, *tuned, *route], ["flex: ip_257"])
     assert "0.5 ms sdpa_cudnn, torch takes flash; x that: triton 4.00" in said
-    assert '"keys" 64 at 257 keys: Tile(128, 64, 8, 3)  # 1.0000 ms, the table\'s (64, 64, 4, 2) 2.0000 ms' in said
+    assert '"keys": {64: Tile(128, 64, 8, 3)}  # 1.0000 ms at 257 keys, the table\'s (64, 64, 4, 2) 2.0000 ms' in said
+    assert '"one_tile 128": {80: Tile(64, 128, 4, 2)}' in said
     assert '((9, 0), 64): "cudnn",  # own 2.0000 ms, cudnn 1.0000 ms' in said
     assert said.endswith("no time for: flex: ip_257")
 

@@ -134,7 +134,7 @@ def tune_layer(
             "heads": layer.heads, "batch": call.query.shape[0], "dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
     rows: dict[Tile, Row] = {}
     for candidate in dict.fromkeys([table, *candidates]):
-        if not begin(str(list(candidate)), **what, tile=list(candidate)):
+        if not begin(f"{layer.reference} keys {list(candidate)}", **what, tile=list(candidate)):
             continue
         row = rows[candidate] = {**what, "tile": list(candidate), "table": candidate == table}
         try:

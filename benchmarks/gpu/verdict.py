@@ -8,6 +8,8 @@ from statistics import geometric_mean
 from benchmarks.gpu.home import CHECKS, gated
 from benchmarks.operators import FLOORS
 from benchmarks.rows import Row
+from i2am_kernels.arguments import power_of_2
+from i2am_kernels.tiles import head_parts
 
 MOST = 12  # reds by name
 KEY = ("shape", "batch", "dtype", "rows", "mode")
@@ -68,16 +70,17 @@ def speeds(rows: list[Row]) -> str:
 
 
 def tiles(rows: list[Row]) -> str:
-    """The best tile of each sweep and head size, where it beats the table's, as it is written in tiles.py."""
+    """The best tile of each sweep and head size, as it is written in tiles.py, beside the table's."""
     lines = []
     timed = [row for row in rows if row.get("section") == "tune" and "ms" in row and not row.get("red")]
-    for key in dict.fromkeys((row["sweep"], row["size"], row["reference"]) for row in timed):
-        of = {tuple(row["tile"]): row for row in timed if (row["sweep"], row["size"], row["reference"]) == key}
+    for sweep, size, keys in dict.fromkeys((row["sweep"], row["size"], row["reference"]) for row in timed):
+        of = {tuple(row["tile"]): row for row in timed if (row["sweep"], row["size"], row["reference"]) == (sweep, size, keys)}
         best = min(of.values(), key=lambda row: row["ms"]["p50"])
         table = next((row for row in of.values() if row["table"]), None)
         beside = f"the table's {tuple(table['tile'])} {table['ms']['p50']:.4f} ms" if table else "the table's has no time"
-        text = ", ".join(map(str, best["tile"]))
-        lines.append(f'"{key[0]}" {key[1]} at {key[2]} keys: Tile({text})  # {best["ms"]["p50"]:.4f} ms, {beside}')
+        name = f"{sweep} {max(16, power_of_2(keys))}" if sweep == "one_tile" else sweep
+        text = f'"{name}": {{{sum(head_parts(size))}: Tile({", ".join(map(str, best["tile"]))})}}'
+        lines.append(f"{text}  # {best['ms']['p50']:.4f} ms at {keys} keys, {beside}")
     return "\n".join(lines)
 
 
