@@ -31,7 +31,7 @@ from i2am_kernels.call import Call
 TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "sm_100": GPUTarget("cuda", 100, 32),
            "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
 HEAD_SIZES = (40, 64, 80, 128, 160)
-CASES = ("plain", "masked", "image", "words", "specific", "one key", "one query")
+CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query")
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8"}
 SHARED_LIMIT = {"sm_80": 163, "sm_90": 227, "sm_100": 227, "gfx942": 64}  # KiB a program may use
@@ -47,15 +47,20 @@ class Launch(NamedTuple):
 
 def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
     """What the launcher would launch for one call, recorded on tensors without memory."""
-    reference = {"words": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
+    reference = {"few keys": 16, "words": 77, "words masked": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
     batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1)}.get(case, (4, 8, 4096))
+    mask = {  # of the keys, or another one for every query
+        "masked": torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta"),
+        "added": torch.empty(batch, 1, generated, reference, dtype=dtype, device="meta"),
+        "words masked": torch.empty(batch, 1, generated, reference, dtype=torch.bool, device="meta"),
+    }
     names = {"words": 77, "specific": 48}.get(case, 0)
     shape = lambda *sizes: torch.empty(sizes, dtype=torch.float32, device="meta")  # noqa: E731
     call = Call(
         query=torch.empty(batch, heads, generated, size, dtype=dtype, device="meta"),
         key=torch.empty(batch, heads, reference, size, dtype=dtype, device="meta"),
         value=torch.empty(batch, heads, reference, size, dtype=dtype, device="meta"),
-        mask=torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta") if case == "masked" else None,
+        mask=mask.get(case),
         scale=size**-0.5, r2g=shape(batch, heads, generated),
         g2r=shape(batch, heads, names if case == "specific" else 1, reference),
         token_maps=shape(batch, heads, names, generated) if case == "words" else None,
@@ -139,8 +144,7 @@ def loops(code: list[str]) -> Iterator[list[str]]:
 def main_loop(bodies: list[list[str]], sweep: str) -> list[str]:
     """The loop over all scores. The guard's is another one with products, and keeps a maximum.
 
-    The one tile writes the output in its loop, which holds the one over words, and its guard writes nothing. The others' main
-    loop is the shorter one in exponentials.
+    The one tile writes the output in its loop, and its guard writes nothing. The others' main loop is the shorter in exponentials.
     """
     exponentials = lambda body: sum("EX2" in mnemonic(line) for line in body)  # noqa: E731
     if sweep == "one_tile_sweep":

@@ -22,14 +22,14 @@ ONE_TILE_BYTES = 256 * 64 * 2  # keys x head size of that tile; the values lie b
 NAMES = 64  # weightings in one visit of the general sweeps
 
 # sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask or several weightings,
-# which want more registers a score. "float32": three tf32 products each; these tiles spill above a head size of 64.
+# which want more registers a score. "float32": three tf32 products each, up to a head size of 128 (see `missing`).
 Table = dict[str, dict[int, Tile]]
 FLOAT32: Table = {
     "forward float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
-    "keys float32": {64: Tile(32, 64, 4, 1), 256: Tile(32, 32, 4, 1)},
-    "queries float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
-    "one_tile 16 float32": {256: Tile(32, 16, 2, 1)},
-    "one_tile 32 float32": {256: Tile(32, 32, 2, 1)},
+    "keys float32": {256: Tile(32, 64, 4, 1)},
+    "queries float32": {256: Tile(64, 32, 4, 1)},
+    "one_tile 16 float32": {64: Tile(32, 16, 2, 1), 256: Tile(32, 16, 4, 1)},
+    "one_tile 32 float32": {256: Tile(32, 32, 4, 1)},
     "one_tile 64 float32": {256: Tile(32, 64, 4, 1)},
     "one_tile 128 float32": {256: Tile(32, 128, 8, 1)},
     "one_tile 256 float32": {256: Tile(32, 256, 8, 1)},
@@ -59,6 +59,7 @@ SAFE: Table = (
     }
 )
 HOPPER: Table = SAFE | {  # 227 KiB
+    "forward float32": {256: Tile(64, 32, 4, 1)},
     "forward": {128: Tile(128, 128, 8, 2), 256: Tile(128, 64, 8, 2)},
     "forward heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
     "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
@@ -76,20 +77,17 @@ BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the regist
     "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},
     "one_tile 128": {256: Tile(32, 128, 4, 2)},
 }
-AMD: Table = (
-    FLOAT32
-    | ONE_TILE
-    | {  # 64 threads a warp, 64 KiB; compiled, never run
-        "forward": {256: Tile(128, 64, 4, 1)},
-        "forward heavy": {256: Tile(128, 64, 4, 1)},
-        "keys": {256: Tile(64, 64, 4, 1)},
-        "keys heavy": {256: Tile(64, 64, 4, 1)},
-        "queries": {256: Tile(64, 64, 4, 1)},
-        "queries heavy": {256: Tile(64, 64, 4, 1)},
-        "one_tile 128": {256: Tile(16, 128, 4, 1)},
-        "one_tile 128 heavy": {256: Tile(16, 128, 4, 1)},
-    }
-)
+AMD: Table = FLOAT32 | ONE_TILE  # 64 threads a warp, 64 KiB; compiled, never run
+AMD |= {
+    "forward": {256: Tile(128, 64, 4, 1)},
+    "forward heavy": {256: Tile(128, 64, 4, 1)},
+    "keys": {256: Tile(64, 64, 4, 1)},
+    "keys heavy": {256: Tile(64, 64, 4, 1)},
+    "queries": {256: Tile(64, 64, 4, 1)},
+    "queries heavy": {256: Tile(64, 64, 4, 1)},
+    "one_tile 128": {256: Tile(16, 128, 4, 1)},
+    "one_tile 128 heavy": {256: Tile(16, 128, 4, 1)},
+}
 TILES: dict[tuple[int, int], Table] = {(9, 0): HOPPER, (10, 0): BLACKWELL, (10, 3): BLACKWELL, (0, 0): AMD}
 INTERPRETED = Tile(32, 32, 1, 1)
 

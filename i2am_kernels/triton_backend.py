@@ -39,6 +39,7 @@ except ImportError:
     INTERPRETED = False
 
 PROGRAMS_PER_CORE = 2
+FLOAT32_HEAD = 128  # three tf32 products each; above, hundreds to thousands of bytes a thread spill
 
 
 def precision(exact: bool) -> str:
@@ -62,6 +63,9 @@ def missing(call: Call) -> str | None:
         return 'the GPU is older than sm_80: use backend="streaming"'
     if max(call.query.shape[-1], call.value.shape[-1]) > 256:
         return 'head sizes go up to 256: use backend="streaming"'
+    if device.type == "cuda" and torch.version.hip is None and call.query.dtype == torch.float32:
+        if max(call.query.shape[-1], call.value.shape[-1]) > FLOAT32_HEAD:
+            return f'float32 at head sizes above {FLOAT32_HEAD} does not fit into the registers: use backend="streaming" or half precision'
     return None
 
 
@@ -89,7 +93,8 @@ def route_of(call: Call) -> str:
 def fits_one_tile(call: Call) -> bool:
     keys = call.key.shape[2]
     size = max(call.query.shape[3], call.value.shape[3])
-    tile_bytes = power_of_2(keys) * power_of_2(size) * call.key.element_size()
+    bytes_each = 8 if call.key.dtype == torch.float32 else 2  # three tf32 products want two copies
+    tile_bytes = power_of_2(keys) * power_of_2(size) * bytes_each
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
     return one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
 
