@@ -83,7 +83,7 @@ class Recorder:
 
     def __init__(self, name: str, case: str, recorded: list[Launch]):
         self.name, self.case, self.recorded = name, case, recorded
-        self.kernel = getattr(triton_backend, name)
+        self.kernel = getattr(triton_backend, name).jit
 
     def __getitem__(self, grid: tuple[int, ...]) -> Recorder:
         return self

@@ -22,7 +22,7 @@ ONE_TILE_BYTES = 256 * 64 * 2  # keys x head size of that tile; the values lie b
 NAMES = 64  # weightings in one visit of the general sweeps
 
 # sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask or several weightings,
-# which want more registers a score. "float32": three tf32 products each, up to a head size of 128 (see `missing`).
+# which want more registers a score. "float32": three tf32 products each, up to a head size of 128: `missing` refuses larger ones.
 Table = dict[str, dict[int, Tile]]
 FLOAT32: Table = {
     "forward float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
@@ -71,7 +71,6 @@ HOPPER: Table = SAFE | {  # 227 KiB
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
     "keys": {128: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
-    "queries heavy": {192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 8, 1)},
     "one_tile 16": {256: Tile(32, 16, 2, 2)},
     "one_tile 32": {128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},

@@ -61,11 +61,11 @@ def missing(call: Call) -> str | None:
         return f'Triton does not reach {device.type}: use backend="streaming"'
     if device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return 'the GPU is older than sm_80: use backend="streaming"'
-    if max(call.query.shape[-1], call.value.shape[-1]) > 256:
+    size = max(call.query.shape[-1], call.value.shape[-1])
+    if size > 256:
         return 'head sizes go up to 256: use backend="streaming"'
-    if device.type == "cuda" and torch.version.hip is None and call.query.dtype == torch.float32:
-        if max(call.query.shape[-1], call.value.shape[-1]) > FLOAT32_HEAD:
-            return f'float32 at head sizes above {FLOAT32_HEAD} does not fit into the registers: use backend="streaming" or half precision'
+    if call.query.dtype == torch.float32 and size > FLOAT32_HEAD and device.type == "cuda" and torch.version.hip is None:
+        return f'float32 at head sizes above {FLOAT32_HEAD} does not fit into the registers: use backend="streaming" or half precision'
     return None
 
 
@@ -120,9 +120,8 @@ def launch_one_tile(call: Call) -> Tensor:
         PARTS=8 * min(tile.warps, tile.block_g // 16), KIND=mask.kind, VARIED=varied, LSE=call.token_maps is not None,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
-    columns = columns_parts
-    if call.r2g is not None or call.g2r is not None:
-        columns = launch_finish(call, splits, g2r_parts, columns_parts)
+    wanted = call.r2g is not None or call.g2r is not None
+    columns = launch_finish(call, splits, g2r_parts, columns_parts) if wanted else lse
     if call.r2g is not None or call.token_maps is not None:
         launch_queries(call, lse[b0:b1, :, g0:g1], columns)
     return out
@@ -131,8 +130,7 @@ def launch_one_tile(call: Call) -> Tensor:
 def launch_forward(call: Call) -> tuple[Tensor, Tensor]:
     """Output and L [B', H, G'], by our own sweep."""
     (b0, b1), (g0, g1) = call.rows, call.generated
-    batch, heads, generated, _ = call.query.shape
-    reference = call.key.shape[2]
+    (batch, heads, generated, _), reference = call.query.shape, call.key.shape[2]
     tile = tile_of("forward", call)
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     lse = scratch(call, batch, heads, generated)
@@ -197,8 +195,7 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, unit: float = 1.0) 
     """Add R2G from the column log-sum-exp and the word maps from L."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
-    tokens = call.token_maps is not None
-    tile = tile_of("queries", call, several=tokens)
+    tile = tile_of("queries", call, several=call.token_maps is not None)
     tile = tile._replace(block_r=min(tile.block_r, max(16, power_of_2(reference))))  # no wider than the keys
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = call.token_maps.shape[2] if call.token_maps is not None else 0
@@ -211,13 +208,13 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, unit: float = 1.0) 
         *r2g.stride()[:3], *token_maps.stride(),
         heads, generated, reference, count, call.scale * LOG2E, 1.0 / reference, unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names,
-        R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKENS=tokens,
+        R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKENS=call.token_maps is not None,
     )  # fmt: skip
 
 
 def tile_of(sweep: str, call: Call, several: bool = False) -> tiles.Tile:
     size = call.query.shape[3] if sweep in ("keys", "queries") else max(call.query.shape[3], call.value.shape[3])
-    heavy = several or (call.mask is not None and not sweep.startswith("one_tile"))
+    heavy = several or (call.mask is not None and "one_tile" not in sweep)
     kind = "float32" if call.query.dtype == torch.float32 else "heavy" if heavy else ""
     return tiles.tile(sweep, size, capability(call.query.device), kind)
 
