@@ -46,18 +46,15 @@ ONE_TILE: Table = {  # by the number of keys, rounded up; "heavy": with a mask t
     "one_tile 128 heavy": {256: Tile(32, 128, 8, 2)},
     "one_tile 256 heavy": {256: Tile(32, 256, 8, 2)},
 }
-SAFE: Table = (
-    FLOAT32
-    | ONE_TILE
-    | {  # at most 99 KiB of shared memory a program, so that consumer GPUs take it
-        "forward": {96: Tile(128, 128, 8, 2), 192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
-        "forward heavy": {128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
-        "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 1)},
-        "keys heavy": {192: Tile(64, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
-        "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
-        "queries heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
-    }
-)
+SAFE: Table = FLOAT32 | ONE_TILE  # at most 99 KiB of shared memory a program, so that consumer GPUs take it
+SAFE |= {
+    "forward": {96: Tile(128, 128, 8, 2), 192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
+    "forward heavy": {128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
+    "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 1)},
+    "keys heavy": {192: Tile(64, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
+    "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
+    "queries heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
+}
 HOPPER: Table = SAFE | {  # 227 KiB
     "forward float32": {256: Tile(64, 32, 4, 1)},
     "forward": {128: Tile(128, 128, 8, 2), 256: Tile(128, 64, 8, 2)},
