@@ -22,6 +22,7 @@ OLDEST = ROOT / ".triton-3.6"  # brought by `make test`
 # Bytes a thread that cost little: a few registers of hundreds. (sweep, target, dtype, head size): at most
 SMALL = {
     ("one_tile_sweep", "sm_80", "bfloat16", 64): 8,
+    ("forward_sweep", "sm_80", "bfloat16", 256): 32,  # with a mask
     ("forward_sweep", "sm_90", "float32", 128): 80,
     ("keys_sweep", "sm_80", "float32", 128): 200,
     ("queries_sweep", "sm_80", "float32", 128): 128,
