@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def command(call, folder, *words):
-    return [sys.executable, "-m", "benchmarks.gpu", call, "--quick", "--device", "cpu", "--out", str(folder), *words]
+    return [sys.executable, "-m", "benchmarks.gpu", call, "--quick", "--device", "cpu", "--out", str(folder), "--seconds", "450", *words]
 
 
 def settings(interpreter):

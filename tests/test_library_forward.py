@@ -1,5 +1,7 @@
 """Whose forward sweep a call takes, and what is made of a library's L."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -50,3 +52,14 @@ def test_auto_takes_the_measured_forward_or_the_next_that_takes_the_call(wanted,
 
 def test_without_a_row_the_route_is_flash():
     assert tiles.route(64, None) == tiles.route(64, (8, 9)) == "flash"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "takes"), [("float32", 128, True), ("float32", 160, False), ("bfloat16", 256, True), ("bfloat16", 264, False)]
+)
+def test_head_sizes_that_do_not_fit_into_a_gpus_registers_go_to_streaming(dtype, size, takes, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    heads = SimpleNamespace(device=torch.device("cuda"), dtype=getattr(torch, dtype), shape=(1, 1, 8, size))
+    reason = triton_backend.missing(SimpleNamespace(query=heads, value=heads))
+    assert (reason is None) == takes
+    assert takes or 'backend="streaming"' in reason

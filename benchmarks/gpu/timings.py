@@ -13,7 +13,7 @@ from benchmarks.rows import Row
 from benchmarks.shapes import SHAPES, SMALL, TINY, Shape
 
 FEW = ("sdpa", "sdpa_cudnn", "sdpa_flash", "triton")
-USUAL = (*FLOORS, "triton", "streaming", "eager")
+USUAL = (*FLOORS, "triton", "triton_flash", "triton_cudnn", "streaming", "eager")  # the two routes: few keys are one tile without them
 ORDER = ("warp_3072", "ip_257", "words_77", "joint", "warp_768", "garment_1036", "ip_16", "warp_192", "one_token")
 ROUTES = ("sdpa", "triton_own", "triton_flash", "triton_cudnn")
 LARGE = Shape(
