@@ -57,9 +57,10 @@ def summary(rows: list[Row]) -> str:
         here = [row for row in rows if (place(row), row["batch"], row["dtype"]) == (where, batch, dtype) and "ms" in row]
         found = {(row["shape"], row["runner"], row["rows"]): row for row in here}
         columns = [column for column in COLUMNS if any(key[1:] == column for key in found)]
-        heads = [f"{NAMES[name]}{', conditional half' if rows_ == 'half' else ''}" for name, rows_ in columns]
         commits = ", ".join(dict.fromkeys(commit(row) for row in found.values()))
         gpu = any(map(on_gpu, here))
+        names = {**NAMES, **({"triton": "ours", "streaming": "ours (streaming)"} if gpu else {})}
+        heads = [f"{names[name]}{', conditional half' if rows_ == 'half' else ''}" for name, rows_ in columns]
         floor = "the fastest of torch's fused attentions without maps, all replayed as CUDA graphs" if gpu else PLAIN
         parts.append(
             f"{where}; batch {batch}, {dtype}; measured at {commits} with `make {'gpu-pack' if gpu else 'bench'}`.\n"

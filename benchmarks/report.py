@@ -23,7 +23,6 @@ from benchmarks.table import commit, pipelines
 from benchmarks.world_report import plots
 
 PAGE = RESULTS / "README.md"
-OURS = ("streaming", "triton")
 LABELS = {("ours", "all"): "ours", ("ours", "half"): "ours, conditional half", ("eager", "all"): "eager, two softmaxes",
           ("four_flash", "all"): "four flash calls"}  # fmt: skip
 COLOURS = {"ours": "#1f5fbf", "ours, conditional half": "#8fb4e8", "eager, two softmaxes": "#d9661f", "four flash calls": "0.65",
@@ -57,15 +56,20 @@ def everything() -> Rows:
     }  # fmt: skip
 
 
+def is_ours(row: Row) -> bool:
+    """Whether this is the backend that "auto" takes there."""
+    return bool(row["runner"] == ("triton" if readme.on_gpu(row) else "streaming"))
+
+
 def calls(rows: list[Row]) -> dict[tuple[str, str, str], Row]:
     """The last call of each shape, way and batch rows; one name for our backends. A place's usual batch and dtype: its first row's."""
     timed = [row for row in rows if "ms" in row and (row["batch"], row["dtype"]) == (rows[0]["batch"], rows[0]["dtype"])]
-    return {(row["shape"], "ours" if row["runner"] in OURS else row["runner"], row["rows"]): row for row in timed}
+    return {(row["shape"], "ours" if is_ours(row) else row["runner"], row["rows"]): row for row in timed}
 
 
 def ratios(which: str, size: int | None = None) -> Callable[[list[Row]], Found]:
     def found(rows: list[Row]) -> Found:
-        ours = [row for row in rows if row["runner"] in OURS and row["rows"] == which and size in (None, row["size"])]
+        ours = [row for row in rows if is_ours(row) and row["rows"] == which and size in (None, row["size"])]
         last = {(row["shape"], row["batch"], row["dtype"]): row for row in ours if "ms" in row or row.get("red")}
         return [
             (f"{shape}, batch {batch}, {dtype}", readme.ratio(row) if "ratio" in row else RED)

@@ -1,13 +1,16 @@
 """The GPU pack's parts, one by one: its plan, its worker, its files, its gate and its verdict."""
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import health, operators, rows
 from benchmarks.gpu import __main__ as pack
-from benchmarks.gpu import cases, plan, trouble, worker
+from benchmarks.gpu import cases, driver, plan, trouble, worker
 from benchmarks.gpu.driver import taken
 from benchmarks.gpu.home import Home, append, gated, land
 from benchmarks.gpu.verdict import verdict
@@ -197,3 +200,26 @@ def test_bad_words_are_named(words, message):
 def test_bad_trouble_is_named():
     with pytest.raises(ValueError, match="--trouble must be KIND:RUNNER"):
         trouble.plant(["wrong:nobody"])
+
+
+def test_a_call_needs_torch_triton_and_numpy_alone():
+    lacking = ("diffusers", "transformers", "matplotlib", "PIL", "accelerate", "tqdm", "pandas", "scipy", "safetensors", "huggingface_hub")
+    without = f"import sys; sys.modules.update(dict.fromkeys({lacking}))"
+    code = f"{without}; import benchmarks.gpu.__main__, benchmarks.gpu.worker, benchmarks.gpu.plan"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_a_benchmark_that_fails_is_blamed_and_one_that_lacks_a_package_is_named(tmp_path, monkeypatch):
+    failing = plan.Module(".pipelines", (), ("pipelines", "--cases", "nonsense"))
+    lacking = plan.Module(".pipelines", (), ("pipelines",), needs=("no_such_package",))
+    monkeypatch.setattr(driver, "MODULES", {"sd15": failing, "sdxl": lacking})
+    call = driver.Call("third", Home(tmp_path), driver.Options("cpu", quick=True, seconds=60.0))
+    call.group("sd15", call.end)
+    call.group("sdxl", call.end)
+    (row,) = call.home.rows
+    assert row["red"]
+    assert row["error"].startswith("exit code 2")
+    assert "nonsense" in row["error"]
+    assert row["environment"]["device"] == "unknown cpu"
+    assert call.left_out == ["sdxl: needs no_such_package: carry the wheel and pip install --no-deps it"]
+    assert "ENDED BADLY sd15" in verdict(call.home.rows, call.left_out)

@@ -85,7 +85,8 @@ def test_the_second_call_starts_again_behind_a_lost_device(tmp_path):
 def test_the_third_call_runs_pipelines_layers_and_an_evaluation_and_the_report_takes_its_rows(tmp_path):
     done, found = pack("third", tmp_path / "out", interpreter=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    kinds = {path.name.partition(rows.slug(found[0]["environment"]["device"]))[2] for path in (tmp_path / "out").iterdir()}
+    assert done.stdout.endswith((tmp_path / "out" / "third.txt").read_text())
+    kinds = {path.name.partition(rows.slug(found[0]["environment"]["device"]))[2] for path in (tmp_path / "out").glob("*.jsonl")}
     assert kinds == {".jsonl", ".pipelines.jsonl", "-layer-set.jsonl", "-evaluation.jsonl"}
     assert "evaluation ours batch 2" in done.stdout
     assert "layers stableviton ours" in done.stdout

@@ -179,10 +179,14 @@ def test_the_page_takes_any_part_of_the_rows(seed: int) -> None:
 def test_a_gpu_table_is_beside_the_fastest_attention_and_says_where_there_is_none(rows: report.Rows) -> None:
     on_a_gpu = [call(runner, 2.0, environment=GPU, mode="graph", section="timings", best="sdpa_cudnn", ratio_best=ratio)
                 for runner, ratio in (("sdpa", 1.5), ("sdpa_cudnn", 1.0), ("triton", 3.25))]  # fmt: skip
+    on_a_gpu.append(call("streaming", 8.0, environment=GPU, mode="graph", section="timings", best="sdpa_cudnn", ratio_best=12.0))
     slow = call("triton", 9.0, environment=GPU, mode="call", section="timings")  # the host's time is in it
     found = [row for row in [*rows["operators"], *on_a_gpu, slow] if readme.timed(row)]
     text = readme.summary(readme.latest(found, gpu=True))
-    assert "| 3072 x 77, 64, 8 | 1 (cudnn) | 3.25 |" in text
+    assert "| 3072 x 77, 64, 8 | 1 (cudnn) | 12.00 | 3.25 |" in text
+    assert "| SDPA ms | ours (streaming) | ours |" in text
+    assert report.ratios("all")(on_a_gpu) == [("layer, batch 2, float32", 3.25)]
+    assert report.calls(on_a_gpu)["layer", "ours", "all"]["runner"] == "triton"
     assert "replayed as CUDA graphs" in text
     assert "a CPU" in readme.summary(readme.latest(found, gpu=False))
     marker = "<!-- table: operators on a GPU -->"

@@ -6,11 +6,12 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from benchmarks import gpu, readme, report
+from benchmarks import gpu
 from benchmarks.gpu.driver import Call, Options
 from benchmarks.gpu.home import Home, land
 from benchmarks.gpu.plan import CALLS, LIMITS
@@ -61,13 +62,18 @@ def called(given: argparse.Namespace) -> int:
     print(f"\n{given.call}, {time.monotonic() - began:.0f} s; rows in {given.out}")
     if left:
         print(f"{len(left)} rows are above and NOT in the folder: {home.trouble}")
-    print(verdict(home.rows, call.left_out))
+    said = verdict(home.rows, call.left_out)
+    with suppress(OSError):  # of a full folder, which has been told
+        (given.out / f"{given.call}.txt").write_text(f"{said}\n")
+    print(said)
     return 1 if left or any(row.get("red") or "error" in row for row in home.rows) else 0
 
 
 def landed(folder: Path | None) -> int:
     if folder is None:
         raise ValueError("land needs the folder that a call wrote, got none. Name it: python -m benchmarks.gpu land DIR.")
+    from benchmarks import readme, report  # which want more packages than a call does
+
     for path in land(folder):
         print(f"rows added to {path}")
     readme.main()

@@ -1,4 +1,7 @@
-"""The last thing a call prints: right or not, how fast, the lines to paste, what ended badly, what there was no time for."""
+"""The last thing a call prints: how fast, the lines to paste, right or not, what ended badly, what there was no time for.
+
+What matters most comes last: of a long output a lent machine may bring home the end alone.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ KEY = ("shape", "batch", "dtype", "rows", "mode")
 
 def verdict(rows: Sequence[Row], left_out: Sequence[str]) -> str:
     rows = gated(list(rows))
-    parts = [device(rows), right(rows), crashes(rows), speeds(rows), tiles(rows), routes(rows), wholes(rows)]
+    parts = [speeds(rows), tiles(rows), routes(rows), wholes(rows), device(rows), right(rows), crashes(rows)]
     parts.append(f"no time for: {'; '.join(left_out)}" if left_out else "everything asked for was run")
     return "\n".join(part for part in parts if part)
 
