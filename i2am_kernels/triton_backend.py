@@ -77,7 +77,11 @@ def launch(call: Call, route: str | None = None) -> Tensor:
         if fits_one_tile(call) and route in (None, "own"):
             return launch_one_tile(call)
         route = route or route_of(call)
-        out, lse, unit = (*launch_forward(call), 1.0) if route == "own" else library_forward(call, route)
+        unit = 1.0
+        if route == "own":
+            out, lse = launch_forward(call)
+        else:
+            out, lse, unit = library_forward(call, route)
         columns = launch_keys(call, lse, unit) if call.r2g is not None or call.g2r is not None else lse
         if call.r2g is not None or call.token_maps is not None:
             launch_queries(call, lse, columns, unit=unit)

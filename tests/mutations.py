@@ -56,12 +56,14 @@ TRITON = [
     Fault("drop the last key", "triton", Q, "keys, mask=keys < there, other=float", "keys, mask=keys < there - 1, other=float"),
     Fault("forget the scale", "triton", Q, "biased(tile * scale,", "biased(tile * 1.4426950408889634,"),
     Fault("skip the tail tile", "triton", Q, "range(0, reference, BLOCK_R)", "range(0, reference - BLOCK_R + 1, BLOCK_R)"),
-    Fault("ignore rows", "triton", T, "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
+    Fault("ignore rows", "triton", "arguments.py", "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
     Fault("ignore the mask", "triton", "sweeps/pieces.py", "    if KIND > 0:", "    if KIND > 9:"),
     Fault("trust a faint column", "triton", "sweeps/keys.py", "if tl.max(low.to(tl.int32), 0) > 0:", "if tl.max(low.to(tl.int32), 0) > 1:"),
     Fault("overwrite the buffers", "triton", "sweeps/keys.py", "values += tl.load(pointers, mask=inside, other=0.0)", "values += 0.0"),
     Fault("1/R instead of 1/G", "triton", T, "LOG2E, 1.0 / generated,", "LOG2E, 1.0 / reference,"),
     Fault("1/R instead of 1/G in one tile", "triton", T, "LOG2E, 1.0 / canvas,", "LOG2E, 1.0 / tokens,"),
+    Fault("take a library's nats for binary orders", "triton", T, "lse.contiguous(), LOG2E", "lse.contiguous(), 1.0"),
+    Fault("keep old column sums as they are", "triton", "sweeps/one_tile.py", "column_sums * tl.exp2(top - new)[:, None]", "column_sums"),
     Fault("normalise over the reference only", "triton", T, "out, lse = launch_forward(call)", narrow("launch_forward")),
 ]  # fmt: skip
 
@@ -69,17 +71,22 @@ TRITON = [
 def checks(backend: str) -> None:
     """One case for every sort of fault, on each route of the backend, over buffers that already hold something."""
     import torch
-    from cases import Result, compare, make, run
+    from cases import ROUTES, Result, Route, compare, make, run
+    from i2am_kernels import triton_backend
 
-    routes = {"streaming": ["streaming blocks", "streaming"], "triton": ["triton own forward", "triton"]}[backend]
+    ROUTES["triton one program"] = Route("triton", ((triton_backend, "shares", lambda *counts: 1),))
+    routes = {"streaming": ["streaming blocks", "streaming"],
+              "triton": ["triton own forward", "triton library forward split", "triton", "triton one program"]}[backend]  # fmt: skip
     torch.manual_seed(0)
     faint = torch.zeros(5, 40)
     faint[:, 3] = -300
     lone = make(heads=1, tokens=(40, 40))
     lone.query[:, :, 1] *= 100  # one row whose scores lie far apart
+    rising = make(heads=1, tokens=(40, 40))
+    rising.query[:, :, 32:] *= 10  # the second block of queries has the larger scores
     for case in (
         lone,
-        make(heads=1, tokens=(40, 40)),
+        rising,
         make(heads=1, tokens=(5, 70)),
         make(heads=1, tokens=(5, 40), attn_mask=torch.rand(5, 40) > 0.4),
         make(heads=1, tokens=(5, 40), attn_mask=faint),

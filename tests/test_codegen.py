@@ -28,6 +28,19 @@ SMALL = {
     ("queries_sweep", "sm_80", "float32", 128): 128,
 }
 
+MORE = {  # what one of the two compiles; a Hopper is tuned with the oldest
+    "newest": [
+        ["--cases", "few keys", "image", "words masked", "--heads", "64", "--targets", "sm_80", "sm_90", "sm_100"],
+        ["--cases", "masked", "added", "--heads", "256", "--targets", "sm_80"],
+        ["--cases", "plain", "--heads", "64", "128", "--targets", "sm_80", "--dtypes", "float32"],
+    ],
+    "oldest": [
+        ["--cases", "few keys", "image", "--heads", "64", "--targets", "sm_90"],
+        ["--cases", "plain", "masked", "added", "--heads", "64", "256", "--targets", "sm_90"],
+        ["--cases", "plain", "--heads", "40", "64", "128", "--targets", "sm_90", "--dtypes", "float32"],
+    ],
+}
+
 
 @pytest.fixture(scope="module", params=["newest", "oldest"])
 def rows(request):
@@ -38,9 +51,7 @@ def rows(request):
     runs = [  # sizes of 1 become constants in the kernels: other code than the interpreter runs
         ["--cases", "plain", "--heads", *map(str, HEAD_SIZES)],
         ["--cases", "words", "one key", "one query", "--heads", "64", "160"],
-        ["--cases", "few keys", "image", "words masked", "--heads", "64", "--targets", "sm_80", "sm_90", "sm_100"],
-        ["--cases", "plain", "masked", "added", "--heads", "64", "256", "--targets", "sm_80", "sm_90"],
-        ["--cases", "plain", "--heads", "40", "64", "128", "--targets", "sm_80", "sm_90", "--dtypes", "float32"],
+        *MORE[request.param],
     ]
 
     def run(words):
@@ -100,4 +111,4 @@ def test_one_exponential_a_score_in_each_map_sweep(rows):
         if row["target"] != "sm_80":
             assert row["shuffles"] < 0.3, row
         if row["target"] == "sm_90":
-            assert row["instructions"] < 9, row
+            assert row["instructions"] < (6.5 if row["head"] <= 64 else 9), row

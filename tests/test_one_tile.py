@@ -17,7 +17,7 @@ G, R = 129, 40
 pytestmark = pytest.mark.skipif(not triton_backend.INTERPRETED, reason="blocks are counted as the interpreter's")
 
 
-@pytest.fixture(params=[1, 2, 5], ids="programs {}".format)
+@pytest.fixture(params=[2, 5], ids="programs {}".format)
 def programs(request, monkeypatch):
     launched = []
     sweep = triton_backend.one_tile_sweep

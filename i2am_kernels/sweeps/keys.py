@@ -68,12 +68,13 @@ def keys_sweep(
         q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), there, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
         tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
         tile = biased(tile * scale, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
-        norm = tl.load(lse + here + queries, mask=queries < there, other=float("inf")) * unit
+        norm = tl.load(lse + here + queries, mask=queries < there, other=float("inf"))
         if KIND > 0 and COLUMNS:
             seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
-        tile = tl.exp2(tile - norm[None, :])  # P
+        # times unit at each of its uses: Triton 3.6 would otherwise lay one product out for the scores, and take exponentials of it there
+        tile = tl.exp2(tile - (norm * unit)[None, :])  # P
         if COLUMNS:
-            total += tl.sum(tile * tl.exp2(norm_or_nothing(norm) - highest)[None, :], 1)
+            total += tl.sum(tile * tl.exp2(norm_or_nothing(norm) * unit - highest)[None, :], 1)
         if G2R and BLOCK_N == 1:
             if WEIGHTED:
                 tile = tile * tl.load(weight + here * w_g + queries * w_g, mask=queries < there, other=0.0)[None, :]
