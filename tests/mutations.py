@@ -72,6 +72,7 @@ def checks(backend: str) -> None:
     """One case for every sort of fault, on each route of the backend, over buffers that already hold something."""
     import torch
     from cases import ROUTES, Result, Route, compare, make, run
+
     from i2am_kernels import triton_backend
 
     ROUTES["triton one program"] = Route("triton", ((triton_backend, "shares", lambda *counts: 1),))
