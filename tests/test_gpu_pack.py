@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -213,6 +214,7 @@ def test_a_benchmark_that_fails_is_blamed_and_one_that_lacks_a_package_is_named(
     failing = plan.Module(".pipelines", (), ("pipelines", "--cases", "nonsense"))
     lacking = plan.Module(".pipelines", (), ("pipelines",), needs=("no_such_package",))
     monkeypatch.setattr(driver, "MODULES", {"sd15": failing, "sdxl": lacking})
+    monkeypatch.setattr(driver, "BEGAN", time.monotonic())
     call = driver.Call("third", Home(tmp_path), driver.Options("cpu", quick=True, seconds=60.0))
     call.group("sd15", call.end)
     call.group("sdxl", call.end)

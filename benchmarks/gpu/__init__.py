@@ -6,3 +6,7 @@
 (`worker`), starts it again behind whatever ended it, and writes every row at once (`home`). `verdict` is the last thing printed.
 `land` puts the rows where the report finds them. `trouble` plants faults for the rehearsal (tests/test_gpu_rehearsal.py).
 """
+
+import time
+
+BEGAN = time.monotonic()  # before torch, whose import takes a good part of a minute on a cold machine

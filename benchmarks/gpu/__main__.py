@@ -51,7 +51,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def called(given: argparse.Namespace) -> int:
-    began = time.monotonic()
     home = Home(given.out.resolve())
     options = Options(given.device, given.quick, given.commit, tuple(given.trouble), given.seconds, tuple(given.only), given.patience)
     call = Call(given.call, home, options)
@@ -59,7 +58,7 @@ def called(given: argparse.Namespace) -> int:
     left = home.unsaved
     for _, row in left:
         print(row)  # the folder takes nothing: the output is all that comes home
-    print(f"\n{given.call}, {time.monotonic() - began:.0f} s; rows in {given.out}")
+    print(f"\n{given.call}, {time.monotonic() - gpu.BEGAN:.0f} s; rows in {given.out}")
     if left:
         print(f"{len(left)} rows are above and NOT in the folder: {home.trouble}")
     said = verdict(home.rows, call.left_out)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.gpu import BEGAN
 from benchmarks.gpu.home import Home
 from benchmarks.gpu.plan import CALLS, LIMITS, MINIATURE, MODULES, Stage
 from benchmarks.gpu.worker import LOST
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 START = 90.0  # seconds that a process may take until its first sign
 LEAST = 5.0  # seconds that are worth a process
 POLL = 0.1
+VERDICT = 5.0  # seconds kept for it
 
 
 class Options(NamedTuple):
@@ -54,9 +56,12 @@ class Ending(NamedTuple):
 
 
 class Call:
+    """One of the three, on its way."""
+
     def __init__(self, name: str, home: Home, options: Options):
         self.name, self.home, self.options = name, home, options
-        self.end = time.monotonic() + (options.seconds or LIMITS[name] - 10.0)
+        limit = LIMITS[name] - VERDICT if options.seconds is None else options.seconds
+        self.end = BEGAN + limit
         self.left_out: list[str] = []
         self.lock = Lock()
         self.place: Row | None = None
@@ -72,7 +77,8 @@ class Call:
         groups = [group for group in stage.groups if group not in done and group in only]
         if self.options.quick and not self.options.only:
             groups = [group for group in groups if group in MINIATURE]
-        end = min(self.end, time.monotonic() + (self.options.seconds or stage.seconds))
+        seconds = stage.seconds if self.options.seconds is None else self.options.seconds
+        end = min(self.end, time.monotonic() + seconds)
         with ThreadPoolExecutor(min(16, os.cpu_count() or 2)) as pool:
             for result in [pool.submit(self.group, group, end) for group in groups]:
                 result.result()

@@ -29,7 +29,7 @@ def timed(
         name, shape, batch, dtype, runners = f"tiny_{name}", TINY, 2, "float32", [r for r in runners if r != "flex"]
     what = {"shape": name, "size": shape.size, "dtype": dtype, "masked": False, "batch": batch, "rows": rows}
     on_gpu = device.type == "cuda"
-    yield from measure(name, shape, batch, DTYPES[dtype], rows, device, runners, 31 if on_gpu else 3, seconds, graphs and on_gpu,
+    yield from measure(name, shape, batch, DTYPES[dtype], rows, device, runners, 31 if on_gpu else 1, seconds, graphs and on_gpu,
                        lambda runner: begin(runner, runner=runner, **what))  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def item(
 
 def batch_8(device: torch.device, quick: bool) -> list[Item]:
     """The nine shapes beside every fused attention and the eager way."""
-    return [item(name, 8, device, quick, runners=USUAL, seconds=3.0) for name in (ORDER[:2] if quick else ORDER)]
+    return [item(name, 8, device, quick, runners=USUAL, seconds=3.0) for name in (ORDER[:1] if quick else ORDER)]
 
 
 def half(device: torch.device, quick: bool) -> list[Item]:

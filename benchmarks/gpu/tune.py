@@ -150,7 +150,7 @@ def tune_layer(
         runs: dict[str, Callable[[], object]] = {str(list(candidate)): partial(run_with, sweep, candidate, launch) for candidate in good}
         if device.type == "cuda":  # device time alone: the host is slower than a small sweep
             runs = {name: captured(run).replay for name, run in runs.items()}
-        times = interleaved(runs, 15, device, seconds)
+        times = interleaved(runs, 1 if quick else 15, device, seconds)
         for candidate in good:
             taken = times[str(list(candidate))]
             rows[candidate] |= {"ms": percentiles(taken), "repeats": len(taken)}
