@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import pipelines, readme, report, where
+from benchmarks import pipelines, readme, report, targets, where
 from benchmarks.rows import RESULTS, Row, read
 from benchmarks.shapes import Shape
 
@@ -65,7 +65,7 @@ def test_links_and_plots_of_the_recorded_page_are_there() -> None:
 
 
 def test_targets_are_met_missed_or_without_a_row(rows: report.Rows) -> None:
-    text = report.targets(rows)
+    text = targets.table(rows)
     assert cells(text, "operator, CPU") == [
         ["1.6 x SDPA, at most", "a CPU, 01234567", *["1.5 (layer, batch 2, float32)"] * 2, "met: 1 of 1"]
     ]
@@ -75,24 +75,24 @@ def test_targets_are_met_missed_or_without_a_row(rows: report.Rows) -> None:
     assert cells(text, "extra memory, operator at 64x48")[0][2:] == [*["60 (layer)"] * 2, "met: 1 of 1"]  # (70 - 10) / (11 - 10)
     assert cells(text, "extra memory, pipeline at 64x48")[0][2:] == [*["60 (clip_257)"] * 2, "met: 1 of 1"]
     empty = [line for line in text.splitlines() if line.endswith("| | | | no row yet |")]
-    assert [line.split(" |")[0] for line in empty] == [f"| {name}" for name, target in report.TARGETS.items() if target.gpu]
+    assert [line.split(" |")[0] for line in empty] == [f"| {name}" for name, target in targets.TARGETS.items() if target.gpu]
 
 
 def test_wrong_numbers_meet_no_target(rows: report.Rows) -> None:
     red = call("streaming", 1.0, shape="red", red=True)
     rows["operators"] += [{key: value for key, value in red.items() if key not in ("ms", "ratio")}]
     rows["pipelines"] += [{key: value for key, value in run("i2am", 1.0, 1.0, "red").items() if key != "ms"}]
-    text = report.targets(rows)
+    text = targets.table(rows)
     assert cells(text, "operator, CPU")[0][3:] == ["inf (red, batch 2, float32)", "**missed**: 1 of 2"]
     assert cells(text, "pipeline, CPU, SD1.5's width")[0][3:] == ["inf (red)", "**missed**: 1 of 3"]
 
 
 def test_gpu_rows_fill_gpu_targets_alone(rows: report.Rows) -> None:
-    before = report.targets(rows)
+    before = targets.table(rows)
     rows["operators"] += [call("sdpa", 1.0, environment=GPU), call("triton", 1.6, environment=GPU)]
     rows["operators"] += [call("triton", 9.0, environment=GPU, shape="wide", size=128)]  # the target is of head size 64
     rows["pipelines"] += [run("i2am", 3.5, 1.0, environment=GPU)]
-    after = report.targets(rows)
+    after = targets.table(rows)
     assert cells(after, "operator, GPU, head size 64") == [
         ["1.7 x SDPA, at most", "a GPU, 01234567", *["1.6 (layer, batch 2, float32)"] * 2, "met: 1 of 1"]
     ]
@@ -185,8 +185,8 @@ def test_a_gpu_table_is_beside_the_fastest_attention_and_says_where_there_is_non
     text = readme.summary(readme.latest(found, gpu=True))
     assert "| 3072 x 77, 64, 8 | 1 (cudnn) | 12.00 | 3.25 |" in text
     assert "| SDPA ms | ours (streaming) | ours |" in text
-    assert report.ratios("all")(on_a_gpu) == [("layer, batch 2, float32", 3.25)]
-    assert report.calls(on_a_gpu)["layer", "ours", "all"]["runner"] == "triton"
+    assert targets.ratios("all")(on_a_gpu) == [("layer, batch 2, float32", 3.25)]
+    assert targets.calls(on_a_gpu)["layer", "ours", "all"]["runner"] == "triton"
     assert "replayed as CUDA graphs" in text
     assert "a CPU" in readme.summary(readme.latest(found, gpu=False))
     marker = "<!-- table: operators on a GPU -->"

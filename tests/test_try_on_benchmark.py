@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from benchmarks import report, rows, table, try_on
+from benchmarks import report, rows, table, targets, try_on
 from benchmarks.stableviton_parity import SMALL
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -55,7 +55,7 @@ def test_rows_stand_beside_the_other_pipelines(run, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "| stableviton | all_levels, not guided | r2g, g2r, specific of 25 |" in shown
     assert "| small-world | all_levels, 2 images, not guided | r2g, g2r, specific of 5 |" in shown
-    assert report.overheads(found) == report.traced_memory(found) == []  # those are of SD1.5
+    assert targets.overheads(found) == targets.traced_memory(found) == []  # those are of SD1.5
     figure = report.draw_pipelines(found, False)
     assert [[bar.get_height() for bar in axis.patches] for axis in figure.axes] == [[row["overhead_percent"]["p50"] for row in found]]
     report.plots().close(figure)
