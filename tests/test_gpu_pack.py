@@ -149,6 +149,9 @@ def test_what_lands_is_gated_and_lands_once(tmp_path):
     assert rows.read(landed[0]) == found
     with pytest.raises(ValueError, match="land needs a folder with rows"):
         land(tmp_path)
+    home.write({**TIMED, "quick": True})
+    with pytest.raises(ValueError, match="where a miniature"):
+        land(tmp_path / "out")
 
 
 def test_the_verdict_has_lines_to_paste_and_the_best_attention():

@@ -155,7 +155,7 @@ class Call:
         with self.lock:
             unknown = {**environment(torch.device("cpu")), "device": f"unknown {self.options.device}"}
             self.place = row.get("environment", self.place) or unknown
-            self.home.write({**row, "environment": self.place}, kind)
+            self.home.write({**row, **({"quick": True} if self.options.quick else {}), "environment": self.place}, kind)
 
     def process(self, group: str, words: list[str], end: float, kind: str | None = None) -> Ending:
         """Run a module that writes rows to `--out`, and take them; it is stopped at `end`, or where it shows no sign of life."""

@@ -77,6 +77,8 @@ def land(folder: Path, results: Path = RESULTS) -> list[Path]:
     files = [(path.name, row) for path in sorted(folder.glob("*.jsonl")) for row in read(path) if row.get("section") != "done"]
     if not files:
         raise ValueError(f"land needs a folder with rows of the pack, <device>.jsonl and so on, got {folder}. Name the --out of a call.")
+    if results == RESULTS and any(row.get("quick") for _, row in files):
+        raise ValueError(f"land records measurements, got {folder}, where a miniature (--quick) measured nothing. Name another folder.")
     results.mkdir(parents=True, exist_ok=True)
     grown: dict[Path, None] = {}
     known: dict[Path, set[str]] = {}
