@@ -39,7 +39,7 @@ TROUBLE = ("wrong:streaming:19", "sticky:triton_own:19", "hang:streaming:270", "
 
 def test_the_first_call_brings_home_what_is_well_and_blames_what_is_not(tmp_path):
     only = ("--only", "device", "people-0", "people-1", "batch-8")  # tiles are the second's
-    done, found = pack("first", tmp_path, "--trouble", *TROUBLE, "--patience", "15", *only)
+    done, found = pack("first", tmp_path, "--trouble", *TROUBLE, "--patience", "12", *only)
     assert done.returncode == 1
     checks = {(row["case"], row["runner"]): row for row in found if row["section"] == "correctness"}
     red = {key for key, row in checks.items() if row.get("red")}
@@ -48,7 +48,7 @@ def test_the_first_call_brings_home_what_is_well_and_blames_what_is_not(tmp_path
     runners = {"streaming", "triton", "triton_own", "triton_flash", "triton_cudnn", "reference"}
     assert set(checks) == {(case, runner) for case in ("tiny_19", "tiny_270") for runner in runners}
     assert "illegal memory access" in checks["tiny_19", "triton_own"]["error"]
-    assert "no sign of life for 15 s" in checks["tiny_270", "streaming"]["error"]
+    assert "no sign of life for 12 s" in checks["tiny_270", "streaming"]["error"]
     assert "exit code -9" in checks["tiny_270", "triton_flash"]["error"]
     assert "PassManager" in checks["tiny_270", "triton"]["error"]
     assert {"place", "copy", "product"} <= {row.get("item") for row in of(found, section="device")}

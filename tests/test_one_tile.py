@@ -99,6 +99,7 @@ KINDS = ["top grows at every block", "top falls at every block", "faint in a lat
          "faint but in the tail", "first block out of reach"]  # fmt: skip
 
 
+@pytest.mark.parametrize("programs", [2], indirect=True, ids="programs {}".format)
 @pytest.mark.parametrize("hidden", [False, True], ids=["", "masked"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_guard_holds_in_every_program(programs, kind, hidden):
