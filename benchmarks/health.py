@@ -10,10 +10,16 @@ class DeviceLost(RuntimeError):
 
 
 def alive(device: torch.device) -> None:
-    """DeviceLost where the device no longer answers; to be asked after every error that is caught."""
+    """DeviceLost where the device no longer answers."""
     if device.type == "cuda":
         try:
             torch.cuda.synchronize(device)
             torch.ones(1, device=device).item()
         except RuntimeError as lost:
             raise DeviceLost(str(lost)[:500]) from lost
+
+
+def told(broken: Exception, device: torch.device) -> str:
+    """What went wrong, in words, of every error that is caught; DeviceLost where it took the device with it."""
+    alive(device)
+    return f"{type(broken).__name__}: {broken}"[:2000]

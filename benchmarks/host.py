@@ -21,7 +21,7 @@ from triton.backends.compiler import GPUTarget
 
 from benchmarks import truth
 from benchmarks.command import command, positive, record
-from benchmarks.measure import cpu_ms
+from benchmarks.measure import interleaved
 from benchmarks.rows import Row, percentiles
 from benchmarks.shapes import SHAPES, arguments
 from benchmarks.table import commit, place
@@ -88,18 +88,14 @@ def measure(name: str, repeats: int, driver: Driver) -> Iterator[Row]:
         "door": lambda: op.bi_attention(**given, backend="triton"),
     }
     with patch.object(triton_backend, "route_of", lambda call: "own"):
-        for run in ways.values():
-            run()
+        ways["remembered"]()  # compiles
         driver.launched.clear()
         ways["remembered"]()
         launches = len(driver.launched)
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(repeats):
-            for way, run in ways.items():
-                times[way].append(1e3 * cpu_ms(run))
-    for name_of_way, taken in times.items():
+        times = interleaved(ways, repeats, torch.device("cpu"))
+    for way, taken in ((way, [1e3 * ms for ms in times[way]]) for way in ways):
         yield {"section": "host", "layer": name, "generated": shape.generated, "reference": shape.reference, "size": shape.size,
-               "way": name_of_way, "launches": launches, "us": percentiles(taken), "repeats": repeats, "red": False}  # fmt: skip
+               "way": way, "launches": launches, "us": percentiles(taken), "repeats": repeats, "red": False}  # fmt: skip
 
 
 def line(row: Row) -> str:

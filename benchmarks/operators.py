@@ -99,8 +99,7 @@ def measure(
         except torch.OutOfMemoryError as reason:
             row["skipped"] = f"out of memory: {str(reason).splitlines()[0]}"
         except Exception as broken:  # one runner's crash is a row of its own, not the end of the run
-            health.alive(device)
-            row["error"] = f"{type(broken).__name__}: {broken}"[:2000]
+            row["error"] = health.told(broken, device)
     timed = begin("times")
     runs: dict[str, Callable[[], object]] = {n: partial(available[n], given) for n, row in done.items() if "red" in row and timed}
     if graphs:
@@ -140,8 +139,7 @@ def replays(
             with torch.no_grad():
                 yield runner, captured(run).replay
         except Exception as broken:
-            health.alive(device)
-            done[runner]["error"] = f"{type(broken).__name__}: {broken}"[:2000]
+            done[runner]["error"] = health.told(broken, device)
 
 
 def line(row: Row) -> str:

@@ -104,7 +104,7 @@ def device(row: Row) -> str:
 
 def on(rows: list[Row], gpu: bool) -> dict[str, list[Row]]:
     """The rows of each device of a kind."""
-    here = [row for row in rows if (row["environment"]["capability"] is not None) == gpu]
+    here = [row for row in rows if readme.on_gpu(row) == gpu]
     return {name: [row for row in here if device(row) == name] for name in dict.fromkeys(map(device, here))}
 
 

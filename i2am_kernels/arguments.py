@@ -1,6 +1,6 @@
 """What the sweeps take of a call: pointers with something behind them, strides, head sizes as tile sides, scratch.
 
-The small sums are our own: Triton's `cdiv` costs two microseconds outside a kernel, and a launch asks for several.
+The small sums, here and in `tiles`, are our own: Triton's `cdiv` costs two microseconds outside a kernel, and a launch asks for several.
 """
 
 from __future__ import annotations
@@ -18,11 +18,6 @@ EVERY = slice(None)
 
 def cdiv(number: int, by: int) -> int:
     return -(-number // by)
-
-
-def power_of_2(number: int) -> int:
-    """The next one."""
-    return 1 << (number - 1).bit_length()
 
 
 class Mask(NamedTuple):
@@ -61,7 +56,7 @@ def head(letter: str, tensor: Tensor) -> dict[str, int]:
 
 def padded_head(letter: str, tensor: Tensor) -> dict[str, int]:
     size = tensor.shape[-1]
-    return {letter: size, f"{letter}0": max(16, power_of_2(size))}
+    return {letter: size, f"{letter}0": tiles.side(size)}
 
 
 def unit_of(call: Call) -> int:
@@ -71,6 +66,4 @@ def unit_of(call: Call) -> int:
 
 def aligned(tensor: Tensor) -> bool:
     b, h, t, d = tensor.stride()
-    if d == 1 and not (b | h | t) & 7:
-        return True
-    return d == 1 and all(stride % 8 == 0 for size, stride in zip(tensor.shape, (b, h, t)) if size > 1)
+    return d == 1 and (not (b | h | t) & 7 or all(stride % 8 == 0 for size, stride in zip(tensor.shape, (b, h, t)) if size > 1))

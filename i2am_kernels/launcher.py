@@ -26,9 +26,6 @@ class Kernel:
         self.compiles = hasattr(jit, "device_caches")  # the interpreter's stand-in does not
         self.known: dict[tuple[Any, ...], Any] = {}
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.jit, name)
-
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., Any]:
         return partial(self.launch, grid)
 

@@ -111,6 +111,16 @@ def tile(sweep: str, size: int, capability: tuple[int, int] | None, kind: str = 
     return table[min(limit for limit in table if sum(head_parts(size)) <= limit)]
 
 
+def power_of_2(number: int) -> int:
+    """The next one."""
+    return 1 << (number - 1).bit_length()
+
+
+def side(number: int) -> int:
+    """The side of a tile that holds so many: a power of two, 16 at least."""
+    return max(16, power_of_2(number))
+
+
 @lru_cache
 def head_parts(size: int) -> tuple[int, int]:
     """A head size as one or two tile sides: 40 -> (64, 0), 80 -> (64, 16), 160 -> (128, 32).
@@ -121,5 +131,5 @@ def head_parts(size: int) -> tuple[int, int]:
     rest = size - first
     if rest <= 0:
         return first, 0
-    second = max(16, 1 << (rest - 1).bit_length())
+    second = side(rest)
     return (2 * first, 0) if first < 64 or second >= first else (first, second)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.arguments import EVERY, cdiv, given, head, mask_of, on_canvas, padded_head, power_of_2, scratch, unit_of
+from i2am_kernels.arguments import EVERY, cdiv, given, head, mask_of, on_canvas, padded_head, scratch, unit_of
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
@@ -98,7 +98,7 @@ def fits_one_tile(call: Call) -> bool:
     keys = call.key.shape[2]
     size = max(call.query.shape[3], call.value.shape[3])
     bytes_each = 8 if call.key.dtype == torch.float32 else 2  # three tf32 products want two copies
-    tile_bytes = power_of_2(keys) * power_of_2(size) * bytes_each
+    tile_bytes = tiles.power_of_2(keys) * tiles.power_of_2(size) * bytes_each
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
     return one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
 
@@ -109,7 +109,7 @@ def launch_one_tile(call: Call) -> Tensor:
     generated, reference = call.query.shape[2], call.key.shape[2]
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     varied = mask.strides[2] > 0
-    keys = max(16, power_of_2(reference))
+    keys = tiles.side(reference)
     tile = tile_of(f"one_tile {keys}", call, several=varied)._replace(block_r=keys)
     splits = shares(cdiv(generated, tile.block_g), len(out) * heads, max(1, PROGRAMS_PER_CORE * cores(call.query.device)))
     lse = scratch(call, len(out), heads, generated) if call.token_maps is not None else call.query
@@ -162,7 +162,7 @@ def launch_keys(call: Call, lse: Tensor, unit: float = 1.0) -> Tensor:
     query, key = on_canvas(call)
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = 0 if call.g2r is None else call.g2r.shape[2]
-    names = 1 if count < 2 else min(tiles.NAMES, max(16, power_of_2(count)))
+    names = 1 if count < 2 else min(tiles.NAMES, tiles.side(count))
     tile = tile_of("keys", call, several=count > 1)
     blocks = cdiv(reference, tile.block_r)
     splits = split(blocks * batch * heads, cdiv(generated, tile.block_g), call.query.device)
@@ -187,10 +187,11 @@ def launch_finish(call: Call, splits: int, g2r_parts: Tensor, columns_parts: Ten
     count = 1 if call.g2r is None else call.g2r.shape[2]
     columns = scratch(call, batch, heads, reference) if call.r2g is not None else columns_parts
     target = given(call, call.g2r)
-    block = min(128, max(16, power_of_2(reference)))
+    block = min(128, tiles.side(reference))
     finish[(cdiv(reference, block) * batch * heads, count)](
         g2r_parts, columns_parts, target, columns, *target.stride(), heads, reference, count, splits, batch * heads * reference,
-        BLOCK=block, SPLITS=min(32, power_of_2(splits)), G2R=call.g2r is not None, COLUMNS=call.r2g is not None, enable_fp_fusion=True,
+        BLOCK=block, SPLITS=min(32, tiles.power_of_2(splits)),
+        G2R=call.g2r is not None, COLUMNS=call.r2g is not None, enable_fp_fusion=True,
     )  # fmt: skip
     return columns
 
@@ -200,10 +201,10 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, unit: float = 1.0) 
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
     tile = tile_of("queries", call, several=call.token_maps is not None)
-    tile = tile._replace(block_r=min(tile.block_r, max(16, power_of_2(reference))))  # no wider than the keys
+    tile = tile._replace(block_r=min(tile.block_r, tiles.side(reference)))  # no wider than the keys
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     count = call.token_maps.shape[2] if call.token_maps is not None else 0
-    names = min(tiles.NAMES, max(16, power_of_2(count)))
+    names = min(tiles.NAMES, tiles.side(count))
     weight, token_weight = given(call, call.reference_weight), cut(call, call.token_weight)
     r2g, token_maps = given(call, call.r2g), given(call, call.token_maps)
     queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(count, names)))](

@@ -66,7 +66,7 @@ def test_the_cases_cover_the_list():
 
 def worked(items, leave_out=()):
     said = []
-    return worker.work(items, "section", leave_out, said.append), said
+    return worker.work(items, "section", leave_out, said.append, torch.device("cpu")), said
 
 
 def parts(names, ends, begin):
@@ -94,6 +94,20 @@ def test_a_worker_ends_with_a_lost_device_and_leaves_out_what_it_is_told():
     code, said = worked(items, ["a | y", "b"])
     assert code == 0
     assert [row["runner"] for row in said if "runner" in row] == ["x", "z"]
+
+
+def test_an_item_that_loses_the_device_before_it_begins_a_part_ends_the_process(monkeypatch):
+    def lost(device):
+        raise health.DeviceLost("gone")
+
+    def broken(begin):
+        raise RuntimeError("CUDA error")
+        yield
+
+    monkeypatch.setattr(health, "alive", lost)
+    code, said = worked([Item("a", 1.0, broken), Item("b", 1.0, partial(parts, "x", {}))])
+    assert code == worker.LOST
+    assert said[-1] == {"lost": "gone"}
 
 
 def test_a_row_that_is_cut_in_the_middle_is_waited_for_and_one_behind_it_is_whole(tmp_path):

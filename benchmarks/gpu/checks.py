@@ -81,8 +81,7 @@ def guarded(row: Row, check: Callable[[Row], None], device: torch.device) -> Row
     except (ValueError, Unsupported) as reason:
         row["skipped"] = str(reason)
     except Exception as broken:
-        health.alive(device)
-        row |= {"error": f"{type(broken).__name__}: {broken}"[:2000], "red": True}
+        row |= {"error": health.told(broken, device), "red": True}
     return row
 
 

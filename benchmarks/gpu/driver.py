@@ -72,7 +72,7 @@ class Call:
 
     def stage(self, stage: Stage) -> None:
         """The stage's groups side by side, until its seconds or the call's are over."""
-        done = self.home.has(self.name)
+        done = self.home.done(self.name)
         only = self.options.only or stage.groups
         groups = [group for group in stage.groups if group not in done and group in only]
         if self.options.quick and not self.options.only:
@@ -88,8 +88,7 @@ class Call:
 
     def items(self, group: str, end: float) -> None:
         """The group's items, again behind whatever ended its process."""
-        done = [name.partition(": ")[2] for name in self.home.has(self.name) if name.startswith(f"{group}: ")]
-        leave_out, names = list(done), None
+        leave_out, names = list(self.home.done(self.name, group)), None
         while True:
             if end - time.monotonic() < LEAST:
                 break
@@ -108,10 +107,12 @@ class Call:
             if culprit is None and not finished:
                 return
             leave_out += [culprit["begin"]] if culprit else []
-        missing = [name for name in names or ["everything"] if name not in leave_out]
+        self.leave_out(group, ", ".join(name for name in names or ["everything"] if name not in leave_out))
+
+    def leave_out(self, group: str, what: str) -> None:
         with self.lock:
-            self.left_out += [f"{group}: {', '.join(missing)}"]
-        print(f"{group}: no time for {', '.join(missing)}", flush=True)
+            self.left_out.append(f"{group}: {what}")
+        print(f"left out: {group}: {what}", flush=True)
 
     def blame(self, culprit: Row, group: str, ended: Ending) -> None:
         """A red row in the name of what had begun last."""
@@ -125,17 +126,14 @@ class Call:
         module = MODULES[group]
         lacking = [package for package in module.needs if importlib.util.find_spec(package) is None]
         if lacking or end - time.monotonic() < LEAST:
-            why = f"needs {', '.join(lacking)}: carry the wheel and pip install --no-deps it" if lacking else "no time"
-            with self.lock:
-                self.left_out += [f"{group}: {why}"]
-            print(f"{group}: {why}", flush=True)
+            why = f"needs {', '.join(lacking)}: carry the wheel and pip install --no-deps it" if lacking else "everything"
+            self.leave_out(group, why)
             return
         name, *words = module.quick if self.options.quick else module.words
         device = ["--device", self.options.device] if module.places else []
         ended = self.process(group, [f"benchmarks.{name}", *words, *device], end, module.kind)
         if ended.how == "no time":
-            with self.lock:
-                self.left_out += [f"{group}: cut off after {len(ended.said)} rows"]
+            self.leave_out(group, f"cut off after {len(ended.said)} rows")
         elif ended.how and not any(row.get("red") for row in ended.said):  # a red row is an exit code of 1 already
             self.blame({"begin": group, "of": {"section": "crash"}}, group, ended)
         else:
@@ -153,8 +151,8 @@ class Call:
     def write(self, row: Row, kind: str = "") -> None:
         """A row of a group's, which says where it was made, or one of ours, made where the last one was."""
         with self.lock:
-            unknown = {**environment(torch.device("cpu")), "device": f"unknown {self.options.device}"}
-            self.place = row.get("environment", self.place) or unknown
+            self.place = row.get("environment", self.place) or {
+                **environment(torch.device("cpu")), "device": f"unknown {self.options.device}"}  # fmt: skip
             self.home.write({**row, **({"quick": True} if self.options.quick else {}), "environment": self.place}, kind)
 
     def process(self, group: str, words: list[str], end: float, kind: str | None = None) -> Ending:
@@ -196,8 +194,7 @@ class Call:
         if kind is not None:
             self.write(row, kind)
         elif "done" in row:
-            self.write({**{k: v for k, v in row.items() if k == "environment"}, "section": "done", "call": self.name, "group": group,
-                        "item": row["done"]})  # fmt: skip
+            self.write({"environment": row["environment"], "section": "done", "call": self.name, "group": group, "item": row["done"]})
         elif "section" in row:
             self.write({**row, "group": group})
             if "shape" in row and "runner" in row and "rows" in row:

@@ -36,10 +36,12 @@ class Home:
         except OSError as full:
             self.trouble = f"{type(full).__name__}: {full}"
 
-    def has(self, call: str) -> set[str]:
-        """What an earlier run of the call finished in this folder: groups, and items of groups."""
-        done = [row for row in self.rows if row.get("section") == "done" and row["call"] == call]
-        return {row["group"] for row in done if "item" not in row} | {f"{row['group']}: {row['item']}" for row in done if "item" in row}
+    def done(self, call: str, group: str | None = None) -> set[str]:
+        """What an earlier run of the call finished in this folder: whole groups, or the items of one."""
+        rows = [row for row in self.rows if row.get("section") == "done" and row["call"] == call]
+        if group is None:
+            return {row["group"] for row in rows if "item" not in row}
+        return {row["item"] for row in rows if row["group"] == group and "item" in row}
 
 
 def append(path: Path, line: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from benchmarks import shapes, truth
 from benchmarks.baselines import picked
 from benchmarks.gpu.worker import Begin, Item
-from benchmarks.measure import cpu_ms, cuda_ms
+from benchmarks.measure import interleaved
 from benchmarks.rows import Row, percentiles
 
 QUERY = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu,memory.total"
@@ -37,8 +37,7 @@ def place(device: torch.device, begin: Begin) -> Iterator[Row]:
 
 
 def times(run: Callable[[], object], device: torch.device) -> dict[str, float]:
-    once = cuda_ms if device.type == "cuda" else cpu_ms
-    return percentiles([once(run) for _ in range(13)][3:])
+    return percentiles(interleaved({"run": run}, 9, device)["run"])
 
 
 def copy(device: torch.device, quick: bool, begin: Begin) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Trouble on purpose, so that a rehearsal can see what comes home in spite of it: KIND:RUNNER or KIND:RUNNER:CASE.
+"""Trouble on purpose, so that a rehearsal can see what comes home in spite of it: KIND:RUNNER or KIND:RUNNER:KEYS.
 
 wrong: its R2G is spoiled. uncompiled: it raises as a kernel that does not compile would. sticky: the device is lost, for it and for
 everything that this process asks of it later. hang: it never returns. killed: it takes its process with it.

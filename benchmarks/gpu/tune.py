@@ -130,7 +130,7 @@ def tune_layer(
     with tile_for(sweep, None) as given:
         wanted = result(call, launch)
     table = given[0]
-    what = {"section": "tune", "sweep": sweep, "size": size, "generated": layer.generated, "reference": layer.reference,
+    what = {"sweep": sweep, "size": size, "generated": layer.generated, "reference": layer.reference,
             "heads": layer.heads, "batch": call.query.shape[0], "dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
     rows: dict[Tile, Row] = {}
     for candidate in dict.fromkeys([table, *candidates]):
@@ -143,8 +143,7 @@ def tune_layer(
             row["difference"] = ((got - wanted).abs().amax() / wanted.abs().amax()).item()
             row["red"] = not row["difference"] <= (2.0**-6 if sweep == "forward" else 1e-3)
         except Exception as broken:  # too much shared memory, mostly
-            health.alive(device)
-            row["error"] = f"{type(broken).__name__}: {broken}"[:500]
+            row["error"] = health.told(broken, device)
     good = [candidate for candidate, row in rows.items() if row.get("red") is False]
     if timed:
         runs: dict[str, Callable[[], object]] = {str(list(candidate)): partial(run_with, sweep, candidate, launch) for candidate in good}

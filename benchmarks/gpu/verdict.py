@@ -11,8 +11,7 @@ from statistics import geometric_mean
 from benchmarks.gpu.home import CHECKS, gated
 from benchmarks.operators import FLOORS
 from benchmarks.rows import Row
-from i2am_kernels.arguments import power_of_2
-from i2am_kernels.tiles import head_parts
+from i2am_kernels.tiles import head_parts, side
 
 MOST = 12  # reds by name
 KEY = ("shape", "batch", "dtype", "rows", "mode")
@@ -81,7 +80,7 @@ def tiles(rows: list[Row]) -> str:
         best = min(of.values(), key=lambda row: row["ms"]["p50"])
         table = next((row for row in of.values() if row["table"]), None)
         beside = f"the table's {tuple(table['tile'])} {table['ms']['p50']:.4f} ms" if table else "the table's has no time"
-        name = f"{sweep} {max(16, power_of_2(keys))}" if sweep == "one_tile" else sweep
+        name = f"{sweep} {side(keys)}" if sweep == "one_tile" else sweep
         text = f'"{name}": {{{sum(head_parts(size))}: Tile({", ".join(map(str, best["tile"]))})}}'
         lines.append(f"{text}  # {best['ms']['p50']:.4f} ms at {keys} keys, {beside}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from benchmarks import health
 from benchmarks.health import DeviceLost
 from benchmarks.rows import Row, Writer, environment
 
@@ -52,7 +53,17 @@ class Beginning(NamedTuple):
         return True
 
 
-def work(items: Sequence[Item], section: str, leave_out: Sequence[str], tell: Callable[[Row], None]) -> int:
+def rows_of(item: Item, begin: Begin, device: torch.device) -> Iterator[Row]:
+    """The item's rows; where it fails, the last says so."""
+    try:
+        yield from item.rows(begin)
+    except DeviceLost:
+        raise
+    except Exception as broken:
+        yield {"item": item.name, "error": health.told(broken, device)}
+
+
+def work(items: Sequence[Item], section: str, leave_out: Sequence[str], tell: Callable[[Row], None], device: torch.device) -> int:
     """Every item that is not left out; an error of one is a row, a lost device is the end."""
     tell({"items": [item.name for item in items]})
     for item in items:
@@ -60,13 +71,11 @@ def work(items: Sequence[Item], section: str, leave_out: Sequence[str], tell: Ca
             continue
         tell({"begin": item.name, "patience": item.patience, "of": {"section": section}})
         try:
-            for row in item.rows(Beginning(item, section, leave_out, tell)):
+            for row in rows_of(item, Beginning(item, section, leave_out, tell), device):
                 tell({"section": section, **row})
         except DeviceLost as lost:
             tell({"lost": str(lost)})
             return LOST
-        except Exception as broken:
-            tell({"section": section, "item": item.name, "error": f"{type(broken).__name__}: {broken}"[:2000]})
         tell({"done": item.name})
     return 0
 
@@ -90,7 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
     section, items = group(given.group, device, given.quick)
     tell = Writer(given.out, environment(device)).write
     with torch.no_grad():
-        return work(items, section, given.leave_out, tell)
+        return work(items, section, given.leave_out, tell, device)
 
 
 if __name__ == "__main__":
