@@ -12,7 +12,7 @@ PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingfa
 PEERS := .peer-daam .peer-attention-map-diffusers
 PIN_daam := daam==0.2.0
 PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
-ATTACHED := tests/test_families.py tests/test_words_traced.py tests/test_references.py tests/test_trace.py tests/test_refused.py tests/test_trace_door.py tests/test_compiled.py tests/test_prompt.py tests/test_small_model.py tests/test_train_small.py tests/test_stableviton.py tests/test_stableviton_convert.py tests/test_built_in.py
+ATTACHED := tests/attach/test_families.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py tests/attach/test_refused.py tests/attach/test_trace_door.py tests/attach/test_compiled.py tests/maps/test_prompt.py tests/models/test_small.py tests/models/test_small_train.py tests/models/test_stableviton.py tests/models/test_stableviton_convert.py tests/evaluation/test_built_in.py
 N ?= 1000
 KILLS ?= 100
 OUT ?= gpu-rows
@@ -57,7 +57,7 @@ test: $(READY) $(OLD_TRITON)
 	$(PARALLEL) $(BIN)/python -m pytest $(WORKERS)
 
 test-cpus: $(READY)
-	$(BIN)/python tests/cpus.py
+	$(BIN)/python tests/helpers/cpus.py
 
 .diffusers-%: | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PINS_$*)
@@ -79,51 +79,51 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 fuzz: $(READY)
-	N=$(N) $(BIN)/python -m pytest tests/test_fuzz.py
+	N=$(N) $(BIN)/python -m pytest tests/kernels/test_fuzz.py
 
 soak: $(READY)
-	KILLS=$(KILLS) $(BIN)/python -m pytest tests/test_evaluation_processes.py -k killed
+	KILLS=$(KILLS) $(BIN)/python -m pytest tests/evaluation/test_processes.py -k killed
 
 codegen: $(READY) $(OLD_TRITON)
-	$(BIN)/python -m benchmarks.codegen --out benchmarks/results/codegen.jsonl
-	PYTHONPATH=$(OLD_TRITON) $(BIN)/python -m benchmarks.codegen
+	$(BIN)/python -m benchmarks.operator.codegen --out benchmarks/results/codegen.jsonl
+	PYTHONPATH=$(OLD_TRITON) $(BIN)/python -m benchmarks.operator.codegen
 
 # under a quarter of an hour on two cores; bench-full has every case, more rounds and takes three times as long
 bench: $(READY)
-	$(BIN)/python -m benchmarks.operators --repeats 5
-	$(BIN)/python -m benchmarks.layer_set --repeats 3 --families stableviton sdxl_ip_257 sdxl_ip_16
-	$(BIN)/python -m benchmarks.pipelines --only small
-	$(BIN)/python -m benchmarks.pipelines --only sd15 --cases one_token clip_257 both_77 --steps 1 --pairs 4
-	$(BIN)/python -m benchmarks.try_on --only small-world
-	$(BIN)/python -m benchmarks.evaluation --steps 5 --rounds 1 --batches 1 8 32
-	$(BIN)/python -m benchmarks.growth --repeats 3
-	$(BIN)/python -m benchmarks.where --sections small
-	$(BIN)/python -m benchmarks.readme
-	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.operator.one_call --repeats 5
+	$(BIN)/python -m benchmarks.operator.layer_set --repeats 3 --families stableviton sdxl_ip_257 sdxl_ip_16
+	$(BIN)/python -m benchmarks.pipeline.traced --only small
+	$(BIN)/python -m benchmarks.pipeline.traced --only sd15 --cases one_token clip_257 both_77 --steps 1 --pairs 4
+	$(BIN)/python -m benchmarks.pipeline.try_on --only small-world
+	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 1 --batches 1 8 32
+	$(BIN)/python -m benchmarks.operator.growth --repeats 3
+	$(BIN)/python -m benchmarks.pipeline.where --sections small
+	$(BIN)/python -m benchmarks.report.readme
+	$(BIN)/python -m benchmarks.report.page
 
 bench-full: $(READY)
-	$(BIN)/python -m benchmarks.operators
-	$(BIN)/python -m benchmarks.layer_set
-	$(BIN)/python -m benchmarks.pipelines
-	$(BIN)/python -m benchmarks.try_on
-	$(BIN)/python -m benchmarks.evaluation --steps 5 --rounds 2
-	$(BIN)/python -m benchmarks.release_hook
-	$(BIN)/python -m benchmarks.growth
-	$(BIN)/python -m benchmarks.where
-	$(BIN)/python -m benchmarks.readme
-	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.operator.one_call
+	$(BIN)/python -m benchmarks.operator.layer_set
+	$(BIN)/python -m benchmarks.pipeline.traced
+	$(BIN)/python -m benchmarks.pipeline.try_on
+	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 2
+	$(BIN)/python -m benchmarks.evaluation.release_hook
+	$(BIN)/python -m benchmarks.operator.growth
+	$(BIN)/python -m benchmarks.pipeline.where
+	$(BIN)/python -m benchmarks.report.readme
+	$(BIN)/python -m benchmarks.report.page
 
 .peer-%: | $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ $(PIN_$*)
 
 bench-peers: $(READY) $(PEERS)
-	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers daam
-	PYTHONPATH=.peer-attention-map-diffusers $(BIN)/python -m benchmarks.peers attention-map-diffusers
-	$(BIN)/python -m benchmarks.readme
-	$(BIN)/python -m benchmarks.report
+	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers.tracers daam
+	PYTHONPATH=.peer-attention-map-diffusers $(BIN)/python -m benchmarks.peers.tracers attention-map-diffusers
+	$(BIN)/python -m benchmarks.report.readme
+	$(BIN)/python -m benchmarks.report.page
 
 gate: $(READY)
-	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.operator.gate
 
 # with the machine's own Python, which has torch and triton; a red row does not keep the next call from its work
 gpu-first gpu-second gpu-third:

@@ -4,52 +4,37 @@
 it is asked for, so that the command line answers at once.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from i2am.files import load as load
-    from i2am.imacs import imacs as imacs
-    from i2am.maps import AttributionMaps as AttributionMaps
-    from i2am.metric import Imacs as Imacs
-    from i2am.recorder import Recorder as Recorder
-    from i2am.regions import cells as cells
-    from i2am.tokens import Seen as Seen
-    from i2am.tokens import Tokens as Tokens
-    from i2am.trace import trace as trace
-    from i2am.viewer import view as view
-    from i2am.vitonhd import VitonHD as VitonHD
+    from i2am.attach.trace import trace as trace
+    from i2am.data.vitonhd import VitonHD as VitonHD
+    from i2am.maps.levels import AttributionMaps as AttributionMaps
+    from i2am.maps.levels import load as load
+    from i2am.maps.recorder import Recorder as Recorder
+    from i2am.maps.regions import cells as cells
+    from i2am.maps.tokens import Seen as Seen
+    from i2am.maps.tokens import Tokens as Tokens
+    from i2am.score.imacs import imacs as imacs
+    from i2am.score.imacs_metric import Imacs as Imacs
+    from i2am.viewer.html import view as view
 
     __version__: str
 
 PLACES = {
-    "AttributionMaps": "maps", "Imacs": "metric", "Recorder": "recorder", "Seen": "tokens", "Tokens": "tokens", "VitonHD": "vitonhd",
-    "cells": "regions", "imacs": "imacs", "load": "files", "trace": "trace", "view": "viewer",
+    "AttributionMaps": "maps.levels", "Imacs": "score.imacs_metric", "Recorder": "maps.recorder", "Seen": "maps.tokens",
+    "Tokens": "maps.tokens", "VitonHD": "data.vitonhd", "cells": "maps.regions", "imacs": "score.imacs", "load": "maps.levels",
+    "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
 __all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "trace", "view"]
 
 
-class Package(ModuleType):
-    """`imacs` and `trace` are functions and the modules they live in; the package shows the functions, whoever imports the modules."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in PLACES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = Package
-
-
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        from i2am.door.machine import version
 
-        try:
-            return version("i2am")
-        except PackageNotFoundError:
-            return "unknown"  # a folder on the path, not installed
+        return version()
     if name not in PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(f"i2am.{PLACES[name]}"), name)

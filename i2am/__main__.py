@@ -2,7 +2,7 @@
 
 import sys
 
-from i2am.cli import main
+from i2am.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

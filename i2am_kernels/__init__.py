@@ -1,4 +1,8 @@
-"""Attention that adds up its own maps: output, reference-to-generated and generated-to-reference sums in one operator."""
+"""Attention that adds up its own maps: output, reference-to-generated and generated-to-reference sums in one operator.
+
+Imports: nothing of this project.
+Begin with: `reference.py`, the definition; `op.py`, the public function; `streaming.py` (any device) and `sweeps/` (Triton).
+"""
 
 from i2am_kernels.op import bi_attention, bi_attention_reference
 

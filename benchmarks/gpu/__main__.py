@@ -44,7 +44,9 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.out is None:
         raise ValueError(f"{given.call} needs --out, a folder for its rows, got none. Name one.")
     if given.device not in ("cuda", "cpu") or (given.device == "cpu" and not given.quick):
-        raise ValueError(f"--device must be cuda, or cpu with --quick, got {given.device}. A CPU is measured by benchmarks.operators.")
+        raise ValueError(
+            f"--device must be cuda, or cpu with --quick, got {given.device}. A CPU is measured by benchmarks.operator.one_call."
+        )
     if given.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda needs a GPU that torch sees, got none. For the miniature: --quick --device cpu.")
     return called(given)
@@ -71,12 +73,12 @@ def called(given: argparse.Namespace) -> int:
 def landed(folder: Path | None) -> int:
     if folder is None:
         raise ValueError("land needs the folder that a call wrote, got none. Name it: python -m benchmarks.gpu land DIR.")
-    from benchmarks import readme, report  # which want more packages than a call does
+    from benchmarks.report import page, readme  # which want more packages than a call does
 
     for path in land(folder):
         print(f"rows added to {path}")
     readme.main()
-    report.main()
+    page.main()
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import truth
+from benchmarks.operator import judge
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def arguments(case: Case, dtype: torch.dtype, device: torch.device) -> dict[str,
 def fresh(given: dict[str, Any]) -> dict[str, Any]:
     """The same call with buffers of its own, strides kept."""
     copies = {}
-    for name in truth.BUFFERS:
+    for name in judge.BUFFERS:
         if given.get(name) is not None:
             copies[name] = torch.empty_strided(given[name].shape, given[name].stride(), device=given[name].device).copy_(given[name])
     return {**given, **copies}

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import health, shapes, truth
-from benchmarks.baselines import Unsupported
 from benchmarks.gpu.cases import FAMILIES, QUICK, QUICK_SAME, SAME, Case, arguments, fresh
-from benchmarks.gpu.worker import Begin, Item
-from benchmarks.measure import captured
-from benchmarks.operators import DTYPES, OURS, RUNNERS, Runner, ours
-from benchmarks.rows import Row
+from benchmarks.gpu.items import Begin, Item
+from benchmarks.measuring import health
+from benchmarks.measuring.measure import captured
+from benchmarks.measuring.rows import Row
+from benchmarks.operator import judge, shapes
+from benchmarks.operator.baselines import Unsupported
+from benchmarks.operator.one_call import DTYPES, OURS, RUNNERS, Runner, ours
 
 CHECKED = (*OURS, "reference")
 PRECISE = tuple(OURS)  # maps as exact as float32 whatever the inputs; the reference works in the inputs' precision
@@ -55,9 +56,9 @@ def family(name: str, dtype: str, device: torch.device, quick: bool) -> list[Ite
 def checked(name: str, make: Callable[[], Given], begin: Begin) -> Iterator[Row]:
     """One row per runner."""
     given = make()
-    call = truth.call_of(given)
-    true = truth.answer(call, torch.float64)
-    limits = {precise: truth.allowed(call, true, precise) for precise in (True, False)}
+    call = judge.call_of(given)
+    true = judge.answer(call, torch.float64)
+    limits = {precise: judge.allowed(call, true, precise) for precise in (True, False)}
     device = given["query"].device
     for runner in CHECKED:
         what = what_of(given, runner)
@@ -67,9 +68,9 @@ def checked(name: str, make: Callable[[], Given], begin: Begin) -> Iterator[Row]
         def check(row: Row, runner: str = runner) -> None:
             mine = fresh(given)
             out = runner_of(runner)(mine)
-            found = truth.errors(truth.picked(truth.call_of(mine), out, given), true)
+            found = judge.errors(judge.picked(judge.call_of(mine), out, given), true)
             allowed = limits[runner in PRECISE]
-            row |= {"error_of": found, "allowed": {n: allowed[n] for n in found}, "red": truth.red(found, allowed)}
+            row |= {"error_of": found, "allowed": {n: allowed[n] for n in found}, "red": judge.red(found, allowed)}
 
         yield guarded({"case": name, **what}, check, device)
 
@@ -86,7 +87,7 @@ def guarded(row: Row, check: Callable[[Row], None], device: torch.device) -> Row
 
 
 def buffers_of(given: Given, out: Tensor) -> list[Tensor]:
-    return [out, *(given[name] for name in truth.BUFFERS if given.get(name) is not None)]
+    return [out, *(given[name] for name in judge.BUFFERS if given.get(name) is not None)]
 
 
 def same(one: Given, out: Tensor, two: Given, other: Tensor) -> bool:
@@ -104,10 +105,10 @@ def behaviour(case: Case, dtype: str, device: torch.device, begin: Begin) -> Ite
         for title, check in (("determinism", twice), ("compile", compiled), ("graph", graph)):
             row: Row = {"case": case.name, **what_of(given, runner)}
             if begin(f"{title} {runner}", **row):
-                yield guarded({**row, "section": title}, partial(judge, check, runner, [given, larger]), device)
+                yield guarded({**row, "section": title}, partial(found_right, check, runner, [given, larger]), device)
 
 
-def judge(check: Callable[[str, Sequence[Given]], bool], runner: str, given: Sequence[Given], row: Row) -> None:
+def found_right(check: Callable[[str, Sequence[Given]], bool], runner: str, given: Sequence[Given], row: Row) -> None:
     row["red"] = not check(runner, given)
 
 
@@ -137,7 +138,7 @@ def graph(runner: str, given: Sequence[Given]) -> bool:
         held["out"] = runner_of(runner)(two)
 
     replayed = captured(run)
-    for buffer in truth.BUFFERS:  # the warm-up has added to them
+    for buffer in judge.BUFFERS:  # the warm-up has added to them
         if given[0].get(buffer) is not None:
             two[buffer].copy_(given[0][buffer])
     held["out"].fill_(torch.nan)

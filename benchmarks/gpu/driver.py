@@ -25,10 +25,10 @@ import torch
 
 from benchmarks.gpu import BEGAN
 from benchmarks.gpu.home import Home
+from benchmarks.gpu.items import LOST
 from benchmarks.gpu.plan import CALLS, LIMITS, MINIATURE, MODULES, Stage
-from benchmarks.gpu.worker import LOST
-from benchmarks.operators import line
-from benchmarks.rows import Row, environment
+from benchmarks.measuring.rows import Row, environment
+from benchmarks.operator.one_call import line
 
 ROOT = Path(__file__).parents[2]
 START = 90.0  # seconds that a process may take until its first sign

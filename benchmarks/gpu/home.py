@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from benchmarks.rows import RESULTS, Row, read, slug
+from benchmarks.measuring.rows import RESULTS, Row, read, slug
 
 CHECKS = ("correctness", "determinism", "compile", "graph")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.gpu import checks, probe, timings, tune
-from benchmarks.gpu.worker import Item
+from benchmarks.gpu.items import Item
 
 
 class Stage(NamedTuple):
@@ -53,17 +53,18 @@ GROUPS: dict[str, tuple[str, Make]] = {
 
 FAMILIES = ("stableviton", "sdxl_ip_257", "sdxl_ip_16")
 MODULES: dict[str, Module] = {
-    **{f"layers-{name}": Module("-layer-set", ("layer_set", "--dtype", "bfloat16", "--families", name),
-                                ("layer_set", "--quick", "--repeats", "1", "--families", name)) for name in FAMILIES},
-    "sd15": Module(".pipelines", ("pipelines", "--dtype", "bfloat16", "--only", "sd15", "--cases", "clip_257", "one_token", "both_77",
+    **{f"layers-{name}": Module("-layer-set", ("operator.layer_set", "--dtype", "bfloat16", "--families", name),
+                                ("operator.layer_set", "--quick", "--repeats", "1", "--families", name)) for name in FAMILIES},
+    "sd15": Module(".pipelines", ("pipeline.traced", "--dtype", "bfloat16", "--only", "sd15", "--cases", "clip_257", "one_token", "both_77",
                                   "--steps", "10", "--pairs", "7"),
-                   ("pipelines", "--only", "small", "--cases", "clip_257", "--steps", "1", "--pairs", "1")),
-    "sdxl": Module(".pipelines", ("pipelines", "--dtype", "bfloat16", "--only", "sdxl", "--cases", "clip_257", "--pairs", "5"),
-                   ("pipelines", "--only", "small", "--cases", "one_token", "--steps", "1", "--pairs", "1")),
-    "try-on": Module(".pipelines", ("try_on", "--steps", "10", "--pairs", "7"),
-                     ("try_on", "--only", "small-world", "--steps", "1", "--pairs", "1")),
-    "evaluation": Module("-evaluation", ("evaluation", "--steps", "10", "--count", "64", "--batches", "1", "8", "32", "--rounds", "1"),
-                         ("evaluation", "--batches", "2", "--count", "2", "--few", "1", "--steps", "1", "--rounds", "1",
+                   ("pipeline.traced", "--only", "small", "--cases", "clip_257", "--steps", "1", "--pairs", "1")),
+    "sdxl": Module(".pipelines", ("pipeline.traced", "--dtype", "bfloat16", "--only", "sdxl", "--cases", "clip_257", "--pairs", "5"),
+                   ("pipeline.traced", "--only", "small", "--cases", "one_token", "--steps", "1", "--pairs", "1")),
+    "try-on": Module(".pipelines", ("pipeline.try_on", "--steps", "10", "--pairs", "7"),
+                     ("pipeline.try_on", "--only", "small-world", "--steps", "1", "--pairs", "1")),
+    "evaluation": Module("-evaluation",
+                         ("evaluation.throughput", "--steps", "10", "--count", "64", "--batches", "1", "8", "32", "--rounds", "1"),
+                         ("evaluation.throughput", "--batches", "2", "--count", "2", "--few", "1", "--steps", "1", "--rounds", "1",
                           "--no-processes"), ("diffusers", "accelerate"), places=False),
 }  # fmt: skip
 

@@ -9,11 +9,11 @@ from functools import partial
 
 import torch
 
-from benchmarks import shapes, truth
-from benchmarks.baselines import picked
-from benchmarks.gpu.worker import Begin, Item
-from benchmarks.measure import interleaved
-from benchmarks.rows import Row, percentiles
+from benchmarks.gpu.items import Begin, Item
+from benchmarks.measuring.measure import interleaved
+from benchmarks.measuring.rows import Row, percentiles
+from benchmarks.operator import judge, shapes
+from benchmarks.operator.baselines import picked
 
 QUERY = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu,memory.total"
 
@@ -60,5 +60,5 @@ def picks(device: torch.device, begin: Begin) -> Iterator[Row]:
     """Which of its kernels torch takes by itself, at each shape that is timed."""
     for name, shape in shapes.SHAPES.items() if device.type == "cuda" else ():
         for dtype in (torch.bfloat16, torch.float16, torch.float32):
-            call = truth.call_of(shapes.arguments(shape, 1, dtype, device))
+            call = judge.call_of(shapes.arguments(shape, 1, dtype, device))
             yield {"item": "picks", "shape": name, "dtype": str(dtype).removeprefix("torch."), "picked": picked(call)}

@@ -7,10 +7,10 @@ from functools import partial
 
 import torch
 
-from benchmarks.gpu.worker import Begin, Item
-from benchmarks.operators import DTYPES, FLOORS, measure
-from benchmarks.rows import Row
-from benchmarks.shapes import SHAPES, SMALL, TINY, Shape
+from benchmarks.gpu.items import Begin, Item
+from benchmarks.measuring.rows import Row
+from benchmarks.operator.one_call import DTYPES, FLOORS, measure
+from benchmarks.operator.shapes import SHAPES, SMALL, TINY, Shape
 
 FEW = ("sdpa", "sdpa_cudnn", "sdpa_flash", "triton")
 USUAL = (*FLOORS, "triton", "triton_flash", "triton_cudnn", "streaming", "eager")  # the two routes: few keys are one tile without them

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import health
 from benchmarks.gpu import checks
-from benchmarks.operators import RUNNERS, Runner
+from benchmarks.measuring import health
+from benchmarks.operator.one_call import RUNNERS, Runner
 
 KINDS = ("wrong", "uncompiled", "sticky", "hang", "killed")
 ILLEGAL = "CUDA error: an illegal memory access was encountered"

@@ -14,11 +14,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks import health, truth
-from benchmarks.gpu.worker import Begin, Item
-from benchmarks.measure import captured, interleaved
-from benchmarks.rows import Row, percentiles
-from benchmarks.shapes import TINY, Shape, arguments
+from benchmarks.gpu.items import Begin, Item
+from benchmarks.measuring import health
+from benchmarks.measuring.measure import captured, interleaved
+from benchmarks.measuring.rows import Row, percentiles
+from benchmarks.operator import judge
+from benchmarks.operator.shapes import TINY, Shape, arguments
 from i2am_kernels import tiles, triton_backend
 from i2am_kernels.call import Call
 from i2am_kernels.tiles import Tile
@@ -123,7 +124,7 @@ def tune_layer(
     quick: bool,
 ) -> Iterator[Row]:
     dtype = torch.float32 if quick else torch.bfloat16
-    call = truth.call_of(arguments(layer, 1 if quick else BATCH, dtype, device))
+    call = judge.call_of(arguments(layer, 1 if quick else BATCH, dtype, device))
     if sweep == "one_tile" and not triton_backend.fits_one_tile(call):
         return
     launch = launches(call)[sweep]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from statistics import geometric_mean
 
 from benchmarks.gpu.home import CHECKS, gated
-from benchmarks.operators import FLOORS
-from benchmarks.rows import Row
+from benchmarks.measuring.rows import Row
+from benchmarks.operator.one_call import FLOORS
 from i2am_kernels.tiles import head_parts, side
 
 MOST = 12  # reds by name

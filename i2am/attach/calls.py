@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from i2am import clock
-from i2am.door import refuse
-from i2am.guidance import NONE, Layout, proved
-from i2am.tokens import Range
+from i2am.attach import clock
+from i2am.attach.guidance import NONE, Layout, proved
+from i2am.door.checks import refuse
+from i2am.maps.tokens import Range
 
 STATIC = "force_nn_module_property_static_shapes"
 

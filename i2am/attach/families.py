@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.door import refuse
-from i2am.tokens import Grid, Range, Seen, Tokens, grid_of, halvings
+from i2am.door.checks import refuse
+from i2am.maps.tokens import Grid, Range, Seen, Tokens, grid_of, halvings
 
 Found = Tokens | Sequence[Tokens] | None
 Rule = Callable[[Seen], Found]

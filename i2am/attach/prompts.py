@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from i2am.clock import wrap
-from i2am.door import refuse, said
-from i2am.prompt import Prompt, columns
+from i2am.attach.clock import wrap
+from i2am.door.checks import refuse, said
+from i2am.maps.prompt import Prompt, columns
 
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from i2am.attach.families import adapter_order
-
-if TYPE_CHECKING:
-    from i2am.buffers import Slot
-    from i2am.trace import Trace
+from i2am.maps.buffers import Slot
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 ATTRIBUTE = "_i2am_tap"
@@ -26,10 +23,21 @@ ATTRIBUTE = "_i2am_tap"
 WITHOUT_SDPA = {"get_attention_scores": "scores that it stores", "memory_efficient_attention": "xFormers"}
 
 
+class Watcher(Protocol):
+    """Who asked for the tap: says what records a call, and whether calls are recorded now."""
+
+    @property
+    def active(self) -> bool: ...
+
+    def slots(self, tap: Tap, place: int, query: Tensor, key: Tensor) -> list[Slot]: ...
+
+    def reshaped(self, slot: Slot, query: Tensor, key: Tensor) -> None: ...
+
+
 class Tap:
     """One attention module under a trace."""
 
-    def __init__(self, name: str, module: nn.Module, trace: Trace) -> None:
+    def __init__(self, name: str, module: nn.Module, trace: Watcher) -> None:
         self.name, self.module, self.trace = name, module, trace
         self.plan: dict[int, list[Slot]] = {}  # place of a call -> what records it
         self.images: dict[int, str] = {}  # place of a call -> the adapter's image

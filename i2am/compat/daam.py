@@ -18,7 +18,7 @@ Square, guided runs of one prompt give DAAM's numbers. What it refuses or gets w
 - saved experiments: pickles, executed when loaded | safetensors
 
 Attention is not stored, so load_heads and save_heads are refused; syntax (parsed_heat_maps, dependency_relations) needs a parser and is
-not here: `i2am.words.overlap` compares two words.
+not here: `i2am.maps.words.overlap` compares two words.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from i2am.attach.models import Finder
-from i2am.clock import wrap
+from i2am.attach.clock import wrap
+from i2am.attach.finder import Finder
+from i2am.attach.trace import Trace
 from i2am.compat.daam_maps import GenerationExperiment, GlobalHeatMap, WordHeatMap, gathered
-from i2am.door import is_whole, refuse
-from i2am.maps import AttributionMaps
-from i2am.prompt import Prompt
-from i2am.recorder import Recorder
-from i2am.tokens import Grid
-from i2am.trace import Trace
+from i2am.door.checks import is_whole, refuse
+from i2am.maps.levels import AttributionMaps
+from i2am.maps.prompt import Prompt
+from i2am.maps.recorder import Recorder
+from i2am.maps.tokens import Grid
 
 __all__ = ["DiffusionHeatMapHooker", "GenerationExperiment", "GlobalHeatMap", "WordHeatMap", "set_seed", "trace"]
 

@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door import refuse
-from i2am.prompt import Prompt
-from i2am.words import show
+from i2am.door.checks import refuse
+from i2am.maps.prompt import Prompt
+from i2am.maps.words import show
 
 if TYPE_CHECKING:
     from PIL.Image import Image

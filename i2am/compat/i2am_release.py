@@ -39,11 +39,11 @@ from torch.nn import functional as F
 
 from i2am.compat.release_pictures import as_picture, bicubic, heated, minmax, write
 from i2am.compat.watch import GUIDED, Watch
-from i2am.door import refuse
-from i2am.maps import AttributionMaps
-from i2am.regions import Region, as_mask, cells, per_image
-from i2am.select import Layers
-from i2am.tokens import Grid
+from i2am.door.checks import refuse
+from i2am.maps.layers import Layers
+from i2am.maps.levels import AttributionMaps
+from i2am.maps.regions import Region, as_mask, cells, per_image
+from i2am.maps.tokens import Grid
 
 PATCHED = "warp_flow_blks.4."  # the warp block that StableVITON's published G2R maps and all SRAM maps are of
 THRESHOLD, PENALTY = 0.4, 3.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.tokens import Grid
+from i2am.maps.tokens import Grid
 
 Picture = np.ndarray  # uint8 [H, W, 3]
 

@@ -12,23 +12,23 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
 from i2am.attach.families import context, with_generated_grid
+from i2am.attach.guidance import NONE, Layout, parse
 from i2am.attach.ldm import install_ldm, is_ldm
 from i2am.attach.seam import Tap
-from i2am.buffers import LayerSums, Slot
-from i2am.door import is_whole, refuse
-from i2am.guidance import NONE, Layout, parse
-from i2am.maps import AttributionMaps
-from i2am.recorder import Recorder
-from i2am.regions import Region
-from i2am.select import Layers, chosen
-from i2am.tokens import Grid, Seen, Tokens
+from i2am.door.checks import is_whole, refuse
+from i2am.maps.buffers import LayerSums, Slot
+from i2am.maps.layers import Layers, chosen
+from i2am.maps.levels import AttributionMaps
+from i2am.maps.recorder import Recorder
+from i2am.maps.regions import Region
+from i2am.maps.tokens import Grid, Seen, Tokens
 
 Patches = Callable[[str, Grid], Sequence[Region]]  # layer and its generated grid -> the regions to tell apart there
 GUIDED = 'Say how the model is called: take_module(model, guidance="none"), "uncond-cond", "cond-uncond", "cond|uncond".'
@@ -55,7 +55,7 @@ class Watch:
         for module in found.values():
             if (listener := listening(module)) is not None:
                 listener.remove()
-        self.taps = [Tap(name, module, cast(Any, self)) for name, module in found.items()]
+        self.taps = [Tap(name, module, self) for name, module in found.items()]
         self.finished: AttributionMaps | None = None
         self.clear()
         self.undo = ExitStack()

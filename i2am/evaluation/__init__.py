@@ -1,14 +1,16 @@
 """Score a try-on model on a whole data set: batched, resumable, on as many processes as there are.
 
-from i2am.evaluation import TryOn, evaluate
+Imports: models, score, data, attach, maps, door.
+Begin with: `run.py`, the evaluation from its first pair to its report; `tryon.py` is what a model of your own must be.
 """
 
-from i2am.needed import need
+from i2am.door.extras import need
 
 need("an evaluation", "accelerate", "PIL", "matplotlib", "tqdm", "scipy")  # its report is made when everything is painted
 
-from i2am.evaluation.models import TryOn, resolve  # noqa: E402
 from i2am.evaluation.options import Options  # noqa: E402
+from i2am.evaluation.resolving import resolve  # noqa: E402
 from i2am.evaluation.run import evaluate  # noqa: E402
+from i2am.evaluation.tryon import TryOn  # noqa: E402
 
-__all__ = ["Options", "TryOn", "evaluate", "resolve"]
+__all__ = ["Options", "TryOn", "batches", "built_in", "evaluate", "painter", "rescore", "resolve", "run"]

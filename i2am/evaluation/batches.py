@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
-from i2am.door import is_whole, refuse
-from i2am.evaluation.models import Batch
+from i2am.door.checks import is_whole, refuse
 from i2am.evaluation.shards import Row
+from i2am.evaluation.tryon import Batch
 
 READERS = 4  # threads that read pictures while the model paints
 AHEAD = 2  # chunks

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door import refuse
-from i2am.evaluation.models import Batch, TryOn
+from i2am.door.checks import refuse
+from i2am.door.machine import out_of_memory
 from i2am.evaluation.painter import picture
-from i2am.imacs import convention
-from i2am.machine import out_of_memory
-from i2am.tokens import Grid
+from i2am.evaluation.tryon import Batch, TryOn
+from i2am.maps.tokens import Grid
+from i2am.score.imacs import convention
 
 MOST = 2**26  # pixels of a picture: what is more is a slip
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from i2am import outputs
-from i2am.door import is_size, is_whole, refuse
-from i2am.evaluation.models import TryOn
-from i2am.files import replaced
-from i2am.imacs import Convention
-from i2am.imacs import convention as by_name
-from i2am.tokens import Grid
+from i2am.door import outputs
+from i2am.door.checks import is_size, is_whole, refuse
+from i2am.door.outputs import replaced
+from i2am.evaluation.tryon import TryOn
+from i2am.maps.tokens import Grid
+from i2am.score.imacs import Convention
+from i2am.score.imacs import convention as by_name
 
 FILE = "run.json"
 WHOLE = (

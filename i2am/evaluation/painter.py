@@ -17,17 +17,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-import i2am
-from i2am.door import refuse
+from i2am.attach.trace import trace
+from i2am.door.checks import refuse
+from i2am.door.machine import out_of_memory
+from i2am.door.outputs import replaced
 from i2am.evaluation.batches import moved
-from i2am.evaluation.models import Batch, TryOn
 from i2am.evaluation.options import Options
 from i2am.evaluation.shards import Row
-from i2am.files import replaced
-from i2am.imacs import Convention, scores
-from i2am.machine import out_of_memory
-from i2am.maps import AttributionMaps
-from i2am.select import Layers
+from i2am.evaluation.tryon import Batch, TryOn
+from i2am.maps.layers import Layers
+from i2am.maps.levels import AttributionMaps
+from i2am.score.imacs import Convention, scores
 
 LOOK = 256  # pixels high
 Scorer = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]  # images, truth, mask -> metric -> [B]
@@ -117,7 +117,7 @@ class Painter:
         model, options = self.model, self.options
         weighed = {"generated_mask": batch["mask"]} if self.convention.weighed else {}
         scale = model.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        with i2am.trace(model.pipeline, **{"groups": options.groups, **weighed, **model.trace}) as run:
+        with trace(model.pipeline, **{"groups": options.groups, **weighed, **model.trace}) as run:
             generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
             images = model.paint(moved(batch, self.device), steps=steps, guidance_scale=scale, generators=generators)
         shape = batch["person"].shape

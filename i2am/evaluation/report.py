@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from i2am.door.outputs import replaced
 from i2am.evaluation.report_page import page
-from i2am.files import replaced
-from i2am.intervals import bootstrap
+from i2am.score.intervals import bootstrap
 
 FILES = ("scores.csv", "report.json", "report.html")
 Rows = Sequence[Mapping[str, Any]]
@@ -70,7 +70,7 @@ def table(rows: Rows, columns: Mapping[str, Sequence[float | None]]) -> str:
 
 def summary(columns: Mapping[str, Sequence[float | None]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """What report.json holds: the metrics' statistics and correlations, then every fact."""
-    from i2am.correlation import correlations
+    from i2am.score.correlation import correlations
 
     found = {
         "title": facts["title"],

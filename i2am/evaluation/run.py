@@ -16,18 +16,19 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from i2am.door import refuse
+from i2am.data.vitonhd import PARTS, Problem, VitonHD
+from i2am.data.vitonhd import described as listed
+from i2am.door.checks import refuse
 from i2am.evaluation import batches, shards
-from i2am.evaluation.facts import every_version, hardware, summed
-from i2am.evaluation.models import TryOn, resolve
 from i2am.evaluation.options import Options, described, keep
 from i2am.evaluation.options import place as place_for
 from i2am.evaluation.painter import Painter, opened
+from i2am.evaluation.provenance import every_version, hardware, summed
 from i2am.evaluation.report import write
+from i2am.evaluation.resolving import resolve
+from i2am.evaluation.tryon import TryOn
 from i2am.models.inputs import align
-from i2am.quality import Quality
-from i2am.vitonhd import PARTS, Problem, VitonHD
-from i2am.vitonhd import described as listed
+from i2am.score.quality import Quality
 
 SET = 16  # images at a time for metrics of sets
 NEEDED = ("person", "garment", "mask", "garment_mask")

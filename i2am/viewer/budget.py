@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door import refuse
-from i2am.shown import Pictures
-from i2am.viewer.codes import coarser, encoded, together
-from i2am.viewer.held import Held
+from i2am.door.checks import refuse
+from i2am.maps.kept_pictures import Pictures
+from i2am.viewer.contents import Held
+from i2am.viewer.encoding import coarser, encoded, together
 from i2am.viewer.photos import urls
 
 TITLES = {"cells": "maps of single cells", "regions": "maps of the regions", "words": "word maps",

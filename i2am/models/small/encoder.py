@@ -8,8 +8,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from torch import Tensor, nn
 
-from i2am.models.small.places import WAVES, waves
-from i2am.tokens import Grid
+from i2am.maps.tokens import Grid
+from i2am.models.small.waves import WAVES, waves
 
 PATCH = 4
 

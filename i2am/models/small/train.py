@@ -20,16 +20,17 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from i2am import outputs
-from i2am.door import is_whole, refuse
-from i2am.files import replaced, versions
-from i2am.machine import processor
+from i2am.data.synthetic.numbers import TRAINING, numbers
+from i2am.data.synthetic.pairs import Pairs, draw
+from i2am.door import outputs
+from i2am.door.checks import is_whole, refuse
+from i2am.door.machine import processor
+from i2am.door.outputs import replaced
+from i2am.maps.files import versions
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
 from i2am.models.small.pipeline import SmallTryOnPipeline
 from i2am.models.small.schedule import STEPS, alphas_cumprod, scheduler
 from i2am.models.small.unet import SmallUNet, small_unet
-from i2am.synthetic.numbers import TRAINING, numbers
-from i2am.synthetic.pairs import Pairs, draw
 
 SIZE = (128, 96)
 STATE = "state.pt"

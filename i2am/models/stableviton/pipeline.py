@@ -18,11 +18,11 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, Sch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from i2am.door import is_whole, refuse
+from i2am.door.checks import is_whole, refuse
+from i2am.maps.tokens import Grid
 from i2am.models.inputs import align, check_steps, noise, repeated, tensor_of
 from i2am.models.stableviton.encoders import ImageEncoder, SpatialEncoder
 from i2am.models.stableviton.unet import StableVITONUNet
-from i2am.tokens import Grid
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = 128 / 255  # of a byte: from here on masks are white, and the grey of VITON-HD's agnostic pictures

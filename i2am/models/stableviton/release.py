@@ -6,9 +6,9 @@ from typing import Any
 
 from diffusers import AutoencoderKL, PNDMScheduler
 
+from i2am.maps.tokens import Grid
 from i2am.models.stableviton.encoders import ImageEncoder, SpatialEncoder
 from i2am.models.stableviton.unet import stableviton_unet
-from i2am.tokens import Grid
 
 
 def parts(

@@ -1,0 +1,214 @@
+"""What the compiler makes of the Triton sweeps, without a GPU: `python -m benchmarks.operator.codegen` (`make codegen`).
+
+The launcher runs on meta tensors and every launch it would make is compiled instead, with the tile and the specialisation
+it would have on a device. For NVIDIA the machine code is taken apart: registers, spilled bytes, shared memory and, in the
+main loop, instructions, exponentials and shuffles per score. AMD code is compiled to assembly and not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from i2am_kernels import triton_backend
+from i2am_kernels.call import Call
+
+TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "sm_100": GPUTarget("cuda", 100, 32),
+           "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
+HEAD_SIZES = (40, 64, 80, 128, 160)
+CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query")
+SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
+POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8"}
+SHARED_LIMIT = {"sm_80": 163, "sm_90": 227, "sm_100": 227, "gfx942": 64}  # KiB a program may use
+
+
+class Launch(NamedTuple):
+    sweep: str
+    case: str
+    kernel: Any
+    arguments: dict[str, Any]
+    options: dict[str, int]
+
+
+def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
+    """What the launcher would launch for one call, recorded on tensors without memory."""
+    reference = {"few keys": 16, "words": 77, "words masked": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
+    batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1)}.get(case, (4, 8, 4096))
+    mask = {  # of the keys, or another one for every query
+        "masked": torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta"),
+        "added": torch.empty(batch, 1, generated, reference, dtype=dtype, device="meta"),
+        "words masked": torch.empty(batch, 1, generated, reference, dtype=torch.bool, device="meta"),
+    }
+    names = {"words": 77, "specific": 48}.get(case, 0)
+    shape = lambda *sizes: torch.empty(sizes, dtype=torch.float32, device="meta")  # noqa: E731
+    call = Call(
+        query=torch.empty(batch, heads, generated, size, dtype=dtype, device="meta"),
+        key=torch.empty(batch, heads, reference, size, dtype=dtype, device="meta"),
+        value=torch.empty(batch, heads, reference, size, dtype=dtype, device="meta"),
+        mask=mask.get(case),
+        scale=size**-0.5, r2g=shape(batch, heads, generated),
+        g2r=shape(batch, heads, names if case == "specific" else 1, reference),
+        token_maps=shape(batch, heads, names, generated) if case == "words" else None,
+        generated_weight=shape(batch, names, generated) if case == "specific" else None,
+        reference_weight=None, token_weight=shape(batch, reference, names) if case == "words" else None,
+        rows=(0, batch), generated=(0, generated), reference=(0, reference),
+    )  # fmt: skip
+    recorded: list[Launch] = []
+    capability = (int(target[3:-1]), int(target[-1])) if target.startswith("sm_") else (0, 0)
+    stand_ins: dict[str, Any] = {name: Recorder(name, case, recorded) for name in SWEEPS}
+    stand_ins |= {"cores": lambda device: 132, "capability": lambda device: capability}
+    stand_ins["PRECISION"] = triton_backend.precision(TARGETS[target].backend == "hip")
+    with mock.patch.multiple(triton_backend, **stand_ins):
+        triton_backend.launch(call, route="own")
+    return recorded
+
+
+class Recorder:
+    """Stands where a kernel stands and writes down how it is launched."""
+
+    def __init__(self, name: str, case: str, recorded: list[Launch]):
+        self.name, self.case, self.recorded = name, case, recorded
+        self.kernel = getattr(triton_backend, name).jit
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Recorder:
+        return self
+
+    def __call__(self, *values: Any, **constants: Any) -> None:
+        options: dict[str, int] = {key: constants.pop(key) for key in ("num_warps", "num_stages") if key in constants}
+        assert constants.pop("enable_fp_fusion")
+        arguments = dict(zip(self.kernel.arg_names, values), **constants)
+        self.recorded.append(Launch(self.name, self.case, self.kernel, arguments, options))
+
+
+def compiled(launch: Launch, target: GPUTarget) -> Any:
+    """The launch compiled as the runtime would: ones folded in, multiples of 16 and aligned pointers known."""
+    parameters = {p.name: p for p in launch.kernel.params}
+    signature, constants, attributes = {}, {}, {}
+    for index, name in enumerate(launch.kernel.arg_names):
+        value = launch.arguments[name]
+        known = isinstance(value, int) and not parameters[name].do_not_specialize
+        if parameters[name].is_constexpr or (known and value == 1):
+            signature[name], constants[(index,)] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[name], attributes[(index,)] = POINTERS[value.dtype], [["tt.divisibility", 16]]
+        elif isinstance(value, float):
+            signature[name] = "fp32"
+        else:
+            signature[name] = "i32" if abs(value) < 2**31 else "i64"
+            if known and value % 16 == 0:
+                attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    return triton.compile(source, target=target, options={**launch.options, "enable_fp_fusion": True})
+
+
+def tool(name: str) -> str:
+    return str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name)
+
+
+def taken_apart(binary: bytes) -> tuple[dict[str, int], list[str]]:
+    """Registers, stack and local bytes, and the instructions in order (labels end with a colon)."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        usage = subprocess.run([tool("cuobjdump"), "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        code = subprocess.run([tool("nvdisasm"), "-c", file.name], capture_output=True, text=True, check=True).stdout
+    resources = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    lines = (re.sub(r"/\*.*?\*/", "", line).strip() for line in code.splitlines())
+    return resources, [line for line in lines if line.endswith(";") or re.fullmatch(r"\.L\w+:", line)]
+
+
+def loops(code: list[str]) -> Iterator[list[str]]:
+    """The bodies of the innermost loops: from a label to the branch back to it."""
+    labels = {line[:-1]: index for index, line in enumerate(code) if line.endswith(":")}
+    for index, line in enumerate(code):
+        target = re.search(r"\bBRA\S*\s.*?`?\(?(\.L\w+)\)?", line)
+        if target and labels.get(target.group(1), index) < index:
+            yield [entry for entry in code[labels[target.group(1)] : index + 1] if not entry.endswith(":")]
+
+
+def main_loop(bodies: list[list[str]], sweep: str) -> list[str]:
+    """The loop over all scores. The guard's is another one with products, and keeps a maximum.
+
+    The one tile writes the output in its loop, and its guard writes nothing. The others' main loop is the shorter in exponentials.
+    """
+    exponentials = lambda body: sum("EX2" in mnemonic(line) for line in body)  # noqa: E731
+    if sweep == "one_tile_sweep":
+        return max((body for body in bodies if any("STG" in mnemonic(line) for line in body)), key=exponentials)
+    return min(bodies, key=exponentials)
+
+
+def mnemonic(line: str) -> str:
+    return re.sub(r"^@!?\w+\s+", "", line.lstrip("{ ")).split()[0].rstrip(";")
+
+
+def measured(launch: Launch, name: str) -> dict[str, Any]:
+    """One row: what this launch compiles to on this target."""
+    binary = compiled(launch, TARGETS[name])
+    sizes: dict[str, int] = {key: launch.arguments[key] for key in ("BLOCK_G", "BLOCK_R") if key in launch.arguments}
+    row: dict[str, Any] = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"),
+           **sizes, **launch.options,
+           "dtype": str(launch.arguments.get("query", torch.empty(0)).dtype).removeprefix("torch."),
+           "shared_kib": round(binary.metadata.shared / 1024, 1), "triton": triton.__version__}  # fmt: skip
+    if TARGETS[name].backend == "hip":
+        return row | {"spill_bytes": int(re.findall(r"\.private_segment_fixed_size:\s*(\d+)", binary.asm["amdgcn"])[0])}
+    resources, code = taken_apart(binary.asm["cubin"])
+    row |= {"registers": resources["REG"], "spill_bytes": max(resources["STACK"], resources["LOCAL"])}
+    bodies = [body for body in loops(code) if any("MMA" in mnemonic(line) for line in body)]
+    if bodies and sizes:
+        body = main_loop(bodies, launch.sweep)
+        counts = collections.Counter(mnemonic(line).split(".")[0] for line in body)
+        threads_per_score = 32 * launch.options["num_warps"] / math.prod(sizes.values())
+        row |= {"instructions": round(len(body) * threads_per_score, 2),
+                "exponentials": round(sum("EX2" in mnemonic(line) for line in body) * threads_per_score, 3),
+                "shuffles": round(counts["SHFL"] * threads_per_score, 3)}  # fmt: skip
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    columns = ["target", "sweep", "case", "dtype", "head", "BLOCK_G", "BLOCK_R", "num_warps", "num_stages", "registers", "spill_bytes",
+               "shared_kib", "instructions", "exponentials", "shuffles"]  # fmt: skip
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
+    parser.add_argument("--heads", nargs="+", type=int, default=list(HEAD_SIZES))
+    parser.add_argument("--cases", nargs="+", default=["plain", "words"], choices=CASES)
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], choices=["float16", "bfloat16", "float32"])
+    parser.add_argument("--out", type=Path, help="write the rows there as JSON lines, and the table beside them as Markdown")
+    chosen = parser.parse_args()
+    if triton_backend.INTERPRETED:
+        sys.exit("codegen compiles the kernels: unset TRITON_INTERPRET")
+    rows = []
+    for dtype in chosen.dtypes:
+        for case in chosen.cases:
+            for size in chosen.heads:
+                for target in chosen.targets:
+                    for launch in launches(size, getattr(torch, dtype), case, target):
+                        rows.append(measured(launch, target))
+                        print(json.dumps(rows[-1]), flush=True)
+    if chosen.out:
+        chosen.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        chosen.out.with_suffix(".md").write_text(table(rows) + "\n")
+    print("\n" + table(rows))
+
+
+if __name__ == "__main__":
+    main()

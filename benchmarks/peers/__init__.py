@@ -1,0 +1,5 @@
+"""Other tracers of attention beside ours, their own code, in one process.
+
+Imports: pipeline, measuring, i2am.
+Begin with: `tracers.py`.
+"""

@@ -1,0 +1,5 @@
+"""Pages from recorded rows: the results page, the tables of README and docs, and the targets.
+
+Imports: world, pipeline, operator, measuring.
+Begin with: `page.py`, then `targets.py`.
+"""

@@ -1,0 +1,124 @@
+"""The README's tables from the recorded rows: `python -m benchmarks.report.readme` writes each between its two markers.
+
+The operator's has one line per shape, the baselines side by side as ratios to plain SDPA of the same run, the pipelines' one
+per traced run; a test fails when the README says anything else than the rows do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.measuring.rows import RESULTS, SMALL_WORLD, Row, read
+from benchmarks.measuring.rows import recorded as rows_of
+from benchmarks.measuring.table import commit, pipelines, place
+from benchmarks.report.evaluation import summary as evaluation
+from benchmarks.report.peers import summary as peers
+from benchmarks.report.release_hook import summary as hook
+from benchmarks.world.tables import summary as small_world
+
+ROOT = Path(__file__).parents[2]
+END = "<!-- end of table -->"
+PLAIN = "scaled_dot_product_attention without maps"
+NO_GPU = "*No GPU has recorded a row yet: this table is empty until `make gpu-pack` has run on one.*"
+COLUMNS = (("streaming", "all"), ("triton", "all"), ("eager", "all"), ("four_flash", "all"), ("streaming", "half"), ("triton", "half"))
+NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two softmaxes", "four_flash": "four flash calls"}
+
+
+def recorded() -> list[Row]:
+    """The rows of the operator's benchmark and of the pipelines'."""
+    others = [path for kind in ("evaluation", "release-hook", "peers") for path in RESULTS.glob(f"*-{kind}.jsonl")]
+    rows = [row for path in sorted(set(RESULTS.glob("*.jsonl")) - set(others)) for row in read(path) if "runner" in row]
+    return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
+
+
+def latest(rows: list[Row], gpu: bool) -> list[Row]:
+    """The rows of the place of this kind that measured last; the results page has all places."""
+    rows = [row for row in rows if "shape" in row and on_gpu(row) == gpu]
+    last = max(rows, key=lambda row: row["environment"]["date"], default=None)
+    return [row for row in rows if last is not None and place(row) == place(last)]
+
+
+def on_gpu(row: Row) -> bool:
+    return row["environment"]["capability"] is not None
+
+
+def timed(row: Row) -> bool:
+    """On a GPU the replay of a graph: a call of a short layer takes the host's time, not the device's."""
+    return row.get("section", "timings") == "timings" and row.get("mode", "call") == ("graph" if on_gpu(row) else "call")
+
+
+def summary(rows: list[Row]) -> str:
+    """A table per device, batch and dtype, of whatever was measured there."""
+    rows = [row for row in rows if "shape" in row]
+    parts = []
+    for where, batch, dtype in dict.fromkeys((place(row), row["batch"], row["dtype"]) for row in rows):
+        here = [row for row in rows if (place(row), row["batch"], row["dtype"]) == (where, batch, dtype) and "ms" in row]
+        found = {(row["shape"], row["runner"], row["rows"]): row for row in here}
+        columns = [column for column in COLUMNS if any(key[1:] == column for key in found)]
+        commits = ", ".join(dict.fromkeys(commit(row) for row in found.values()))
+        gpu = any(map(on_gpu, here))
+        names = {**NAMES, **({"triton": "ours", "streaming": "ours (streaming)"} if gpu else {})}
+        heads = [f"{names[name]}{', conditional half' if rows_ == 'half' else ''}" for name, rows_ in columns]
+        floor = "the fastest of torch's fused attentions without maps, all replayed as CUDA graphs" if gpu else PLAIN
+        parts.append(
+            f"{where}; batch {batch}, {dtype}; measured at {commits} with `make {'gpu-pack' if gpu else 'bench'}`.\n"
+            f"Times are ratios to {floor} in the same run; memory is a call's peak, output included.\n"
+        )
+        parts.append("| G x R, head size, heads | SDPA ms | " + " | ".join(heads) + " | MB: ours, eager | largest error |")
+        parts.append("|---" * (len(heads) + 4) + "|")
+        for shape in dict.fromkeys(row["shape"] for row in here):
+            parts.append(line(shape, columns, found))
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def ratio(row: Row) -> float:
+    """To the fastest attention without maps, where several were timed."""
+    return float(row["ratio_best"] if "ratio_best" in row else row.get("ratio", math.nan))
+
+
+def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str, str], Row]) -> str:
+    of = {runner: row for (name, runner, rows), row in found.items() if name == shape and rows == "all"}
+    some = next(row for (name, _, _), row in found.items() if name == shape)
+    plain = of.get(next((row["best"] for row in of.values() if "best" in row), "sdpa"))
+    floor = "" if plain is None else f"{plain['ms']['p50']:.3g}"
+    if plain is not None and "best" in plain:
+        floor += f" ({plain['runner'].partition('_')[2] or 'as torch picks'})"
+    cells = [f"{ratio(row):.2f}" if (row := found.get((shape, *column))) else "" for column in columns]
+    ours = next((of[name] for name in ("triton", "streaming") if name in of), None)
+    memory = ", ".join(f"{row['peak_mb']:.0f}" if row else "" for row in (ours, of.get("eager")))
+    sizes = f"{some['generated']} x {some['reference']}, {some['size']}, {some['heads']}"
+    worst = f"{max(ours['error_of'].values()):.0e}" if ours else ""
+    return f"| {sizes} | {floor} | " + " | ".join(cells) + f" | {memory} | {worst} |"
+
+
+TABLES: dict[str, Callable[[list[Row]], str]] = {
+    "<!-- table: operators -->": lambda rows: summary(latest(rows, gpu=False)),
+    "<!-- table: operators on a GPU -->": lambda rows: summary(latest(rows, gpu=True)) or NO_GPU,
+    "<!-- table: pipelines -->": pipelines,
+    "<!-- table: evaluation -->": lambda _: evaluation(rows_of("evaluation")),
+    "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
+    "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
+    "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
+}
+
+
+def filled(readme: str, rows: list[Row]) -> str:
+    """The README with the tables in their places."""
+    for begin, made in TABLES.items():
+        if begin in readme:
+            before, rest = readme.split(begin)
+            readme = f"{before}{begin}\n{made(rows)}\n{END}{rest.split(END, 1)[1]}"
+    return readme
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    path.write_text(filled(path.read_text(), recorded()))
+    print(f"wrote the tables of {len(recorded())} rows into {path.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Which rows of the batch, and which of a step's calls, are the conditional ones.
+
+A layout is written as the model sees it: rows joined by "-", separate calls by "|". "uncond-cond" is diffusers' usual batch,
+"cond-uncond" has the conditional rows first, "cond|uncond" calls the model twice a step, conditional first. Any other word
+("image", "perturbed") names a block that is not recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from i2am.door.checks import refuse
+from i2am.maps.tokens import Range
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the conditional rows are: block `block` of `blocks`, in call `call` of `calls` in each step."""
+
+    call: int
+    calls: int
+    block: int
+    blocks: int
+
+    def rows(self, total: int) -> Range:
+        """The conditional rows of a batch of `total`."""
+        images, rest = divmod(total, self.blocks)
+        if rest:
+            refuse(
+                "guidance", f"a layout that cuts {total} rows", f"one of {self.blocks} blocks", 'Is the run guided? Pass guidance="none".'
+            )
+        return self.block * images, (self.block + 1) * images
+
+
+NONE = Layout(0, 1, 0, 1)
+CONDITIONAL_FIRST = ("lumina", "omnigen", "z_image")  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
+
+
+def parse(text: str) -> Layout | None:
+    """The layout a user states; None for "auto"."""
+    if text == "auto":
+        return None
+    if text == "none":
+        return NONE
+    calls = [call.split("-") for call in text.split("|")] if isinstance(text, str) else []
+    found = [(i, j) for i, call in enumerate(calls) for j, block in enumerate(call) if block == "cond"]
+    if len(found) != 1 or not all(block for call in calls for block in call):
+        refuse("guidance", '"auto", "none" or a layout with one "cond", such as "uncond-cond", "cond-uncond" or "cond|uncond"',
+               repr(text), '"-" joins the rows of one batch, "|" separate calls of the model.')  # fmt: skip
+    call, block = found[0]
+    return Layout(call, len(calls), block, len(calls[call]))
+
+
+def stated(pipe: Any) -> Layout | None:
+    """What the pipeline's own class declares: `guidance_layout = "uncond-cond"`."""
+    text = getattr(type(pipe), "guidance_layout", None)
+    return None if text is None else parse(text)
+
+
+def ahead(pipe: Any) -> Layout | None:
+    """A declared layout of several calls, which tells the first one's. Rows of one call wait until the first step has shown how many
+    there are, since the pipeline may run without guidance."""
+    layout = stated(pipe)
+    return layout if layout is not None and layout.calls > 1 else None
+
+
+def proved(pipe: Any, blocks: int, calls: int) -> Layout:
+    """The layout of a run whose model was called `calls` times a step with `blocks` times as many rows as there are images."""
+    name = type(pipe).__name__
+    if calls == 1 and blocks == 1:
+        return NONE
+    declared = stated(pipe)
+    if declared is not None and (declared.calls, declared.blocks) == (calls, blocks):
+        return declared
+    if calls == 2 and type(pipe).__module__.startswith("diffusers.pipelines.flux"):
+        return Layout(0, 2, 0, 1)  # all of them: the prompt first, the negative prompt second
+    if calls == 1 and type(pipe).__module__.startswith("diffusers.pipelines."):
+        guided = bool(getattr(pipe, "do_classifier_free_guidance", True))
+        if "PAG" in name and (blocks == 3 or not guided):
+            return Layout(0, 1, 1 if guided else 0, blocks)
+        if "Pix2Pix" in name and blocks == 3:
+            return Layout(0, 1, 0, 3)
+        if blocks == 2 and guided:
+            first = any(f".{package}." in f"{type(pipe).__module__}." for package in CONDITIONAL_FIRST)
+            return Layout(0, 1, 0 if first else 1, 2)
+    how = f"{calls} calls a step (or steps with another scheduler)" if calls > 1 else f"{blocks} times as many rows as images"
+    refuse("guidance", f"stated for {name}, which runs its model with {how}", '"auto"',
+           'The wrong rows would give wrong maps: pass guidance="uncond-cond", "cond-uncond", "cond|uncond" ...')  # fmt: skip
+
+
+def decided(layout: Layout | None, owner: Any, total: int, images: int, calls: int, named: bool) -> Layout:
+    """After the first step, the layout that makes `total` rows of `images` images; what was stated must fit."""
+    if layout is None and total % images == 0:
+        layout = NONE if named and total == images else proved(owner, total // images, calls)
+    hidden = layout is not None and layout.calls == layout.blocks == 1 and calls > 1 and not named
+    if hidden:
+        refuse("guidance", f"a layout of the {calls} calls a step that the model has", '"none"', 'Pass "cond|uncond" or "uncond|cond".')
+    if layout is None or layout.blocks * images != total:
+        refuse("guidance", f"a layout that makes {total} rows of {images} images", layout or "auto",
+               'State it: guidance="none", "uncond-cond", "cond-uncond" ...')  # fmt: skip
+    return layout

@@ -1,0 +1,31 @@
+"""`i2am train-small`: the embedded model from nothing."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from i2am.cli.parsers import command
+
+
+def add_train_small(commands: Any) -> None:
+    parser = command(commands, "train-small", train_small, help="train the embedded model from nothing",
+                     about="Train the small try-on model on pairs it draws; stopped and started again, it goes on where it was.",
+                     stopped="The same command goes on from what {out} last saved.",
+                     examples=["--out runs/small", "--out runs/short --steps 400 --batch 4"])  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="a new folder, or an earlier training's")
+    for name, kind in (("steps", int), ("batch", int), ("rate", float), ("seed", int)):
+        parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help="default: what the shipped model was trained with")
+    parser.add_argument("--device", help="default: the GPU, if there is one")
+
+
+def train_small(parsed: argparse.Namespace) -> None:
+    from i2am.cli.quiet import quiet
+    from i2am.door.extras import need
+
+    need("training", "diffusers", "PIL", "matplotlib", "tqdm")  # the loss is drawn after the first hundreds of steps
+    from i2am.models.small.train import Options, train
+
+    options = Options(**{name: getattr(parsed, name) for name in ("steps", "batch", "rate", "seed") if hasattr(parsed, name)})
+    with quiet():
+        train(parsed.out, options, device=parsed.device)

@@ -1,0 +1,7 @@
+"""What every public function shares: the shape of errors, packages that are absent, places to write to, the machine.
+
+Imports: nothing of this project.
+Begin with: `checks.py`: `refuse`, and `said` for what came.
+"""
+
+__all__ = ["checks", "extras", "machine", "outputs"]

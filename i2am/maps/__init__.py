@@ -1,0 +1,20 @@
+"""Sums and what is made of them: the recorder adds up, the levels are read.
+
+Imports: show, door, i2am_kernels.
+Begin with: `recorder.py` and `buffers.py` (attention in, sums out), then `levels.py` (sums in, maps out).
+"""
+
+__all__ = [
+    "buffers",
+    "canvas",
+    "files",
+    "kept_pictures",
+    "layers",
+    "levels",
+    "prompt",
+    "recorded",
+    "recorder",
+    "regions",
+    "tokens",
+    "words",
+]

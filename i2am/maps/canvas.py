@@ -1,0 +1,95 @@
+"""Sums laid out on their canvas and resized: bicubic without antialias, then nothing below 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2am.door.checks import afford, is_whole, refuse, said
+from i2am.maps.buffers import LayerSums
+from i2am.maps.regions import where
+from i2am.maps.tokens import Grid
+
+SIDES = {"r2g": "generated", "g2r": "reference", "specific": "reference", "words": "generated"}
+CHUNK = 1 << 26  # numbers resized at a time
+NOT_FINITE = (
+    "Look for overflow in the model: bfloat16 and float32 reach further than float16. Layers that are whole can be read alone: "
+    "layers=lambda name: name not in maps.broken."
+)
+
+
+def squashed(text: str) -> str:
+    """Letters and digits alone, for comparing a prompt with what a tokenizer made of it."""
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def picked(indices: Sequence[int] | int | None, size: int, name: str) -> list[int]:
+    """The chosen heads or groups, checked."""
+    if indices is None:
+        return list(range(size))
+    found = [indices] if not isinstance(indices, (Sequence, np.ndarray)) else list(indices)
+    if not found or not all(is_whole(i) and i < size for i in found):
+        refuse(name, f"indices below {size}", said(indices), "They are counted from 0.")
+    return found
+
+
+def grid(sums: LayerSums, direction: str) -> Grid:
+    """The canvas of a layer's map, or what to do when it has none."""
+    side = SIDES[direction]
+    found = sums.generated_grid if side == "generated" else sums.reference_grid
+    if found is None:
+        count = getattr(sums, direction).shape[-1]
+        raise ValueError(
+            f"i2am: the {count} {side} tokens of {sums.layer} have no known place on a canvas. If they lie on a grid, say so: "
+            f"maps.with_grid({side}=(height, width)" + (", special=1 for a leading CLS token)" if side == "reference" else ")") + ". "
+            "Tokens of a resampler have none: read maps.tokens(direction, layer), or choose other layers with layers=."
+        )
+    return found
+
+
+def canvas(sums: LayerSums, direction: str) -> Tensor:
+    """The sums laid out on their grid, special tokens left out."""
+    h, w = grid(sums, direction)
+    tensor: Tensor = getattr(sums, direction)
+    if SIDES[direction] == "reference":
+        tensor = tensor[..., sums.special :]
+    return tensor.unflatten(-1, (h, w))
+
+
+def check_finite(parts: Sequence[LayerSums], direction: str) -> None:
+    """Numbers that are none are in no level."""
+    broken = [s for s in parts if direction in s.broken]
+    if not broken:
+        return
+    (first, *_), tensor = broken, getattr(broken[0], direction)
+    got = f"NaN or infinity in {len(broken)} of {len(parts)} layers, the first {first.layer}{where(~tensor.isfinite())}"
+    refuse(f"the {direction} sums", "finite", got, NOT_FINITE)
+
+
+def check_room(parts: Sequence[LayerSums], direction: str, level: str, size: Grid, item: int | None) -> None:
+    """A level that memory cannot hold: each layer's resized maps, once more side by side, and their mean."""
+    shapes = [getattr(s, direction).shape for s in parts]  # [B, groups, heads, (n,) tokens]
+    images, heads = shapes[0][0], max(shape[2] for shape in shapes)
+    each = {"time": shapes[0][1], "head": heads}.get(level, 1) * (shapes[0][3] if len(shapes[0]) == 5 and item is None else 1)
+    need = 4 * size[0] * size[1] * each * (images * (2 * len(parts) + 1) + 2 * heads)
+    afford(f"{direction} maps of {size[0]} x {size[1]}", need, "Ask for a smaller size=, for fewer layers, or for one image: maps[0].")
+
+
+def resize(sums: Tensor, size: Grid, keep_heads: bool) -> Tensor:
+    """[B, groups, heads, ..., h, w] -> the size, clamped at 0; heads are added up unless kept, in pieces that fit in memory."""
+    if tuple(sums.shape[-2:]) == tuple(size):
+        return sums if keep_heads else sums.sum(2, keepdim=True)
+    pieces = []
+    for image in sums:
+        per_head = []
+        for head in image.unbind(1):  # [groups, ..., h, w]
+            flat = head.reshape(-1, 1, *head.shape[-2:])
+            step = max(1, CHUNK // (size[0] * size[1]))
+            big = torch.cat([F.interpolate(f, size, mode="bicubic", align_corners=False).clamp_(min=0) for f in flat.split(step)])
+            per_head.append(big.view(*head.shape[:-2], *size))
+        pieces.append(torch.stack(per_head, 1) if keep_heads else torch.stack(per_head, 1).sum(1, keepdim=True))
+    return torch.stack(pieces)

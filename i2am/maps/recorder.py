@@ -1,0 +1,193 @@
+"""The recorder: attention calls in, maps out. The tracer drives one; so can any loop of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from i2am.door.checks import counted, is_range, is_whole, refuse, said
+from i2am.maps.buffers import Slot, Wanted, afford_groups, of_layer
+from i2am.maps.levels import AttributionMaps
+from i2am.maps.prompt import Prompt
+from i2am.maps.recorded import told
+from i2am.maps.regions import Region, as_regions, as_weight, default_cells
+from i2am.maps.tokens import Grid, Range, Tokens
+from i2am_kernels.check import DTYPES, check_operands
+
+GROUPS = 5  # the paper's time groups
+
+
+class Recorder:
+    """Adds up the maps of every layer, time group and head while a model runs.
+
+        recorder = i2am.Recorder(groups=5, steps=10)
+        out = recorder.attend("block4", query, key, value, generated_grid=(32, 24), reference_grid=(32, 24))
+        recorder.step()                                   # after each denoising step
+        recorder.maps.unified("g2r", size=(32, 24))
+
+    groups: time groups, which cut the `steps` steps evenly (step s belongs to group s * groups // steps). Default: five, or as many as
+    there are steps where there are fewer; one where `steps` is not said.
+    generated_mask, reference_mask: masks of any size, one or one per image; they weigh G2R and R2G.
+    specific: points (y, x), boxes (top, left, bottom, right), in fractions of the image, and masks; or "grid", about 8 x 8 cells
+    that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
+    in the same visit to the scores; "grid" therefore takes some 50 times G2R's memory and small products.
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: int | None = None,
+        steps: int | None = None,
+        generated_mask: Any = None,
+        reference_mask: Any = None,
+        specific: Sequence[Region] | str | None = None,
+        backend: str = "auto",
+    ) -> None:
+        for name, number in (("groups", groups), ("steps", steps)):
+            if number is not None and not is_whole(number, 1):
+                refuse(name, "a whole number of at least 1", repr(number), "groups=1 keeps time in one piece.")
+        self.regions = as_regions(specific)
+        self.wanted = Wanted(
+            groups,
+            None if generated_mask is None else as_weight(generated_mask, "generated_mask"),
+            None if reference_mask is None else as_weight(reference_mask, "reference_mask"),
+            self.regions or (),
+            None,
+            backend,
+        )
+        self.steps = steps
+        self.about: dict[str, str] = {}
+        self.clear()
+
+    def __repr__(self) -> str:
+        """How far it is."""
+        steps = counted(self.done, "step") if self.steps is None else f"{self.done} of {counted(self.steps, 'step')}"
+        images = "" if self.images is None else f", {counted(self.images, 'image')}"
+        layers = len({layer for layer, _ in self.slots})
+        return f"Recorder: {steps} in {counted(self.groups, 'time group')}, {counted(layers, 'layer')}{images}"
+
+    def clear(self) -> None:
+        """Forget everything recorded; the next call starts a new run."""
+        self.slots: dict[tuple[str, str], Slot] = {}
+        self.done = 0  # steps
+        self.images: int | None = None  # known once the first step is over
+        self.prompts: tuple[Prompt, ...] = ()
+        self.wanted = replace(self.wanted, columns=None, regions=self.regions or ())
+
+    def attend(
+        self,
+        layer: str,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        generated_grid: Grid | None = None,
+        reference_grid: Grid | None = None,
+        special: int = 0,
+        generated: Range | None = None,
+        reference: Range | None = None,
+        words: Range | None = None,
+        rows: Range | None = None,
+        attn_mask: Tensor | None = None,
+        scale: float | None = None,
+        source: str = "reference",
+    ) -> Tensor:
+        """scaled_dot_product_attention's output [B, heads, generated tokens, D]; the layer's maps are added up beside it.
+
+        special: leading reference tokens (CLS) without a place on the canvas. generated, reference, words: ranges of tokens, where
+        the call holds others too (default: all queries; all keys are the reference). rows: the conditional rows of the batch.
+        """
+        slot = self.slots.get((layer, source))
+        if slot is None:
+            if not isinstance(layer, str):
+                refuse("layer", "its name", said(layer), "Maps are chosen by it: maps.unified(..., layers=name).")
+            try:
+                check_operands(query, key, value, DTYPES)
+            except ValueError as error:
+                raise of_layer(layer, error) from error
+            if rows is not None and not is_range(rows):
+                refuse("rows", "a range of the batch, (start, stop)", said(rows), "They are the conditional rows: (2, 4) is two of four.")
+        if reference is None and words is None:
+            reference = (0, key.shape[2])
+        tokens = Tokens(reference, words, generated, generated_grid, reference_grid, special, source)
+        if self.steps is not None and self.done >= self.steps:
+            refuse(f"the call of {layer}", f"within the {self.steps} steps declared", "one after the last", "Start a new run with clear().")
+        new = slot is None
+        if slot is None:
+            self.check_steps()
+            slot = self.slot(layer, tokens, query, key)
+            slot.open(rows or (0, query.shape[0]), self.groups)
+            slot.turn(self.group)
+            images = slot.rows[1] - slot.rows[0]
+            afford_groups([*self.slots.values(), slot], images, self.groups - self.group)
+            if self.images not in (None, images):
+                refuse(f"the images of {layer}", f"{self.images}, as of the layers before", images, "Pass rows=, the conditional ones.")
+        elif slot.shape != (*query.shape[:3], key.shape[2]):
+            refuse(f"the call of {layer}", f"[batch, heads, generated, reference] = {slot.shape} as at the first step",
+                   (*query.shape[:3], key.shape[2]), "Give layers of different shapes different names.")  # fmt: skip
+        elif slot.tokens != tokens or slot.rows != (rows or (0, query.shape[0])):
+            refuse(f"the call of {layer}", f"as at the first step, {slot.tokens}, rows {slot.rows}", f"{tokens}, rows {rows}",
+                   "Give different parts of a layer different sources.")  # fmt: skip
+        out = slot.attend(query, key, value, attn_mask, scale)
+        if new:
+            self.slots[layer, source], self.images = slot, slot.rows[1] - slot.rows[0]
+        return out
+
+    def slot(self, layer: str, tokens: Tokens, query: Tensor, key: Tensor) -> Slot:
+        """A new slot, not yet open and not yet kept."""
+        if self.regions is None and not self.wanted.regions:
+            if tokens.generated_grid is None:
+                refuse(f"the generated grid of {layer}", 'known for specific="grid"', "none", "Pass generated_grid=(height, width).")
+            self.wanted = replace(self.wanted, regions=default_cells(tokens.generated_grid))
+        return Slot(layer, tokens, query, key, self.wanted)
+
+    @property
+    def groups(self) -> int:
+        """Time groups: as many as were asked for, else what fits the run."""
+        return min(GROUPS, self.steps or 1) if self.wanted.groups is None else self.wanted.groups
+
+    def check_steps(self) -> None:
+        """Time groups need the number of steps."""
+        if self.steps is None and self.groups > 1:
+            refuse("steps", "the number of denoising steps, to cut them into groups", None, "Pass steps=..., or groups=1.")
+        if self.steps is not None and self.groups > self.steps:
+            refuse("groups", f"at most the {self.steps} denoising steps", self.groups, f"Pass groups={self.steps} or fewer.")
+
+    @property
+    def group(self) -> int:
+        """The time group of the step that is running."""
+        return 0 if self.steps is None else self.done * self.groups // self.steps
+
+    def step(self) -> None:
+        """A denoising step is over."""
+        if self.steps is not None and self.done >= self.steps:
+            refuse("the run", f"{self.steps} steps long, as declared", f"step {self.done + 1}", "Pass the right steps=..., or clear().")
+        before = self.group
+        self.done += 1
+        if self.group != before and self.done != self.steps:
+            for slot in self.slots.values():
+                slot.turn(self.group)
+
+    @property
+    def maps(self) -> AttributionMaps:
+        """The maps of the steps so far, on the CPU."""
+        if not self.slots:
+            raise ValueError("i2am: no attention call was recorded yet. Run the model first; maps are read after it.")
+        return told(AttributionMaps(
+            tuple(slot.finished() for slot in self.slots.values()),
+            steps=self.done,
+            regions=tuple(describe(region) for region in self.wanted.regions),
+            columns=tuple(self.wanted.columns) if self.wanted.columns is not None else None,
+            prompts=self.prompts,
+            about=self.about,
+        ))  # fmt: skip
+
+
+def describe(region: Region) -> str:
+    """A region in words, for files and messages."""
+    if isinstance(region, Tensor):
+        return "mask " + "x".join(map(str, region.shape))
+    return ("point " if len(region) == 2 else "box ") + " ".join(f"{x:g}" for x in region)

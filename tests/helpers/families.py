@@ -1,0 +1,151 @@
+"""The families of models: how each small pipeline is traced, and where the oracle finds the same maps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import attentions
+import joint
+import ldm
+import oracle
+import pipelines
+import tolerance
+from addresses import OFFSETS, displace
+from torch import Tensor
+
+import i2am
+
+Cut = Callable[[oracle.Call], "tuple[int, int] | None"]
+STEPS, GROUPS = 3, 2
+TERMS = 256  # of the sums on the way from buffers to a level: sixteen pixels, steps, heads and layers
+
+
+def everything(call: oracle.Call) -> None:
+    return None
+
+
+@dataclass
+class Family:
+    """A case, how it is traced, and where the oracle looks for the same maps."""
+
+    build: Callable[[], Any]
+    trace: dict[str, Any] = field(default_factory=dict)
+    layers: str = ".*attn2"  # a pattern of the layers' names
+    number: int = 0  # which attention call of the layer
+    two_calls: bool = False  # guidance calls the model twice, conditional first
+    conditional_first: bool = False
+    generated: Cut = everything
+    reference: Cut = everything
+    source: str | None = None
+    guided: tuple[bool, ...] = (False, True)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def before_keys(call: oracle.Call) -> tuple[int, int]:
+    """Kandinsky: the reference is in front of the layer's own pixels."""
+    return 0, call.key.shape[2] - call.query.shape[2]
+
+
+def first_half(call: oracle.Call) -> tuple[int, int]:
+    return 0, call.query.shape[2] // 2
+
+
+def second_half(call: oracle.Call) -> tuple[int, int]:
+    return call.query.shape[2] // 2, call.query.shape[2]
+
+
+def behind_queries(call: oracle.Call) -> tuple[int, int]:
+    return call.query.shape[2], call.key.shape[2]
+
+
+def kontext(part: int, text: int, reference: int) -> Cut:
+    """[text, target, reference]: the target or the reference."""
+
+    def cut(call: oracle.Call) -> tuple[int, int]:
+        last = call.key.shape[2]
+        return ((text, last - reference), (last - reference, last))[part]
+
+    return cut
+
+
+TEXT = joint.TEXT
+FAMILIES = {
+    "paint-by-example": Family(pipelines.paint_by_example),
+    "ip-adapter-full": Family(lambda: pipelines.ip_adapter("full"), number=1),
+    "ip-adapter-plus": Family(lambda: pipelines.ip_adapter("plus"), number=1),
+    "ip-adapter-plain": Family(lambda: pipelines.ip_adapter("plain"), number=1),
+    "ip-adapter-first-of-two": Family(lambda: pipelines.ip_adapter("plain", "full"), number=1, source="adapter 1"),
+    "ip-adapter-second-of-two": Family(lambda: pipelines.ip_adapter("plain", "full"), number=2, source="adapter 2"),
+    "ip-adapter-masked": Family(lambda: pipelines.ip_adapter("full", images=2, masked=True), number=2, source="adapter 1 image 2"),
+    "kandinsky": Family(pipelines.kandinsky22, layers=".*", reference=before_keys),
+    "catvton": Family(attentions.catvton, {"reference": "self"}, ".*attn1", generated=first_half, reference=second_half),
+    "idm-vton": Family(attentions.idm_vton, {"reference": "self"}, ".*attn1", generated=first_half, reference=second_half),
+    "ootdiffusion": Family(
+        attentions.ootdiffusion,
+        {"reference": "self", "guidance": "cond-uncond"},
+        ".*attn1",
+        generated=first_half,
+        reference=second_half,
+        conditional_first=True,
+        guided=(True,),
+    ),
+    "fitdit": Family(attentions.fitdit, {"reference": "self"}, ".*attn1", reference=behind_queries),
+    "pasd": Family(attentions.pasd, layers="pixel_attentions.*attn2"),
+    "flux-kontext": Family(
+        lambda: joint.flux_kontext(distilled=False),
+        layers=".*attn",
+        two_calls=True,
+        generated=kontext(0, TEXT, 35),
+        reference=kontext(1, TEXT, 35),
+    ),
+    "qwen-image-edit": Family(
+        joint.qwen_image_edit, layers=".*attn", two_calls=True, generated=kontext(0, TEXT, 1036), reference=kontext(1, TEXT, 1036)
+    ),
+    "ldm-paint-by-example": Family(ldm.ldm_paint_by_example),
+    "stable-viton": Family(ldm.stable_viton, {"guidance": "cond|uncond"}, two_calls=True, guided=(True,)),
+}
+
+
+def observed(family: Family, batch: int, size: int, guided: bool, **trace: Any) -> tuple[i2am.AttributionMaps, list[oracle.Call], Any]:
+    """One run under both: the oracle sees the very queries and keys that the tracer does. The weights lie at odd addresses, as mapped
+    ones do."""
+    case = family.build()
+    displace(case.denoiser, OFFSETS[batch % len(OFFSETS)])
+    options = {"batch": batch, "size": case.sizes[size], "guided": guided, "steps": STEPS, **family.options}
+    if isinstance(case, ldm.LdmCase):
+        target, clock = case.denoiser, case.sampler
+        traced = i2am.trace(target, scheduler=clock, groups=GROUPS, **{"guidance": layout(family, guided), **family.trace, **trace})
+    else:
+        target, clock = case.denoiser, case.pipe.scheduler
+        settings = {**family.trace, **trace}
+        if "diffusers.pipelines" not in type(case.pipe).__module__ and "guidance" not in settings:
+            settings["guidance"] = layout(family, guided)
+        traced = i2am.trace(case.pipe, groups=GROUPS, **settings)
+    with traced as run, oracle.recorded(target, clock, keep=partial(re.fullmatch, family.layers)) as calls:
+        case(**options)
+    return run.maps, calls, case
+
+
+def layout(family: Family, guided: bool) -> str:
+    if not guided:
+        return "none"
+    return "cond|uncond" if family.two_calls else "cond-uncond" if family.conditional_first else "uncond-cond"
+
+
+def rows(family: Family, call: oracle.Call, batch: int) -> slice:
+    total = call.query.shape[0]
+    return slice(0, batch) if family.conditional_first else slice(total - batch, total)
+
+
+def close(ours: Tensor, truth: Tensor, eager: Tensor, calls: list[oracle.Call], what: str) -> None:
+    """A layer's sums, by the suite's rule; the sum over the steps is one more sum on the way."""
+    tolerance.close(ours, truth, eager, oracle.longest(calls), what, max(tolerance.exponents(call.scores) for call in calls))
+
+
+def single(call: oracle.Call) -> oracle.Call:
+    """The same call in float32, for the eager statement."""
+    return replace(call, query=call.query.float(), key=call.key.float(), mask=None if call.mask is None else call.mask.float())

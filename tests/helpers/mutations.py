@@ -1,0 +1,165 @@
+"""Faults to plant in a copy of the package, one replacement each, and the few checks that must notice them.
+
+As a script it prints one JSON line per fault: what the checks said, empty where they passed. Each fault is tried in a forked
+child, so that torch is imported once; the package is only ever imported by the children.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parents[2] / "i2am_kernels"
+
+
+class Fault(NamedTuple):
+    name: str
+    backend: str
+    file: str
+    right: str  # stands in the file exactly once
+    wrong: str
+
+
+def narrow(forward: str) -> str:
+    """L over the keys of the reference alone."""
+    cut = "[:, :, slice(*call.reference)]"
+    fields = f"key=call.key{cut}, value=call.value{cut}, mask=None, reference=(0, call.canvas[3])"
+    return f"out, lse = {forward}(call)[0], {forward}(__import__('dataclasses').replace(call, {fields}))[1]"
+
+
+NONE = [Fault("", backend, "op.py", "", "") for backend in ("streaming", "triton")]
+SWAP = "call.r2g, call.g2r,", "call.g2r[:, :, 0], call.r2g[:, :, None],"
+S, Q, T = "streaming.py", "sweeps/queries.py", "triton_backend.py"
+PRODUCT = "product(keys, shifted, scratch)"
+STREAMING = [
+    Fault("drop the last key", "streaming", S, PRODUCT, f"{PRODUCT}.index_fill_(1, torch.tensor([-1]), -1e9)"),
+    Fault("forget the scale", "streaming", S, "key * (call.scale * LOG2E)", "key * LOG2E"),
+    Fault("skip the tail block", "streaming", S, PRODUCT, f"{PRODUCT} - 1e9 * (start + block >= reference)"),
+    Fault("ignore rows", "streaming", S, "slice(*self.call.rows)\n        key,", "slice(0, self.call.canvas[0])\n        key,"),
+    Fault("ignore the mask", "streaming", S, "torch.float32, LOG2E)", "torch.float32, LOG2E).zero_()"),
+    Fault("leave out the column sums", "streaming", S, "tile.shape[1]] / total)", "tile.shape[1]] * total.sign())"),
+    Fault("trust a faint column", "streaming", S, "not self.lost(totals[:, self.seen :]):", "True:"),
+    Fault("read L off a lost key", "streaming", S, "least < FAR:", "least < -math.inf:"),
+    Fault("overwrite G2R", "streaming", S, "part.of(call.g2r).add_(totals", "part.of(call.g2r).copy_(totals"),
+    Fault("swap the maps", "streaming", "op.py", *SWAP),
+    Fault("1/R instead of 1/G", "streaming", "call.py", "1.0 / generated, dtype", "1.0 / self.canvas[3], dtype"),
+    Fault("normalise over the reference only", "streaming", S, "out, lse = forward(call)", narrow("forward")),
+]  # fmt: skip
+TRITON = [
+    Fault("swap the maps", "triton", "op.py", *SWAP),
+    Fault("drop the last key", "triton", Q, "keys, mask=keys < there, other=float", "keys, mask=keys < there - 1, other=float"),
+    Fault("forget the scale", "triton", Q, "biased(tile * scale,", "biased(tile * 1.4426950408889634,"),
+    Fault("skip the tail tile", "triton", Q, "range(0, reference, BLOCK_R)", "range(0, reference - BLOCK_R + 1, BLOCK_R)"),
+    Fault("ignore rows", "triton", "arguments.py", "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
+    Fault("ignore the mask", "triton", "sweeps/pieces.py", "    if KIND > 0:", "    if KIND > 9:"),
+    Fault("trust a faint column", "triton", "sweeps/keys.py", "if tl.max(low.to(tl.int32), 0) > 0:", "if tl.max(low.to(tl.int32), 0) > 1:"),
+    Fault("overwrite the buffers", "triton", "sweeps/keys.py", "values += tl.load(pointers, mask=inside, other=0.0)", "values += 0.0"),
+    Fault("1/R instead of 1/G", "triton", T, "LOG2E, 1.0 / generated,", "LOG2E, 1.0 / reference,"),
+    Fault("1/R instead of 1/G in one tile", "triton", T, "LOG2E, 1.0 / canvas,", "LOG2E, 1.0 / tokens,"),
+    Fault("take a library's nats for binary orders", "triton", T, "lse.contiguous(), LOG2E", "lse.contiguous(), 1.0"),
+    Fault("keep old column sums as they are", "triton", "sweeps/one_tile.py", "column_sums * tl.exp2(top - new)[:, None]", "column_sums"),
+    Fault("normalise over the reference only", "triton", T, "out, lse = launch_forward(call)", narrow("launch_forward")),
+]  # fmt: skip
+
+
+def checks(backend: str) -> None:
+    """One case for every sort of fault, on each route of the backend, over buffers that already hold something."""
+    import torch
+    from cases import ROUTES, Result, Route, compare, make, run
+
+    from i2am_kernels import triton_backend
+
+    ROUTES["triton one program"] = Route("triton", ((triton_backend, "shares", lambda *counts: 1),))
+    routes = {"streaming": ["streaming blocks", "streaming"],
+              "triton": ["triton own forward", "triton library forward split", "triton", "triton one program"]}[backend]  # fmt: skip
+    torch.manual_seed(0)
+    faint = torch.zeros(5, 40)
+    faint[:, 3] = -300
+    lone = make(heads=1, tokens=(40, 40))
+    lone.query[:, :, 1] *= 100  # one row whose scores lie far apart
+    rising = make(heads=1, tokens=(40, 40))
+    rising.query[:, :, 32:] *= 10  # the second block of queries has the larger scores
+    for case in (
+        lone,
+        rising,
+        make(heads=1, tokens=(5, 70)),
+        make(heads=1, tokens=(5, 40), attn_mask=torch.rand(5, 40) > 0.4),
+        make(heads=1, tokens=(5, 40), attn_mask=faint),
+        make(batch=2, heads=1, tokens=(7, 40), rows=(1, 2), generated=(1, 6), reference=(3, 37)),
+    ):
+        for route in routes:
+            buffers = {name: buffer + 0.5 for name, buffer in case.buffers().items()}
+            out, maps = run(case, route, buffers)
+            maps = {name: buffer - 0.5 for name, buffer in maps.items()}
+            compare(case, Result(out, maps), route, more=1e-4)
+            if not case.options:  # the truth shares the package's default weights; this sum does not
+                close_sum(maps["g2r"].sum(-1))
+
+
+def close_sum(total) -> None:
+    assert (total - 1).abs().max() < 1e-4, f"the weights sum to {total.flatten().tolist()}"
+
+
+def planted(fault: Fault, folder: Path) -> None:
+    """A copy of the package with the fault in it."""
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / PACKAGE.name / fault.file
+    text = path.read_text()
+    if fault.right:
+        assert text.count(fault.right) == 1, f"{fault.file} holds {fault.right!r} {text.count(fault.right)} times"
+        path.write_text(text.replace(fault.right, fault.wrong))
+
+
+def said(fault: Fault) -> str:
+    """What the checks say about the fault: empty where they pass."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            planted(fault, Path(folder))
+            sys.path.insert(0, folder)
+            import i2am_kernels
+
+            assert i2am_kernels.__file__.startswith(folder)
+            sys.dont_write_bytecode = True
+            checks(fault.backend)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1].name
+        return f"{type(error).__name__} in {where}: {error}"
+    return ""
+
+
+def tried(faults: list[Fault]) -> list[str]:
+    """The same in child processes, one for each fault, all at once."""
+    children = []
+    for fault in faults:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writer, said(fault).encode()[:4000])
+            os._exit(0)
+        os.close(writer)
+        children.append((child, reader))
+    messages = []
+    for child, reader in children:
+        with os.fdopen(reader, "rb") as pipe:
+            message = pipe.read().decode(errors="replace")
+        messages.append(message if os.waitpid(child, 0)[1] == 0 else f"the child died: {message}")
+    return messages
+
+
+if __name__ == "__main__":
+    os.environ["TRITON_INTERPRET"] = "1"
+    import torch
+    import torch._dynamo
+    import triton.runtime.interpreter  # noqa: F401
+
+    torch.set_num_threads(1)
+    faults = NONE + STREAMING + TRITON
+    for some in (faults[start : start + 2] for start in range(0, len(faults), 2)):
+        for fault, message in zip(some, tried(some)):
+            print(json.dumps([fault.backend, fault.name, message]), flush=True)
