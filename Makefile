@@ -12,7 +12,10 @@ PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingfa
 PEERS := .peer-daam .peer-attention-map-diffusers
 PIN_daam := daam==0.2.0
 PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
-ATTACHED := tests/attach/test_families.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py tests/attach/test_refused.py tests/attach/test_trace_door.py tests/attach/test_compiled.py tests/maps/test_prompt.py tests/models/test_small.py tests/models/test_small_train.py tests/models/test_stableviton.py tests/models/test_stableviton_convert.py tests/evaluation/test_built_in.py
+ATTACHED := tests/attach/test_families.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py \
+  tests/attach/test_refused.py tests/attach/test_trace_door.py tests/attach/test_compiled.py tests/maps/test_prompt.py \
+  tests/models/test_small.py tests/models/test_small_train.py tests/models/test_small_parts.py tests/models/test_stableviton.py tests/models/test_stableviton_convert.py \
+  tests/evaluation/test_built_in.py
 N ?= 1000
 KILLS ?= 100
 OUT ?= gpu-rows
@@ -22,13 +25,14 @@ GPU_PYTHON ?= python3
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup test test-cpus test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-first gpu-second gpu-third gpu-pack gpu-land clean
+.PHONY: help setup docs test test-cpus test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-first gpu-second gpu-third gpu-pack gpu-land clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
 	@echo "make test-cpus the numerical part of it as other processors run it: instruction sets, threads"
 	@echo "make test-versions  the tracer's tests with diffusers 0.31, 0.35 and the newest"
 	@echo "make check     lint, format and types"
+	@echo "make docs      the documentation as a site: site/index.html; a broken link or a missing reference is an error"
 	@echo "make soak      kill an evaluation KILLS=$(KILLS) times at random moments, and end it"
 	@echo "make fuzz      draw N=$(N) random calls a backend and compare each with float64"
 	@echo "make codegen   compile every kernel for sm_80, sm_90, sm_100 and gfx942 and print what came out"
@@ -74,6 +78,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -98,7 +105,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 1 --batches 1 8 32
 	$(BIN)/python -m benchmarks.operator.growth --repeats 3
 	$(BIN)/python -m benchmarks.pipeline.where --sections small
-	$(BIN)/python -m benchmarks.report.readme
+	$(BIN)/python -m benchmarks.report.tables
 	$(BIN)/python -m benchmarks.report.page
 
 bench-full: $(READY)
@@ -110,7 +117,7 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks.evaluation.release_hook
 	$(BIN)/python -m benchmarks.operator.growth
 	$(BIN)/python -m benchmarks.pipeline.where
-	$(BIN)/python -m benchmarks.report.readme
+	$(BIN)/python -m benchmarks.report.tables
 	$(BIN)/python -m benchmarks.report.page
 
 .peer-%: | $(READY)
@@ -119,7 +126,7 @@ bench-full: $(READY)
 bench-peers: $(READY) $(PEERS)
 	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers.tracers daam
 	PYTHONPATH=.peer-attention-map-diffusers $(BIN)/python -m benchmarks.peers.tracers attention-map-diffusers
-	$(BIN)/python -m benchmarks.report.readme
+	$(BIN)/python -m benchmarks.report.tables
 	$(BIN)/python -m benchmarks.report.page
 
 gate: $(READY)
@@ -139,4 +146,4 @@ demo: $(READY)
 	$(BIN)/python -m i2am demo --out demo
 
 clean:
-	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) $(PEERS) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) $(PEERS) demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

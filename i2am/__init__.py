@@ -1,7 +1,9 @@
 """See which part of a reference image made which part of a generated image.
 
-`i2am_kernels` holds the operator that adds the maps up; this package attaches it to models and reads the maps. A name is imported when
-it is asked for, so that the command line answers at once.
+`i2am_kernels` holds the operator that adds the maps up; this package attaches it to models and reads the maps.
+
+Imports: viewer, score, data, attach, maps, door; a name when it is asked for, so that the command line answers at once.
+Begin with: `attach/trace.py`, which watches a run, and `maps/levels.py`, which reads it.
 """
 
 from importlib import import_module

@@ -33,9 +33,8 @@ def test_a_room_says_what_it_is_for_and_what_it_imports(room):
     if room.startswith("benchmarks"):  # for them i2am is one
         leans = {"i2am" if other.startswith("i2am.") else other for other in leans}
     assert purpose[-1] in ".?"
-    if room != "i2am":  # whose docstring is for users
-        assert set(stated) == leans
-        assert "\nBegin with: `" in house.place_of(room).read_text()
+    assert set(stated) == leans
+    assert "\nBegin with: `" in house.place_of(room).read_text()
 
 
 def test_others_use_what_a_room_names():

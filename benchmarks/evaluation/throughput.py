@@ -35,7 +35,7 @@ from i2am.data.vitonhd import PARTS, VitonHD
 from i2am.evaluation import TryOn, evaluate, resolve
 from i2am.evaluation.batches import moved
 from i2am.evaluation.painter import seed_of
-from i2am.evaluation.run import place
+from i2am.evaluation.run import move_pipeline
 from i2am.score.imacs import imacs
 
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -114,7 +114,7 @@ def measured(
 ) -> list[Row]:
     """Every runner in turn, round by round; a row for each is the median."""
     model = resolve(name)
-    place(model.pipeline, device)
+    move_pipeline(model.pipeline, device)
     model.pipeline.set_progress_bar_config(disable=True)
     data = write_vitonhd(folder / "data", count, seed=11, size=(256, 192))
     pairs = VitonHD(data, size=model.size, parts=tuple(p for p in PARTS if p != "agnostic"))

@@ -21,7 +21,7 @@ EPILOG = f"""first: what the device is, whether bfloat16 is right at the shapes 
 second: every other check, tiles, routes, batches, half, calls, FlexAttention. third: pipelines, layers, evaluation.
 They end within {", ".join(f"{seconds:.0f} s ({name})" for name, seconds in LIMITS.items())}, and name what there was no time for.
 A call over a folder that has its rows goes on behind them. land adds a folder's rows to benchmarks/results and writes the
-README's tables and the results page."""
+tables of README and docs, and the results page."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -73,11 +73,11 @@ def called(given: argparse.Namespace) -> int:
 def landed(folder: Path | None) -> int:
     if folder is None:
         raise ValueError("land needs the folder that a call wrote, got none. Name it: python -m benchmarks.gpu land DIR.")
-    from benchmarks.report import page, readme  # which want more packages than a call does
+    from benchmarks.report import page, tables  # which want more packages than a call does
 
     for path in land(folder):
         print(f"rows added to {path}")
-    readme.main()
+    tables.main()
     page.main()
     return 0
 

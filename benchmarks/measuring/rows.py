@@ -16,7 +16,7 @@ import torch
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parents[1] / "results"
-WRITTEN = ("benchmarks/results", "README.md")  # what benchmarks themselves write
+WRITTEN = ("benchmarks/results", "README.md", "docs")  # what benchmarks themselves write
 SMALL_WORLD = RESULTS / "small-world.jsonl"
 
 

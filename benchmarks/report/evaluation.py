@@ -1,4 +1,4 @@
-"""The evaluation's table of the README, from the recorded rows."""
+"""The evaluation's table, from the recorded rows."""
 
 from __future__ import annotations
 

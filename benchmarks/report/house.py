@@ -16,7 +16,7 @@ from pathlib import Path
 
 import grimp
 
-from benchmarks.report.readme import ROOT
+from benchmarks.report.tables import ROOT
 
 HOUSES = ("benchmarks", "i2am", "i2am_kernels")
 FLOORS = (
@@ -99,7 +99,7 @@ def about(room: str) -> tuple[str, list[str], list[str]]:
     """What a room says of itself: its purpose, the rooms it imports, and the names others may use."""
     tree = ast.parse(place_of(room).read_text(encoding="utf-8"))
     lines = (ast.get_docstring(tree) or "").split("\n")
-    stated = next((line.removeprefix("Imports: ").rstrip(".") for line in lines if line.startswith("Imports: ")), "")
+    stated = next((line.removeprefix("Imports: ").split(";")[0].rstrip(".") for line in lines if line.startswith("Imports: ")), "")
     house = room.split(".")[0]
     whole = [name if name in HOUSES else f"{house}.{name}" for name in stated.split(", ") if name and name != "nothing of this project"]
     for node in tree.body:

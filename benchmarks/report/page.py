@@ -19,7 +19,7 @@ from benchmarks.measuring.table import pipelines
 from benchmarks.operator import growth, host, layer_set
 from benchmarks.operator.gate import BOUNDS
 from benchmarks.pipeline import where
-from benchmarks.report import evaluation, peers, readme, release_hook, targets
+from benchmarks.report import evaluation, peers, release_hook, tables, targets
 from benchmarks.report.targets import TARGETS, Rows, calls, device, on
 from benchmarks.world.tables import plots
 
@@ -32,7 +32,7 @@ COLOURS = {"ours": "#1f5fbf", "ours, conditional half": "#8fb4e8", "eager, two s
 
 def everything() -> Rows:
     """The recorded rows, by the benchmark that made them."""
-    both = readme.recorded()
+    both = tables.recorded()
     return {
         "operators": [row for row in both if "shape" in row], "pipelines": [row for row in both if "untraced_peak_mb" in row],
         **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth", "peers", "host")},
@@ -85,7 +85,7 @@ def draw_operators(rows: list[Row], gpu: bool) -> Any:
     series = {label: [found.get((shape, *way)) for shape in shapes] for way, label in LABELS.items()}
     first = next(iter(shapes.values()))
     names = [f"{row['generated']} x {row['reference']}\n{row['heads']} heads of {row['size']}" for row in shapes.values()]
-    bars(axis, names, series, readme.ratio)
+    bars(axis, names, series, tables.ratio)
     axis.axhline(1, color="0.4", linewidth=1)
     whole = "operator, GPU, head size 64" if gpu else "operator, CPU"
     for name, text in ((whole, "ours"), (f"{whole}, conditional half", "ours, conditional half")):
@@ -162,7 +162,7 @@ def page(rows: Rows) -> str:
         "[small-world.md](small-world.md), what the compiler makes of the kernels in [codegen.md](codegen.md).",
         "## Targets", targets.table(rows),
         "What limits the misses, and what was tried: [limits.md](../limits.md).",
-        *section("The operator", "operators", readme.summary),
+        *section("The operator", "operators", tables.summary),
         *section("The layers of one step", "layer-set", layer_set.summary),
         *section("Whole denoising runs", "pipelines", pipelines),
         *section("A test set", "evaluation", evaluation.summary),

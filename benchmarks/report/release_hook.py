@@ -1,4 +1,4 @@
-"""The release hook's table of the README, from the recorded rows."""
+"""The release hook's table, from the recorded rows."""
 
 from __future__ import annotations
 

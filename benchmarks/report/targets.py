@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.measuring.rows import Row
 from benchmarks.measuring.table import commit
-from benchmarks.report import readme
+from benchmarks.report import tables
 
 RED = math.inf  # wrong numbers have no speed and meet no target
 Rows = dict[str, list[Row]]
@@ -31,7 +31,7 @@ class Target(NamedTuple):
 
 def is_ours(row: Row) -> bool:
     """Whether this is the backend that "auto" takes there."""
-    return bool(row["runner"] == ("triton" if readme.on_gpu(row) else "streaming"))
+    return bool(row["runner"] == ("triton" if tables.on_gpu(row) else "streaming"))
 
 
 def calls(rows: list[Row]) -> dict[tuple[str, str, str], Row]:
@@ -45,7 +45,7 @@ def ratios(which: str, size: int | None = None) -> Callable[[list[Row]], Found]:
         ours = [row for row in rows if is_ours(row) and row["rows"] == which and size in (None, row["size"])]
         last = {(row["shape"], row["batch"], row["dtype"]): row for row in ours if "ms" in row or row.get("red")}
         return [
-            (f"{shape}, batch {batch}, {dtype}", readme.ratio(row) if "ratio" in row else RED)
+            (f"{shape}, batch {batch}, {dtype}", tables.ratio(row) if "ratio" in row else RED)
             for (shape, batch, dtype), row in last.items()
         ]
 
@@ -104,7 +104,7 @@ def device(row: Row) -> str:
 
 def on(rows: list[Row], gpu: bool) -> dict[str, list[Row]]:
     """The rows of each device of a kind."""
-    here = [row for row in rows if readme.on_gpu(row) == gpu]
+    here = [row for row in rows if tables.on_gpu(row) == gpu]
     return {name: [row for row in here if device(row) == name] for name in dict.fromkeys(map(device, here))}
 
 

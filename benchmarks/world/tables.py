@@ -1,6 +1,6 @@
 """Tables and plots of the small world from its recorded rows: `python -m benchmarks.world.tables`.
 
-Writes benchmarks/results/small-world.md, docs/checkpoints.png and docs/faithfulness.png; `python -m benchmarks.report.readme` puts
+Writes benchmarks/results/small-world.md, docs/checkpoints.png and docs/faithfulness.png; `python -m benchmarks.report.tables` puts
 the short table where it is read.
 """
 
@@ -159,7 +159,7 @@ def plot_changes(hiding: Sequence[Row], swapping: Sequence[Row], path: Path) -> 
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The README's short table."""
+    """The short table of the documentation."""
     truth, random = latest(rows, "truth")[-1], latest(rows, "random")
     return f"{pointing(truth)}\n\n{scores(truth, random)}\n\n{source(truth)}"
 

@@ -17,7 +17,7 @@ from i2am.attach.finder import Finder, scheduler_of
 from i2am.attach.guidance import ahead, decided, parse
 from i2am.attach.prompts import Listener, asked
 from i2am.attach.seam import Tap
-from i2am.door.checks import counted, is_size, refuse, said, whole
+from i2am.door.checks import counted, is_size, refuse, said, whole_number
 from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen
 from i2am.maps.levels import AttributionMaps
@@ -294,6 +294,6 @@ def trace(
     scheduler = scheduler_of(pipe) if scheduler is None else scheduler
     if reference_grid is not None and not is_size(reference_grid):
         refuse("reference_grid", "(height, width) in tokens", said(reference_grid), "Special tokens do not count.")
-    whole("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
+    whole_number("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
     grid, special = getattr(pipe, "reference_tokens", (None, 0)) if reference_grid is None else (reference_grid, special)
     return Trace(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=grid, special=special)

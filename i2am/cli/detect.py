@@ -60,7 +60,7 @@ def detect(parsed: argparse.Namespace) -> None:
     from tqdm.auto import tqdm
 
     from i2am.data.coco import read_coco
-    from i2am.door.outputs import replaced
+    from i2am.door.outputs import write_whole
     from i2am.maps.files import versions
     from i2am.score.detection import detect as compared
 
@@ -110,7 +110,7 @@ def detect(parsed: argparse.Namespace) -> None:
             rows.writerow([images[stem].file, one.category, *one.box, *sides, *(each[name][i].item() for name in ROWS)])
         for path, content in ((out.with_suffix(".csv"), table.getvalue()), (out, text)):
             data = content.encode("utf-8", "backslashreplace")  # a file's name need not be Unicode
-            replaced(path, partial(Path.write_bytes, data=data))
+            write_whole(path, partial(Path.write_bytes, data=data))
 
 
 def places(parsed: argparse.Namespace) -> tuple[Path | None, Path | None]:
@@ -154,7 +154,7 @@ def few(names: Sequence[str], most: int = 12) -> str:
 
 def box_of(file: Path, image: Annotated, one: Object, parsed: argparse.Namespace, pictures: Path | None) -> Tensor:
     """The box [4] of one file of maps, drawn if that is asked for."""
-    from i2am.door.outputs import replaced
+    from i2am.door.outputs import write_whole
     from i2am.maps.levels import load
     from i2am.score.detection import RELEASE, boxes
     from i2am.score.imacs import convention
@@ -173,7 +173,7 @@ def box_of(file: Path, image: Annotated, one: Object, parsed: argparse.Namespace
     (box,) = boxes(map, image.size, percentile=parsed.percentile, kernel=parsed.kernel, **options)
     if pictures is not None:
         pictures.mkdir(parents=True, exist_ok=True)
-        replaced(pictures / f"{image.stem}.png", partial(drawn(maps, map, image, box, one).save, format="PNG"))
+        write_whole(pictures / f"{image.stem}.png", partial(drawn(maps, map, image, box, one).save, format="PNG"))
     return box
 
 

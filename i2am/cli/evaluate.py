@@ -71,7 +71,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
             parsed.data, parsed.model, out=parsed.out, batch_size=batch(parsed.batch_size), keep_going=parsed.keep_going,
             metric_weights=parsed.metric_weights, model_options=pairs(parsed.model_option), cpu=parsed.cpu, **options,
         )  # fmt: skip
-    told(page)
+    print_means(page)
 
 
 def batch(text: str) -> int | str:
@@ -86,7 +86,7 @@ def pairs(options: list[str]) -> dict[str, str]:
     for option in options:
         name, equals, value = option.partition("=")
         if not equals or not name.isidentifier() or name in found:
-            refuse("--model-option", "NAME=VALUE, each name once", repr(option), "See the README's table of models.")
+            refuse("--model-option", "NAME=VALUE, each name once", repr(option), "The documentation has a table of models.")
         found[name] = value
     return found
 
@@ -97,7 +97,7 @@ def pixels(size: str | None) -> Grid | None:
     return None if size is None else read(size)
 
 
-def told(page: Any) -> None:
+def print_means(page: Any) -> None:
     """The means, and where to look; by the process that wrote them."""
     import json
     import os

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from i2am.cli.evaluate import data_arguments, pixels, told
+from i2am.cli.evaluate import data_arguments, pixels, print_means
 from i2am.cli.parsers import command, name_or_number
 
 SCORED = ("layers", "groups", "heads", "reference", "balance")  # options that choose among the maps
@@ -52,4 +52,4 @@ def imacs(parsed: argparse.Namespace) -> None:
     choice = {name: value for name in SCORED if (value := getattr(parsed, name)) not in (None, False)}
     page = score_again(parsed.maps, parsed.data, parsed.out, convention=how, size=pixels(parsed.size), split=parsed.split,
                        paired=False if parsed.unpaired else None, **choice)  # fmt: skip
-    told(page)
+    print_means(page)

@@ -39,7 +39,7 @@ def view(parsed: argparse.Namespace) -> None:
     path = write(
         parsed.maps,
         parsed.out,
-        images=None if parsed.images is None else [opened(name, "--images") for name in parsed.images],
+        images=None if parsed.images is None else [picture_from(name, "--images") for name in parsed.images],
         references=None if parsed.references is None else named(parsed.references),
         title=parsed.title,
         max_megabytes=parsed.max_megabytes,
@@ -56,14 +56,14 @@ def named(pictures: Sequence[str]) -> Any:
     if len({len(pair) for pair in pairs}) > 1:
         refuse("--references", "all with NAME= or all without", " ".join(pictures), "Name each, as in maps.references.")
     if len(pairs[0]) == 1:
-        return [opened(picture, "--references") for (picture,) in pairs]
+        return [picture_from(picture, "--references") for (picture,) in pairs]
     found: dict[str, list[Any]] = {}
     for name, picture in pairs:
-        found.setdefault(name, []).append(opened(picture, "--references"))
+        found.setdefault(name, []).append(picture_from(picture, "--references"))
     return found
 
 
-def opened(path: str, option: str) -> Any:
+def picture_from(path: str, option: str) -> Any:
     """A picture from a file."""
     from i2am.door.checks import refuse
     from i2am.door.extras import need

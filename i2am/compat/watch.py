@@ -53,7 +53,7 @@ class Watch:
                    "Pass sampler.model.model.diffusion_model; diffusers' models are traced by i2am.trace(pipe).")  # fmt: skip
         found = {name: found[name] for name in chosen(list(found), layers)}
         for module in found.values():
-            if (listener := listening(module)) is not None:
+            if (listener := watch_of(module)) is not None:
                 listener.remove()
         self.taps = [Tap(name, module, self) for name, module in found.items()]
         self.finished: AttributionMaps | None = None
@@ -68,7 +68,7 @@ class Watch:
         """The network is as it was; maps that were recorded stay readable."""
         self.undo.close()
         for tap in self.taps:
-            if listening(tap.module) is self:
+            if watch_of(tap.module) is self:
                 del WATCHED[tap.module]
 
     def clear(self) -> None:
@@ -103,7 +103,7 @@ class Watch:
                 raise RuntimeError(f"i2am: timestep {timestep:g} came after {self.timesteps[-1]:g}: a new run, and the maps of the one "
                                    "before were not read. Call make_attention_maps(...) after each, or clear().")  # fmt: skip
             if len(self.timesteps) < 2:
-                self.twins = self.twins and twice(latents)
+                self.twins = self.twins and same_twice(latents)
             if self.timesteps:
                 self.step(timestep)
             self.timesteps.append(timestep)
@@ -152,7 +152,7 @@ class Watch:
         maps = self.recorder.maps
         if self.recorder.done == self.recorder.steps:
             return maps
-        return replace(maps, sums=tuple(whole(sums) for sums in maps.sums))
+        return replace(maps, sums=tuple(groups_summed(sums) for sums in maps.sums))
 
     # What a tap asks of a trace
 
@@ -179,13 +179,13 @@ class Watch:
                (query.shape[0], query.shape[2], key.shape[2]), "Read the maps of a run before the next begins.")  # fmt: skip
 
 
-def listening(module: nn.Module) -> Watch | None:
+def watch_of(module: nn.Module) -> Watch | None:
     """Who listens to this attention."""
     found = WATCHED.get(module)
     return None if found is None else found()
 
 
-def twice(latents: Tensor) -> bool:
+def same_twice(latents: Tensor) -> bool:
     """Whether these rows are the same ones twice."""
     return len(latents) % 2 == 0 and torch.equal(*latents.chunk(2))
 
@@ -198,7 +198,7 @@ def promised(first: float, second: float | None) -> int | None:
     return None if rest else int(steps) + 1
 
 
-def whole(sums: LayerSums) -> LayerSums:
+def groups_summed(sums: LayerSums) -> LayerSums:
     """All time groups in one."""
     added = {name: t.sum(1, keepdim=True) for name in ("r2g", "g2r", "specific") if (t := getattr(sums, name)) is not None}
     return replace(sums, **added)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from i2am.door.checks import as_path, is_size, place, refuse, said
+from i2am.door.checks import as_path, index_of, is_size, refuse, said
 from i2am.maps.tokens import Grid
 
 try:
@@ -64,7 +64,7 @@ class Problem:
         return f"{self.path}: {self.what}" if self.index is None else f"pair {self.index}, {self.path}: {self.what}"
 
 
-def described(problems: Sequence[Problem]) -> str:
+def problems_in_words(problems: Sequence[Problem]) -> str:
     """The problems for a terminal: a few of each kind in each folder, and how many more there are."""
     kinds: dict[tuple[Path, str], list[Problem]] = {}
     for problem in problems:
@@ -113,11 +113,11 @@ class VitonHD(Dataset[dict[str, Any]]):
                    "Pass the folder that holds both, or another split.")  # fmt: skip
         self.pairs, self._listed = self._read_list()
         if not self.pairs:
-            got = described(self._listed) if self._listed else "an empty file"
+            got = problems_in_words(self._listed) if self._listed else "an empty file"
             refuse(str(self.listing), "a list of pairs: person.jpg cloth.jpg", got, "Take VITON-HD's own list.")
         left_out = [problem for problem in self._listed if problem.index is None]
         if left_out:
-            warnings.warn(f"i2am: lines were left out. {described(left_out)}", stacklevel=2)
+            warnings.warn(f"i2am: lines were left out. {problems_in_words(left_out)}", stacklevel=2)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -129,7 +129,7 @@ class VitonHD(Dataset[dict[str, Any]]):
         for part in self.parts:
             path = self.path(index, part)
             try:
-                picture = opened(path, part)
+                picture = read_upright(path, part)
             except Unreadable as error:
                 got = error if path.parent.is_dir() else f"no folder {path.parent}"
                 refuse(f"{part} of {self._called(index)}", f"a picture in {path}", got, "check() lists everything that is wrong.")
@@ -182,7 +182,7 @@ class VitonHD(Dataset[dict[str, Any]]):
                 continue  # the list's problem
             path = self.path(index, part)
             try:
-                picture = opened(path, part)
+                picture = read_upright(path, part)
             except Unreadable as error:
                 found.append(Problem(index, path, str(error)))
                 continue
@@ -219,7 +219,7 @@ class VitonHD(Dataset[dict[str, Any]]):
         return list(lines), [Problem(index, self.listing, what) for index, what in found]
 
     def _whole(self, index: Any) -> int:
-        return place("index", index, len(self), "pairs", "torch.utils.data.Subset(dataset, range(8)) is a slice.")
+        return index_of("index", index, len(self), "pairs", "torch.utils.data.Subset(dataset, range(8)) is a slice.")
 
     def _name(self, index: int, part: str) -> str:
         return self.pairs[index][1 if part in ("garment", "garment_mask") else 0]
@@ -232,7 +232,7 @@ class Unreadable(Exception):
     """Why a file gives no picture, as words that follow "got"."""
 
 
-def opened(path: Path, part: str) -> Image.Image:
+def read_upright(path: Path, part: str) -> Image.Image:
     """The whole picture, upright: RGB, or L for a mask."""
     try:
         if not path.is_file():

@@ -100,14 +100,14 @@ def is_floating(value: Any, *dimensions: int) -> bool:
     return callable(getattr(value, "is_floating_point", None)) and value.is_floating_point() and value.ndim in dimensions
 
 
-def whole(name: str, value: Any, least: int, remedy: str) -> int:
+def whole_number(name: str, value: Any, least: int, remedy: str) -> int:
     """The number, if it is whole and not less."""
     if not is_whole(value, least):
         refuse(name, f"a whole number of at least {least}", said(value), remedy)
     return int(value)
 
 
-def place(what: str, index: Any, count: int, things: str, remedy: str) -> int:
+def index_of(what: str, index: Any, count: int, things: str, remedy: str) -> int:
     """An index as a list takes it: from the end if negative, an IndexError beyond."""
     if not isinstance(index, Integral) or isinstance(index, bool):
         refuse(what, "a whole number", said(index), remedy)

@@ -39,7 +39,7 @@ def free_memory(device: Any = "cpu") -> int | None:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if not str(device).startswith("cpu"):
         return None
-    found = [limit for path in LIMITS if (limit := read(path)) is not None]
+    found = [limit for path in LIMITS if (limit := number_in(path)) is not None]
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         found.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
@@ -49,7 +49,7 @@ def free_memory(device: Any = "cpu") -> int | None:
     return min(found, default=None)
 
 
-def read(path: str) -> int | None:
+def number_in(path: str) -> int | None:
     """The number in a file, if there is one."""
     try:
         return int(Path(path).read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ LOCKED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def folder(path: str | Path, what: str = "out") -> Path:
     """The path of a folder that can be written into, or made; nothing is made yet."""
-    with possible(path, what) as found:
+    with writable(path, what) as found:
         if str(found) != str(found).encode("utf-8", "replace").decode():
             refuse(what, "a name in UTF-8", ascii(str(found)), "safetensors writes to no other: name another, or set the locale.")
         there = next(up for up in (found, *found.parents) if os.path.lexists(up))
@@ -36,7 +36,7 @@ def folder(path: str | Path, what: str = "out") -> Path:
 
 def file(path: str | Path, what: str = "out", suffixes: Sequence[str] = ()) -> Path:
     """The path of a file that can be written, in a folder that is there. suffixes: what its name may end in, the usual one first."""
-    with possible(path, what) as found:
+    with writable(path, what) as found:
         if suffixes and found.suffix.lower() not in suffixes:
             usual = found.with_suffix(suffixes[0]).name if found.name else f"run{suffixes[0]}"
             refuse(what, f"a {' or '.join(suffixes)} file", found, f"Write {usual}.")
@@ -49,7 +49,7 @@ def file(path: str | Path, what: str = "out", suffixes: Sequence[str] = ()) -> P
 
 
 @contextlib.contextmanager
-def possible(path: str | Path, what: str) -> Iterator[Path]:
+def writable(path: str | Path, what: str) -> Iterator[Path]:
     """What the operating system says against it, in words."""
     if isinstance(path, str) and not path:
         refuse(what, "a name", "an empty one", "Is a variable of the command line empty?")
@@ -68,7 +68,7 @@ def probe(there: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole(folder: Path) -> Iterator[None]:
+def whole_folder(folder: Path) -> Iterator[None]:
     """What is written into a new or empty folder is there whole, or not at all."""
     there = folder.exists()
     try:
@@ -81,7 +81,7 @@ def whole(folder: Path) -> Iterator[None]:
         raise
 
 
-def replaced(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """The file appears whole or not at all: `write` gets another name, beside it. It has the mode that open() gives a file, whatever
     writers that go through files of their own leave."""
     part = path.with_name(path.name + ".part")

@@ -28,14 +28,14 @@ def chunks(count: int, size: int, without: set[int]) -> list[list[int]]:
     return [chunk for chunk in cut if chunk]
 
 
-def check(asked: int | str) -> None:
+def check_batch_size(asked: int | str) -> None:
     if asked != "auto" and not is_whole(asked, 1):
         refuse("batch_size", '"auto" or a whole number of at least 1', repr(asked), "What fits is the default.")
 
 
 def chosen_size(asked: int | str, out: Path, peak: Callable[[int], int] | None, free: int) -> int:
     """The batch size: as asked; or that of the run which began this folder; or what fits, by the peak memory of batches of 1 and 2."""
-    check(asked)
+    check_batch_size(asked)
     if asked != "auto":
         return int(asked)
     path = out / FILE

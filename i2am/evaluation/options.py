@@ -14,7 +14,7 @@ import torch
 
 from i2am.door import outputs
 from i2am.door.checks import is_size, is_whole, refuse
-from i2am.door.outputs import replaced
+from i2am.door.outputs import write_whole
 from i2am.evaluation.tryon import TryOn
 from i2am.maps.tokens import Grid
 from i2am.score.imacs import Convention
@@ -103,7 +103,7 @@ def fingerprint(pipeline: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def keep(folder: Path, asked: dict[str, Any]) -> None:
+def write_options(folder: Path, asked: dict[str, Any]) -> None:
     """Write the options of a new folder; refuse those that would mix other results into an old one."""
     path = folder / FILE
     if path.is_file():
@@ -113,7 +113,7 @@ def keep(folder: Path, asked: dict[str, Any]) -> None:
     write(path, asked)
 
 
-def place(out: str | Path) -> Path:
+def results_folder(out: str | Path) -> Path:
     """A folder for results: new, or an earlier evaluation's."""
     folder = outputs.folder(out)
     begun = (FILE, f"{FILE}.part")  # the latter alone where the first moment of an evaluation was its last
@@ -141,4 +141,4 @@ def write(path: Path, asked: dict[str, Any]) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
 
-    replaced(path, synced)
+    write_whole(path, synced)

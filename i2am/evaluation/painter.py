@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 from i2am.attach.trace import trace
 from i2am.door.checks import refuse
 from i2am.door.machine import out_of_memory
-from i2am.door.outputs import replaced
+from i2am.door.outputs import write_whole
 from i2am.evaluation.batches import moved
 from i2am.evaluation.options import Options
 from i2am.evaluation.shards import Row
@@ -142,9 +142,9 @@ class Painter:
         looks = strips(images, maps, batch, self.convention, self.options.layers)
         for i, name in enumerate(batch["name"]):
             stem = Path(name).stem
-            replaced(self.out / "looks" / f"{stem}.jpg", partial(looks[i].save, format="JPEG", quality=88))
+            write_whole(self.out / "looks" / f"{stem}.jpg", partial(looks[i].save, format="JPEG", quality=88))
             if self.options.images:
-                replaced(self.out / "images" / f"{stem}.png", partial(picture(images[i]).save, format="PNG", compress_level=1))
+                write_whole(self.out / "images" / f"{stem}.png", partial(picture(images[i]).save, format="PNG", compress_level=1))
             if self.options.maps:
                 garments = {reference: [picture(batch["garment"][i])] for reference in maps.references}
                 maps[i].with_pictures([picture(images[i])], garments).save(self.out / "maps" / f"{stem}.safetensors")
@@ -193,7 +193,7 @@ def picture(image: Tensor) -> Any:
     return Image.fromarray((image * 255).round().byte().permute(1, 2, 0).cpu().numpy())
 
 
-def opened(path: Path) -> Tensor:
+def read_look(path: Path) -> Tensor:
     """[3, H, W] in [0, 1] of a picture that was written here."""
     from PIL import Image
 

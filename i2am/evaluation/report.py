@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from i2am.door.outputs import replaced
+from i2am.door.outputs import write_whole
 from i2am.evaluation.report_page import page
 from i2am.score.intervals import bootstrap
 
@@ -41,7 +41,7 @@ def write(out: Path, rows: Rows, facts: Mapping[str, Any]) -> Path:
     texts = (table(rows, columns), json.dumps(found, indent=2, allow_nan=False) + "\n", page(found, rows, columns, out / "looks"))
     for name, text in zip(FILES, texts):
         data = text.encode("utf-8", "backslashreplace")  # a file's name need not be Unicode
-        replaced(out / name, partial(Path.write_bytes, data=data))
+        write_whole(out / name, partial(Path.write_bytes, data=data))
     return out / "report.html"
 
 

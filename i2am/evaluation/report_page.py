@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from i2am.evaluation.report_charts import NAMES, Columns, bar, histogram, label, number, scatter
-from i2am.evaluation.report_pairs import best_and_worst, pairs, pictured
+from i2am.evaluation.report_pairs import best_and_worst, data_urls, pairs
 
 BYTES = 5_000_000  # of the page; pictures beyond it are left out
 SCATTERS = 6
@@ -65,18 +65,22 @@ a map says where weights went, not what would change without them.</footer>
 """
 
     bare = filled({place: "" for parts in chosen.values() for some in parts.values() for place in some})
-    return filled(pictured(chosen, rows, looks, BYTES - len(bare.encode("utf-8", "backslashreplace"))))
+    return filled(data_urls(chosen, rows, looks, BYTES - len(bare.encode("utf-8", "backslashreplace"))))
 
 
-def told(options: Any, name: str) -> Any:
+def option_named(options: Any, name: str) -> Any:
     """The option of this name, wherever it is nested."""
     if not isinstance(options, Mapping):
         return None
-    return options[name] if name in options else next((x for x in (told(one, name) for one in options.values()) if x is not None), None)
+    return (
+        options[name]
+        if name in options
+        else next((x for x in (option_named(one, name) for one in options.values()) if x is not None), None)
+    )
 
 
 def header(report: Mapping[str, Any]) -> str:
-    model, data, paired = (told(report["options"], name) for name in ("model", "data", "paired"))
+    model, data, paired = (option_named(report["options"], name) for name in ("model", "data", "paired"))
     asked, scored, failed = (report["pairs"][name] for name in ("asked", "scored", "failed"))
     what = [f"<b>{escape(str(model))}</b>" if model else "", f"on <b>{escape(Path(str(data)).name or str(data))}</b>" if data else ""]
     what += [] if paired is None else ["with each person's own garment (paired)" if paired else "with another garment (unpaired)"]
@@ -131,7 +135,7 @@ def heading(heads: Sequence[str]) -> str:
 
 def published(report: Mapping[str, Any]) -> str:
     """The paper's table, beside a run that may be the same measurement: paired, and as many pairs as VITON-HD's test split has."""
-    if not told(report["options"], "paired") or report["pairs"]["asked"] != VITONHD:
+    if not option_named(report["options"], "paired") or report["pairs"]["asked"] != VITONHD:
         return ""
     how = report["convention"]["name"]
     own = {name: found["mean"] for name, found in report["metrics"].items()} | report["sets"]
@@ -201,12 +205,12 @@ def failures(report: Mapping[str, Any]) -> str:
     return f"""<section id="failed">
 <h2>Failed pairs</h2>
 <p class="say">These {len(failed):,} are in no number of this page.</p>
-<details{" open" * (len(failed) <= 20)}><summary>What is wrong with each</summary>{facts(failed)}</details>
+<details{" open" * (len(failed) <= 20)}><summary>What is wrong with each</summary>{facts_table(failed)}</details>
 </section>
 """
 
 
-def facts(lines: Sequence[tuple[str, Any]]) -> str:
+def facts_table(lines: Sequence[tuple[str, Any]]) -> str:
     rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>' for name, value in lines)
     return f'<table class="facts"><tbody>{rows}</tbody></table>'
 
@@ -223,7 +227,7 @@ def flat(found: Any, name: str = "") -> list[tuple[str, Any]]:
 
 def details(report: Mapping[str, Any]) -> str:
     parts = "".join(
-        f"<details><summary>{title}</summary>{facts(flat(report[name]))}</details>" for name, title in DETAILS.items() if report[name]
+        f"<details><summary>{title}</summary>{facts_table(flat(report[name]))}</details>" for name, title in DETAILS.items() if report[name]
     )
     return f"""<section>
 <h2>How it was measured</h2>

@@ -28,7 +28,7 @@ def extremes(column: Sequence[float | None]) -> dict[str, list[int]]:
     return {"Best": best, "Worst": order[len(best) :][-LOOKS:][::-1]}
 
 
-def pictured(chosen: Chosen, rows: Sequence[Mapping[str, Any]], looks: Path, room: int) -> dict[int, str]:
+def data_urls(chosen: Chosen, rows: Sequence[Mapping[str, Any]], looks: Path, room: int) -> dict[int, str]:
     """Data URLs by the place of the row; "" where there is a picture but no room for it. The most extreme pairs come first."""
     places = [places for parts in chosen.values() for places in parts.values()]
     often = Counter(place for some in places for place in some)

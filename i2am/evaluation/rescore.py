@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from i2am.data.vitonhd import VitonHD, described
+from i2am.data.vitonhd import VitonHD, problems_in_words
 from i2am.door import outputs
 from i2am.door.checks import refuse
 from i2am.evaluation.options import FILE, Options
@@ -42,9 +42,9 @@ def score_again(
     What an evaluation's run.json beside the folder of maps says of size, paired and split holds where nothing else is given. choice:
     layers=, heads=, groups=, reference= and balance= as for maps.unified.
     """
-    files = listed([maps] if isinstance(maps, (str, Path)) else list(maps))
+    files = map_files([maps] if isinstance(maps, (str, Path)) else list(maps))
     was, how = of_one({beside(path) for path in files}), Convention.of(convention)
-    out = place(beside(files[0]) / f"imacs-{how.name}" if out is None else out)
+    out = report_folder(beside(files[0]) / f"imacs-{how.name}" if out is None else out)
     paired = was.get("paired", True) if paired is None else paired
     pairs = VitonHD(data, split or was.get("split", "test"), paired, size or tuple(was.get("size") or (512, 384)), PARTS)
     places = {Path(person).stem: index for index, (person, _) in enumerate(pairs.pairs)}
@@ -56,11 +56,11 @@ def score_again(
         refuse("--maps", "one file per pair", f"{len(files)} files of {len({path.stem for path in files})} pairs", "Pass one folder.")
     chosen = [places[path.stem] for path in files]
     if problems := pairs.check(sorted(chosen)):
-        raise ValueError(f"i2am: the data in {data} have problems, and nothing was scored.\n{described(problems)}\nMend the copy.")
+        raise ValueError(f"i2am: the data in {data} have problems, and nothing was scored.\n{problems_in_words(problems)}\nMend the copy.")
     rows = []
     for path in tqdm(sorted(files, key=lambda path: places[path.stem]), desc="scoring", unit="pair"):
         index = places[path.stem]
-        found = scored(path, pairs[index], how, choice)
+        found = score_one(path, pairs[index], how, choice)
         person, cloth = pairs.pairs[index]
         seed = seed_of(was["seed"], person, cloth) if "seed" in was else None
         rows.append({"index": index, "name": person, "cloth": cloth, "seed": seed, "scores": found})
@@ -75,7 +75,7 @@ def score_again(
     return write(out, rows, facts)
 
 
-def scored(path: Path, pair: dict[str, Any], how: Convention, choice: dict[str, Any]) -> dict[str, float | None]:
+def score_one(path: Path, pair: dict[str, Any], how: Convention, choice: dict[str, Any]) -> dict[str, float | None]:
     """One pair's scores."""
     maps = load(path)
     if len(maps) != 1:
@@ -87,7 +87,7 @@ def scored(path: Path, pair: dict[str, Any], how: Convention, choice: dict[str, 
     return {name: numbers(values)[0] for name, values in found.items()}
 
 
-def listed(paths: Sequence[str | Path]) -> list[Path]:
+def map_files(paths: Sequence[str | Path]) -> list[Path]:
     """The files of maps in folders, and files."""
     found: list[Path] = []
     for path in map(Path, paths):
@@ -98,7 +98,7 @@ def listed(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def place(out: str | Path) -> Path:
+def report_folder(out: str | Path) -> Path:
     """A folder for the report: new, or that of an earlier one of saved maps, but not an evaluation's own."""
     folder = outputs.folder(out)
     strange = sorted({path.name for path in folder.iterdir()} - set(FILES)) if folder.is_dir() else []

@@ -40,7 +40,9 @@ def resolve(model: str | TryOn, **options: str) -> TryOn:
     takes(model, build, options)
     found = build(**options)
     if not isinstance(found, TryOn):
-        refuse(f"what {model} returns", "an i2am.evaluation.TryOn", type(found).__name__, "See the README for the ten lines of a model.")
+        refuse(
+            f"what {model} returns", "an i2am.evaluation.TryOn", type(found).__name__, "The documentation shows the ten lines of a model."
+        )
     return found
 
 
@@ -52,10 +54,10 @@ def takes(model: str, build: Callable[..., Any], options: dict[str, str]) -> Non
             raise TypeError
     except (TypeError, ValueError):
         kind = "a class of something else" if isinstance(build, type) else "a function that is not Python's"
-        refuse("model", BUILDER, f"{model}, {kind}", "See the README for the ten lines of a model.")
+        refuse("model", BUILDER, f"{model}, {kind}", "The documentation shows the ten lines of a model.")
     promised = returned(build)
     if not (issubclass(promised, TryOn) or issubclass(TryOn, promised)):
-        refuse("model", BUILDER, f"{model}, which returns {promised.__name__}", "See the README for the ten lines of a model.")
+        refuse("model", BUILDER, f"{model}, which returns {promised.__name__}", "The documentation shows the ten lines of a model.")
     try:
         signature.bind(**options)
     except TypeError as error:

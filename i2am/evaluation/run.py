@@ -17,12 +17,11 @@ import torch
 from tqdm.auto import tqdm
 
 from i2am.data.vitonhd import PARTS, Problem, VitonHD
-from i2am.data.vitonhd import described as listed
+from i2am.data.vitonhd import problems_in_words as listed
 from i2am.door.checks import refuse
 from i2am.evaluation import batches, shards
-from i2am.evaluation.options import Options, described, keep
-from i2am.evaluation.options import place as place_for
-from i2am.evaluation.painter import Painter, opened
+from i2am.evaluation.options import Options, described, results_folder, write_options
+from i2am.evaluation.painter import Painter, read_look
 from i2am.evaluation.provenance import every_version, hardware, summed
 from i2am.evaluation.report import write
 from i2am.evaluation.resolving import resolve
@@ -59,9 +58,9 @@ def evaluate(
     state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
     # whatever needs no model comes before it is loaded
     wanted = Options(**options)
-    batches.check(batch_size)
+    batches.check_batch_size(batch_size)
     if state.is_main_process:
-        place_for(out)
+        results_folder(out)
     out = Path(out)
     pairs = VitonHD(data, wanted.split, wanted.paired)
     quality = Quality(wanted.metrics, weights=metric_weights, device=state.device, paired=wanted.paired, repaint=wanted.repaint)
@@ -74,21 +73,21 @@ def evaluate(
     if twice:
         refuse(str(pairs.listing), "a list that names each person once", f"{', '.join(twice[:5])} twice or more",
                "Images, maps and looks are named after persons: make a list, and a folder, of each part.")  # fmt: skip
-    place(built.pipeline, state.device)
+    move_pipeline(built.pipeline, state.device)
     about = described(asked, built, model if isinstance(model, str) else type(model.pipeline).__name__, pairs.pairs)
     began = time.perf_counter()
-    with told(out), contextlib.ExitStack() as stack:
+    with in_plain_words(out), contextlib.ExitStack() as stack:
         with state.main_process_first():
-            keep(out, about)
+            write_options(out, about)
         shard = shards.Shard(out / "shards", state.process_index)
         stack.callback(shard.close)
         done = {i: row for i, row in shards.read(out / "shards").items() if i < count}
-        shards.check(done.values(), out / "shards")
-        problems = examined(pairs, [i for i in range(count) if i not in done], state, keep_going)  # and nobody writes before all have read
+        shards.check_metrics(done.values(), out / "shards")
+        problems = examine(pairs, [i for i in range(count) if i not in done], state, keep_going)  # and nobody writes before all have read
         bad = {problem.index for problem in problems if problem.index is not None}
         quiet(built.pipeline, stack)
         painter = Painter(built, asked, out, state.device, quality.per_image, keep_going, tqdm.write)
-        size = agreed(batch_size, painter, pairs, state)
+        size = agree_on_batch_size(batch_size, painter, pairs, state)
         run(painter, pairs, shards.todo(batches.chunks(count, size, bad), done), shard, done, state)
         spent = summed({"images": painter.painted, "seconds": time.perf_counter() - began, "scoring": painter.scoring}, state)
         notes = gathered(painter.notes, state)
@@ -119,7 +118,7 @@ def report(painter: Painter, pairs: VitonHD, count: int, quality: Quality, known
     """Metrics of whole sets, and the three files."""
     there = shards.read(painter.out / "shards")
     rows = [there[i] for i in sorted(there) if i < count]
-    shards.check(rows, painter.out / "shards")
+    shards.check_metrics(rows, painter.out / "shards")
     scored = [row for row in rows if "failed" not in row]
     lost = {pairs.pairs[p.index][0]: str(p) for p in reversed(problems) if p.index is not None}
     lost |= {row["name"]: row["failed"] for row in rows if "failed" in row}
@@ -133,7 +132,7 @@ def report(painter: Painter, pairs: VitonHD, count: int, quality: Quality, known
     write(painter.out, scored, known | facts)
 
 
-def examined(pairs: VitonHD, indices: list[int], state: Any, keep_going: bool) -> list[Problem]:
+def examine(pairs: VitonHD, indices: list[int], state: Any, keep_going: bool) -> list[Problem]:
     """What is wrong with the pairs that are still to be painted; each process looks at a part."""
     mine = indices[state.process_index :: state.num_processes]
     problems = list(dict.fromkeys(gathered(pairs.check(mine, progress=state.is_main_process), state)))
@@ -146,7 +145,7 @@ def examined(pairs: VitonHD, indices: list[int], state: Any, keep_going: bool) -
     return problems
 
 
-def agreed(asked: int | str, painter: Painter, pairs: VitonHD, state: Any) -> int:
+def agree_on_batch_size(asked: int | str, painter: Painter, pairs: VitonHD, state: Any) -> int:
     """The batch size, the same in every process: the smallest that any of them can hold."""
     on_gpu = state.device.type == "cuda"
     free = torch.cuda.mem_get_info(state.device)[0] if on_gpu else 0
@@ -170,12 +169,12 @@ def both(out: Path, pairs: VitonHD, scored: list[shards.Row]) -> Iterator[tuple[
     """The generated images, the real ones and the masks, for metrics of sets."""
     for first in range(0, len(scored), SET):
         part = scored[first : first + SET]
-        images = torch.stack([opened(out / "images" / f"{Path(row['name']).stem}.png") for row in part])
+        images = torch.stack([read_look(out / "images" / f"{Path(row['name']).stem}.png") for row in part])
         real = [pairs[row["index"]] for row in part]
         yield images, torch.stack([pair["person"] for pair in real]), torch.stack([pair["mask"] for pair in real])
 
 
-def place(pipeline: Any, device: torch.device) -> None:
+def move_pipeline(pipeline: Any, device: torch.device) -> None:
     """Move the pipeline, unless it moves itself (offloading) or cannot be moved; on a CPU, its weights to addresses that change no bits."""
     parts = [part for part in (getattr(pipeline, "components", None) or {}).values() if isinstance(part, torch.nn.Module)]
     if hasattr(pipeline, "to") and not any(hasattr(module, "_hf_hook") for part in parts for module in part.modules()):
@@ -191,7 +190,7 @@ def quiet(pipeline: Any, stack: contextlib.ExitStack) -> None:
 
 
 @contextlib.contextmanager
-def told(out: Path) -> Iterator[None]:
+def in_plain_words(out: Path) -> Iterator[None]:
     """A full disk in words."""
     try:
         yield

@@ -25,7 +25,7 @@ class Shard:
         self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115  it stays open
         try:
             lock(self.file, self.path)
-            self.end = whole(self.path.read_bytes())
+            self.end = whole_length(self.path.read_bytes())
             os.ftruncate(self.file.fileno(), self.end)
         except BaseException:
             self.file.close()
@@ -60,7 +60,7 @@ def lock(file: Any, path: Path) -> None:
         refuse("out", "a folder that no other evaluation is writing to", f"{path}, which is in use", "Wait for it, or choose another.")
 
 
-def whole(text: bytes) -> int:
+def whole_length(text: bytes) -> int:
     """The length of a file's whole lines."""
     return text.rfind(b"\n") + 1
 
@@ -75,7 +75,7 @@ def read(folder: Path) -> dict[int, Row]:
     found: dict[int, Row] = {}
     for path in sorted(folder.glob("*.jsonl")):
         text = path.read_bytes()
-        for place, line in enumerate(text[: whole(text)].splitlines(), 1):
+        for place, line in enumerate(text[: whole_length(text)].splitlines(), 1):
             try:
                 row = json.loads(line)
                 index = int(row["index"])
@@ -90,7 +90,7 @@ def read(folder: Path) -> dict[int, Row]:
     return found
 
 
-def check(rows: Iterable[Row], folder: Path) -> None:
+def check_metrics(rows: Iterable[Row], folder: Path) -> None:
     """Lines of one evaluation have the same scores; others were put there by hand."""
     names = {tuple(row["scores"]): row["index"] for row in rows if "failed" not in row}
     if len(names) > 1:

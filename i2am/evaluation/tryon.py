@@ -46,7 +46,7 @@ class TryOn:
 
     def __post_init__(self) -> None:
         if not callable(self.paint):
-            refuse("paint", "a function of a batch", repr(self.paint), "See the README for the ten lines of a model.")
+            refuse("paint", "a function of a batch", repr(self.paint), "The documentation shows the ten lines of a model.")
         if not is_size(self.size):
             refuse("size", "(height, width)", repr(self.size), "VITON-HD models take (512, 384) or (1024, 768).")
         if not is_whole(self.steps, 1):

@@ -76,13 +76,13 @@ class Wanted:
         return any(images_of(mask) > 1 for mask in masks)
 
 
-def numbers(shapes: dict[str, tuple[int, ...]]) -> int:
+def count_numbers(shapes: dict[str, tuple[int, ...]]) -> int:
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 def afford_groups(slots: Collection[Slot], images: int, groups: int) -> None:
     """Refuse sums whose first time group is in memory and whose others will not be: untouched memory is not taken yet."""
-    need = 4 * (groups - 1) * sum(numbers(slot.shapes(images)) for slot in slots)
+    need = 4 * (groups - 1) * sum(count_numbers(slot.shapes(images)) for slot in slots)
     afford(f"what is recorded of {len(slots)} layers", need, LESS, next(iter(slots)).device)
 
 
@@ -91,7 +91,7 @@ def of_layer(layer: str, error: ValueError) -> ValueError:
     return ValueError(f"i2am: layer {layer}: {str(error).removeprefix('bi_attention: ')}")
 
 
-def sized(*sizes: int) -> Tensor:
+def as_sizes(*sizes: int) -> Tensor:
     """Numbers for the hot path, as the sizes of a tensor without memory: torch.compile would take plain ones for constants of the model."""
     return torch.empty_strided(sizes, [0] * len(sizes), device="meta")
 
@@ -106,7 +106,7 @@ class Slot:
     def __init__(self, layer: str, tokens: Tokens, query: Tensor, key: Tensor, wanted: Wanted) -> None:
         self.layer, self.tokens, self.wanted = layer, tokens, wanted
         self.backend, self.device = wanted.backend, query.device
-        self.call = sized(*query.shape[:3], key.shape[2])
+        self.call = as_sizes(*query.shape[:3], key.shape[2])
         for name, part, size in (("generated", tokens.generated, query.shape[2]), ("reference", tokens.reference, key.shape[2]),
                                  ("words", tokens.words, key.shape[2])):  # fmt: skip
             if part is not None and not 0 <= part[0] < part[1] <= size:
@@ -134,11 +134,11 @@ class Slot:
     def at(self, rows: Range) -> None:
         """These rows of the call have maps."""
         self.rows = rows
-        self.ranges = sized(*rows, *self.generated, *self.keys)
+        self.ranges = as_sizes(*rows, *self.generated, *self.keys)
 
     def resize(self, images: int) -> None:
         """The call holds the conditional rows alone from now on."""
-        self.call = sized(images, *self.shape[1:])
+        self.call = as_sizes(images, *self.shape[1:])
         self.at((0, images))
 
     def open(self, rows: Range, groups: int) -> None:
@@ -147,7 +147,7 @@ class Slot:
         images = rows[1] - rows[0]
         shapes = self.shapes(images)
         weights = images * len(self.wanted.regions) * shapes["r2g"][-1] if "g2r" in shapes else 0
-        afford(f"what is recorded of {self.layer}", 4 * (groups * numbers(shapes) + weights), LESS, self.device)
+        afford(f"what is recorded of {self.layer}", 4 * (groups * count_numbers(shapes) + weights), LESS, self.device)
         if "r2g" in shapes:
             self.reference_weight = self._reference_weight(images)
         if "g2r" in shapes:

@@ -19,7 +19,7 @@ from i2am.door import outputs
 from i2am.door.checks import as_path, refuse, said
 from i2am.maps.buffers import LayerSums
 from i2am.maps.kept_pictures import PREFIX, Pictures
-from i2am.maps.kept_pictures import names as picture_names
+from i2am.maps.kept_pictures import tensor_names as picture_names
 from i2am.maps.prompt import Prompt
 from i2am.maps.recorded import Recorded, Some
 
@@ -71,7 +71,7 @@ def write(maps: Recorded, path: str | Path) -> Path:
         "versions": versions(),
         **({"pictures": shown} if pictures else {}),
     }  # fmt: skip
-    outputs.replaced(path, lambda part: save_file({**tensors, **pictures}, part, metadata={"i2am": json.dumps(about)}))
+    outputs.write_whole(path, lambda part: save_file({**tensors, **pictures}, part, metadata={"i2am": json.dumps(about)}))
     return path
 
 

@@ -55,25 +55,25 @@ class Pictures:
     def to_file(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by name, and their description."""
         about = {"generated": len(self.generated), "references": [[name, len(found)] for name, found in self.references.items()]}
-        return dict(zip(names(about), (p for found in (self.generated, *self.references.values()) for p in found))), about
+        return dict(zip(tensor_names(about), (p for found in (self.generated, *self.references.values()) for p in found))), about
 
     @classmethod
     def from_file(cls, about: dict[str, Any], tensors: dict[str, Tensor]) -> Pictures:
         counts = [about["generated"], *(count for _, count in about["references"])]
         if not all(is_whole(count) for count in counts) or len(dict(about["references"])) != len(about["references"]):
             raise ValueError(f"pictures {about}")
-        found = iter([tensors[name] for name in names(about)])
+        found = iter([tensors[name] for name in tensor_names(about)])
         generated = tuple(next(found) for _ in range(about["generated"]))
         return cls(generated, {str(name): tuple(next(found) for _ in range(count)) for name, count in about["references"]})
 
 
-def names(about: dict[str, Any]) -> list[str]:
+def tensor_names(about: dict[str, Any]) -> list[str]:
     """The names of the tensors in the file."""
     sets = [("generated", about["generated"]), *((f"references.{i}", count) for i, (_, count) in enumerate(about["references"]))]
     return [f"{PREFIX}{name}.{i}" for name, count in sets for i in range(count)]
 
 
-def pictured(before: Pictures | None, images: Any, references: Any, count: int, known: Sequence[str]) -> Pictures:
+def with_new(before: Pictures | None, images: Any, references: Any, count: int, known: Sequence[str]) -> Pictures:
     """What is there already, with new images, new references or both."""
     before = before or Pictures()
     if references is None:
@@ -100,5 +100,5 @@ def as_set(images: Any) -> Set:
     return tuple(torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous() for picture in as_images(images))
 
 
-def missing(direction: str) -> NoReturn:
+def refuse_missing(direction: str) -> NoReturn:
     refuse("images", f"given for {direction}", "none, and these maps carry none", "Keep them with maps.with_pictures(images, references).")

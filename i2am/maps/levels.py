@@ -20,10 +20,10 @@ from i2am.door.checks import cited, counted, is_size, is_whole, refuse, said
 from i2am.maps.buffers import LayerSums
 from i2am.maps.canvas import SIDES, canvas, check_finite, check_room, grid, picked, resize, squashed
 from i2am.maps.files import read, write
-from i2am.maps.kept_pictures import missing, pictured
+from i2am.maps.kept_pictures import refuse_missing, with_new
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.prompt import Prompt
-from i2am.maps.recorded import Recorded, told
+from i2am.maps.recorded import Recorded, with_warning
 from i2am.maps.tokens import Grid
 from i2am.maps.words import WordMaps
 
@@ -130,7 +130,7 @@ class AttributionMaps(Recorded):
     def with_pictures(self, images: Any = None, references: Any = None) -> AttributionMaps:
         """The same maps with their generated images and references, for overlay, files and the viewer: pictures, arrays or tensors,
         one or one per image; references= by name, as in maps.references, where there are several. None keeps what is there."""
-        return replace(self, pictures=pictured(self.pictures, images, references, len(self), self.references))
+        return replace(self, pictures=with_new(self.pictures, images, references, len(self), self.references))
 
     def overlay(self, images: Any = None, direction: str = "r2g", **options: Any) -> list[Image]:
         """The unified map over each image: the generated images for r2g, the references for g2r; None takes the maps' own pictures."""
@@ -140,7 +140,7 @@ class AttributionMaps(Recorded):
         unified = self.unified(direction, **choice)
         if images is None:
             own = self.pictures and self.pictures.on(direction, choice.get("reference"), self.references)
-            images = list(own or missing(direction))
+            images = list(own or refuse_missing(direction))
         return overlay(images, unified, **options)
 
     def save(self, path: str | Path) -> Path:
@@ -200,7 +200,7 @@ class AttributionMaps(Recorded):
         """Any of them by its name: [B, (groups, heads or layers,) (n,) H, W]; "specific" and "words" have a map for each of n regions
         or tokens, unless `item` picks one."""
         if level not in ("unified", "time", "head", "layer"):
-            refuse("level", '"unified", "time", "head" or "layer"', said(level), "See the README's table of levels.")
+            refuse("level", '"unified", "time", "head" or "layer"', said(level), "The documentation has a table of levels.")
         parts = self._parts(direction, layers, reference)
         counts = {s.layer: getattr(s, direction).shape[2] for s in parts}
         if level == "head" and len(set(counts.values())) > 1:
@@ -243,4 +243,4 @@ class AttributionMaps(Recorded):
 
 def load(path: str | Path) -> AttributionMaps:
     """Read maps that `maps.save` wrote."""
-    return told(read(path, AttributionMaps))
+    return with_warning(read(path, AttributionMaps))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from i2am.door.checks import cited, place, refuse
+from i2am.door.checks import cited, index_of, refuse
 from i2am.maps.buffers import LayerSums
 from i2am.maps.canvas import NOT_FINITE
 from i2am.maps.kept_pictures import Pictures
@@ -39,7 +39,7 @@ class Recorded:
         if isinstance(index, slice):
             part = list(images[index])
         else:
-            part = [place("the images asked for", index, len(self), "images", "maps[0], maps[2:4].")]
+            part = [index_of("the images asked for", index, len(self), "images", "maps[0], maps[2:4].")]
         if not part:
             refuse("the images asked for", f"among {len(self)}", index, "A batch of no images has no maps.")
 
@@ -73,7 +73,7 @@ class Recorded:
         return list(dict.fromkeys(s.layer for s in self.sums if s.broken))
 
 
-def told(maps: Some) -> Some:
+def with_warning(maps: Some) -> Some:
     """The maps, with a warning where some of them are no numbers."""
     if maps.broken:
         warnings.warn(f"i2am: {len(maps.broken)} of {len(maps.layers)} layers hold NaN or infinity: {cited(maps.broken)}. {NOT_FINITE}",

@@ -12,7 +12,7 @@ from i2am.door.checks import counted, is_range, is_whole, refuse, said
 from i2am.maps.buffers import Slot, Wanted, afford_groups, of_layer
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
-from i2am.maps.recorded import told
+from i2am.maps.recorded import with_warning
 from i2am.maps.regions import Region, as_regions, as_weight, default_cells
 from i2am.maps.tokens import Grid, Range, Tokens
 from i2am_kernels.check import DTYPES, check_operands
@@ -176,7 +176,7 @@ class Recorder:
         """The maps of the steps so far, on the CPU."""
         if not self.slots:
             raise ValueError("i2am: no attention call was recorded yet. Run the model first; maps are read after it.")
-        return told(AttributionMaps(
+        return with_warning(AttributionMaps(
             tuple(slot.finished() for slot in self.slots.values()),
             steps=self.done,
             regions=tuple(describe(region) for region in self.wanted.regions),

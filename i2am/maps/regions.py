@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import refuse, said, whole
+from i2am.door.checks import refuse, said, whole_number
 from i2am.maps.tokens import Grid
 
 Box = tuple[float, float, float, float]
@@ -28,7 +28,7 @@ PACE = 200  # regions that take as long as the attention of their layer: heads o
 
 def cells(rows: int, columns: int) -> list[Box]:
     """Boxes that cover the image as a rows x columns grid, row by row."""
-    rows, columns = (whole(name, n, 1, "i2am.cells(16, 12) has 192.") for name, n in (("rows", rows), ("columns", columns)))
+    rows, columns = (whole_number(name, n, 1, "i2am.cells(16, 12) has 192.") for name, n in (("rows", rows), ("columns", columns)))
     return [(i / rows, j / columns, (i + 1) / rows, (j + 1) / columns) for i in range(rows) for j in range(columns)]
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from i2am.door.checks import is_floating, is_size, place, said
+from i2am.door.checks import index_of, is_floating, is_size, said
 from i2am.maps.prompt import Prompt, WordError, columns
 
 __all__ = ["MeanIou", "Prompt", "WordError", "WordMaps", "columns", "iod", "ioh", "iou", "mean_iou", "overlap", "show"]
@@ -86,7 +86,7 @@ class WordMaps(Mapping[str, Tensor]):
 
     def image(self, i: int) -> WordMaps:
         """The words of image i alone."""
-        i = place("the image", i, len(self.maps), "images", "words.image(0).")
+        i = index_of("the image", i, len(self.maps), "images", "words.image(0).")
         return WordMaps([self.prompts[i * len(self.prompts) // len(self.maps)]], self.columns, self.maps[i : i + 1])
 
 

@@ -24,7 +24,7 @@ except ImportError:
 
 from i2am.door import outputs
 from i2am.door.checks import refuse
-from i2am.models.stableviton.convert import fill, opened
+from i2am.models.stableviton.convert import checked_tensors, fill
 from i2am.models.stableviton.names import LDM_LEFT_OUT, LDM_PREFIXES, Rule, clip
 from i2am.models.stableviton.release import autoencoder, scheduler
 
@@ -42,13 +42,13 @@ def convert(checkpoint: str | Path, out: str | Path, release: str = "paint-by-ex
     """
     if release not in LEFT_OUT:
         refuse("release", f"one of {', '.join(LEFT_OUT)}", repr(release), "Others have parts of their own.")
-    state = opened(checkpoint, out)
+    state = checked_tensors(checkpoint, out)
     if models is None:
         with torch.device("meta"):
             models = parts()
     fill(models, state, release, prefixes(models["image_encoder"]), LEFT_OUT[release])
     rest = {"scheduler": scheduler(), "feature_extractor": CLIPImageProcessor(), "safety_checker": None}
-    with outputs.whole(Path(out)):
+    with outputs.whole_folder(Path(out)):
         PaintByExamplePipeline(**models, **rest).save_pretrained(out)
     return Path(out)
 

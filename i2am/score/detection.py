@@ -140,7 +140,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     return (inside / (areas[0] + areas[1] - inside)).nan_to_num(0.0)
 
 
-def whole(size: Grid, n: int = 1) -> Tensor:
+def whole_image(size: Grid, n: int = 1) -> Tensor:
     """The box of the whole image, n times, [n, 4]."""
     return torch.tensor([0.0, 0.0, size[1], size[0]], device="cpu").repeat(n, 1)
 
@@ -187,7 +187,7 @@ def detect(
     places = range(len(sizes)) if places is None else places
     rivals = {
         "map": found,
-        "whole": torch.cat([whole(size) for size in sizes]),
+        "whole": torch.cat([whole_image(size) for size in sizes]),
         "random": torch.cat([random_boxes(1, size, seed, place) for size, place in zip(sizes, places)]),
     }
     each = {name: iou(box.cpu(), truth.cpu()) for name, box in rivals.items()}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import fields_said, is_floating, number, refuse, said, whole
+from i2am.door.checks import fields_said, is_floating, number, refuse, said, whole_number
 from i2am.maps.regions import as_mask, as_weight, per_image
 from i2am.score.correlation import Correlation, spearman
 
@@ -58,9 +58,9 @@ def hiding(
     Patches are g2r's own, fill is the grey they are painted with. garment_mask adds a harder control than random patches: random
     patches of the garment. The same patch is never taken twice, and a smaller share's patches are among a larger one's.
     """
-    checked(generate, references, g2r, shares, seed)
+    check_options(generate, references, g2r, shares, seed)
     number("fill", fill, "a grey from 0 to 1", lambda x: 0 <= x <= 1, "1 paints white.")
-    before = made(generate, references)
+    before = paint(generate, references)
     inside = per_image(as_weight(mask, "mask"), len(before), "mask").to(before.device)
     if inside.shape[1:] != before.shape[2:]:
         refuse("mask", f"of the pictures' size {list(before.shape[2:])}", list(inside.shape[1:]), "Resize it first.")
@@ -74,7 +74,7 @@ def hiding(
         found = {}
         for name, score in order.items():
             covers = F.interpolate(first(score, share)[:, None], references.shape[-2:], mode="nearest").to(references)
-            after = made(generate, references * (1 - covers) + fill * covers)
+            after = paint(generate, references * (1 - covers) + fill * covers)
             found[name] = ((after - before).abs().mean(1) * inside).sum((1, 2)) / inside.sum((1, 2))
         changes.append(Change(share, **found))
     return changes
@@ -85,10 +85,10 @@ def swapping(
 ) -> tuple[list[Change], list[Correlation]]:
     """Give each image the next one's reference; the change of the patches with the most R2G [B, h, w] against random and least ones,
     and the rank correlation of R2G and change over all patches of each image."""
-    checked(generate, references, r2g, shares, seed)
+    check_options(generate, references, r2g, shares, seed)
     if len(references) < 2:
         refuse("references", "at least 2, to be exchanged", len(references), "Take a batch of several.")
-    change = (made(generate, references.roll(1, 0)) - made(generate, references)).abs().mean(1, keepdim=True)
+    change = (paint(generate, references.roll(1, 0)) - paint(generate, references)).abs().mean(1, keepdim=True)
     patches = F.adaptive_avg_pool2d(change.float().cpu(), (r2g.shape[1], r2g.shape[2]))[:, 0]
     order = ways(r2g, seed)
     changes = []
@@ -112,7 +112,7 @@ def first(score: Tensor, share: float) -> Tensor:
     return torch.zeros_like(flat).scatter_(1, order, 1.0).view_as(score)
 
 
-def made(generate: Generate, references: Tensor) -> Tensor:
+def paint(generate: Generate, references: Tensor) -> Tensor:
     """What the user's function makes of the references."""
     pictures = generate(references)
     if not isinstance(pictures, Tensor) or pictures.ndim != 4 or len(pictures) != len(references) or not pictures.isfinite().all():
@@ -121,7 +121,7 @@ def made(generate: Generate, references: Tensor) -> Tensor:
     return pictures
 
 
-def checked(generate: object, references: Tensor, maps: Tensor, shares: Sequence[float], seed: int) -> None:
+def check_options(generate: object, references: Tensor, maps: Tensor, shares: Sequence[float], seed: int) -> None:
     if not callable(generate):
         refuse("generate", "a function of the references", said(generate), "It makes the pictures from the same noise every time.")
     if not is_floating(references, 4) or not is_floating(maps, 3) or len(maps) != len(references):
@@ -132,4 +132,4 @@ def checked(generate: object, references: Tensor, maps: Tensor, shares: Sequence
         refuse("shares", "between 0 and 1, in a list", said(shares), "[0.2] hides a fifth of the patches.")
     for share in shares:
         number("shares", share, "between 0 and 1", lambda x: 0 < x < 1, "0.2 hides a fifth of the patches.")
-    whole("seed", seed, 0, "The same seed takes the same random patches.")
+    whole_number("seed", seed, 0, "The same seed takes the same random patches.")

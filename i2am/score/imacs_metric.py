@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import number, whole
+from i2am.door.checks import number, whole_number
 from i2am.door.extras import need
 from i2am.score.imacs import check_options, scored
 from i2am.score.intervals import bootstrap
@@ -48,9 +48,9 @@ class Imacs(Metric):
     ) -> None:
         super().__init__(**torchmetrics)
         check_options(threshold, penalty)
-        whole("resamples", resamples, 1, "1000 is usual.")
+        whole_number("resamples", resamples, 1, "1000 is usual.")
         number("confidence", confidence, "between 0 and 1", lambda x: 0 < x < 1, "0.95 leaves 2.5% on either side.")
-        whole("seed", seed, 0, "The same seed gives the same interval.")
+        whole_number("seed", seed, 0, "The same seed gives the same interval.")
         self.options: dict[str, Any] = {"threshold": threshold, "penalty": penalty, "invert": invert, "force_mask": force_mask}
         self.resamples, self.confidence, self.seed = resamples, confidence, seed
         self.add_state("kept", default=[], dist_reduce_fx="cat")

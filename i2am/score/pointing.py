@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from i2am.data.truth import ABOUT, Patches, Truth, grids_of
-from i2am.door.checks import fields_said, instance, number, refuse, whole
+from i2am.door.checks import fields_said, instance, number, refuse, whole_number
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import describe
@@ -72,7 +72,7 @@ def pointing(
     instance("maps", maps, AttributionMaps, "run.maps is one.")
     instance("truth", truth, Truth, ABOUT)
     for name, patches in (("within", within), ("mass_within", mass_within)):
-        whole(name, patches, 0, "It counts patches: 1 is a window of 3 x 3.")
+        whole_number(name, patches, 0, "It counts patches: 1 is a window of 3 x 3.")
     number("cover", cover, "a share above 0, up to 1", lambda x: 0 < x <= 1, "0.9 wants most of a patch worn.")
     first, tiling = _tiles(maps, cells)
     if len(maps) % len(truth):

@@ -162,7 +162,7 @@ class Quality:
 
     def _scored(self, images: Tensor, truth: Tensor, mask: Any = None) -> tuple[Tensor, Tensor]:
         """Both in float32 in [0, 1] on this device, repainted if that was asked for."""
-        images, truth = unit(images, "images").to(self.device), unit(truth, "truth").to(self.device)
+        images, truth = in_unit_range(images, "images").to(self.device), in_unit_range(truth, "truth").to(self.device)
         if self.repaint and mask is None:
             refuse("mask", "there, to repaint", "none", "Pass where each image was inpainted, or leave repaint out.")
         return (repaint(images, truth, mask), truth) if self.repaint else (images, truth)
@@ -187,7 +187,7 @@ def repaint(images: Tensor, truth: Tensor, mask: Any) -> Tensor:
     return images * m + truth.to(images) * (1 - m)
 
 
-def unit(x: Tensor, name: str) -> Tensor:
+def in_unit_range(x: Tensor, name: str) -> Tensor:
     """float32 in [0, 1]."""
     if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape or not (x.dtype == torch.uint8 or x.is_floating_point()):
         got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else repr(x)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from i2am.door import outputs
 from i2am.door.checks import is_size, number, refuse, said
-from i2am.door.outputs import replaced
+from i2am.door.outputs import write_whole
 from i2am.show.drawing import COLOURS, Picture, Scale, as_maps, blend, checked_labels, font, per_map, ranges, resized, text_width
 from i2am.show.sheets import levels, sheet
 
@@ -88,5 +88,5 @@ def animate(
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     options: dict[str, Any] = {"quality": 90} if form == ".webp" else {}
     options |= {"format": form[1:].upper(), "append_images": frames[1:], "duration": round(duration * 1000)}
-    replaced(path, lambda part: frames[0].save(part, save_all=True, loop=0, **options))
+    write_whole(path, lambda part: frames[0].save(part, save_all=True, loop=0, **options))
     return path

@@ -49,7 +49,7 @@ class Lack:
     why: str
 
 
-def read(maps: AttributionMaps) -> tuple[list[Held], list[Lack], list[str]]:
+def contents_of(maps: AttributionMaps) -> tuple[list[Held], list[Lack], list[str]]:
     """What there is, what there is not, and what was left out on the way."""
     held: list[Held] = []
     lacks: list[Lack] = []

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from i2am.door import outputs
 from i2am.door.checks import number, refuse, said
-from i2am.door.outputs import replaced
+from i2am.door.outputs import write_whole
 from i2am.maps.files import versions, versions_in
 from i2am.maps.kept_pictures import Pictures
 from i2am.maps.levels import AttributionMaps, load
 from i2am.viewer.budget import Maps, Part, Photos, fitted, flawless
-from i2am.viewer.contents import Held, read
+from i2am.viewer.contents import Held, contents_of
 from i2am.viewer.encoding import encoded
 
 __all__ = ["page", "view"]
@@ -36,7 +36,7 @@ MARGIN = 4_000  # bytes kept free for the description of the maps, before it is 
 
 def page(maps: AttributionMaps, *, title: str | None = None, max_megabytes: float = 5.0) -> str:
     """The HTML of a run. What does not fit into max_megabytes is made coarser, and the page says so."""
-    return made(maps, title or maps.about.get("model") or "Attribution maps", max_megabytes, versions())
+    return within_size(maps, title or maps.about.get("model") or "Attribution maps", max_megabytes, versions())
 
 
 def view(
@@ -65,21 +65,21 @@ def view(
         maps = maps.with_pictures(images, references)
     title = str(title or "") or maps.about.get("model") or "Attribution maps"
     title = title.encode("utf-8", "backslashreplace").decode()  # a file's name need not be Unicode
-    text = made(maps, title, max_megabytes, made_with)
-    replaced(out, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+    text = within_size(maps, title, max_megabytes, made_with)
+    write_whole(out, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
     if open_browser:
         webbrowser.open(out.resolve().as_uri())
     return out
 
 
-def made(maps: AttributionMaps, title: str, megabytes: float, made_with: dict[str, str]) -> str:
+def within_size(maps: AttributionMaps, title: str, megabytes: float, made_with: dict[str, str]) -> str:
     """The page, under its size."""
     number("max_megabytes", megabytes, "a size above 0", lambda x: x > 0, "5 is the default.")
-    held, lacks, notes = read(maps)
+    held, lacks, notes = contents_of(maps)
     if not any(h.kind in ("r2g", "g2r", "words") for h in held):
         raise ValueError("i2am: this run has no map that could be drawn. " + " ".join(lack.why for lack in lacks))
     pictures = maps.pictures or Pictures()
-    run: dict[str, Any] = {"title": title, "facts": facts(maps, made_with), "lacks": [vars(lack) for lack in lacks]}
+    run: dict[str, Any] = {"title": title, "facts": head_facts(maps, made_with), "lacks": [vars(lack) for lack in lacks]}
     shell = len(join({"title": "", "run": dumps(run), "blobs": ""})) + MARGIN
     probes: dict[int, list[Tensor]] = {}
 
@@ -134,7 +134,7 @@ def written(parts: Sequence[Maps], images: int) -> tuple[list[dict[str, Any]], l
     return list(sets.values()), blobs
 
 
-def facts(maps: AttributionMaps, made_with: dict[str, str]) -> dict[str, Any]:
+def head_facts(maps: AttributionMaps, made_with: dict[str, str]) -> dict[str, Any]:
     """What the head of the page says of the run."""
     heads = sorted({t.shape[2] for s in maps.sums for t in (s.r2g, s.words) if t is not None})
     return {"model": maps.about.get("model"), "images": len(maps), "steps": maps.steps, "groups": maps.groups, "layers": len(maps.layers),

@@ -36,7 +36,7 @@ class Place:
         return {"region": self.region, "kind": self.kind, "at": self.at}
 
 
-def read(region: int, name: str) -> Place:
+def place_named(region: int, name: str) -> Place:
     """The place in a region's name; what is not understood has none."""
     kind, *numbers = name.split()
     try:
@@ -51,7 +51,7 @@ def read(region: int, name: str) -> Place:
 
 def placed(names: Sequence[str]) -> tuple[Cells | None, list[Place]]:
     """The cells among the regions, if there are some, and the rest."""
-    places = [read(i, name) if name.split() else Place(i, name, "other") for i, name in enumerate(names)]
+    places = [place_named(i, name) if name.split() else Place(i, name, "other") for i, name in enumerate(names)]
     boxes = [place for place in places if place.kind == "box"]
     cells = tiling(boxes)
     for start, first in enumerate(places if cells is None else ()):  # cells(rows, columns) among others: a run from corner to corner

@@ -12,7 +12,7 @@ import torch
 from benchmarks.gpu.home import land
 from benchmarks.gpu.verdict import verdict
 from benchmarks.measuring import rows
-from benchmarks.report import page, readme
+from benchmarks.report import page, tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +96,7 @@ def test_the_third_call_runs_pipelines_layers_and_an_evaluation_and_the_report_t
     assert len(grown) == 4
     assert land(tmp_path / "out", tmp_path / "results") == []  # each row once
     taken = {**{key: [] for key in page.everything()},
-             "operators": [row for row in found if "generated" in row and readme.timed(row)],
+             "operators": [row for row in found if "generated" in row and tables.timed(row)],
              "pipelines": [row for row in found if "untraced_peak_mb" in row],
              "layer-set": [row for row in found if "family" in row],
              "evaluation": [row for row in found if "images_per_second" in row]}  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from benchmarks.measuring import rows, table
 from benchmarks.pipeline import traced
 from benchmarks.pipeline.eager_hooks import EagerHooks
-from benchmarks.report import readme
+from benchmarks.report import tables
 
 DEVICE = torch.get_default_device()
 TINY = traced.Section({**traced.NARROW, "block_out_channels": (32, 64), "cross_attention_dim": 32}, (8, 6), 2, 2, 1)
@@ -112,12 +112,12 @@ def test_wrong_maps_get_no_times(tmp_path, monkeypatch):
 def test_the_readme_holds_both_tables(tmp_path, monkeypatch):
     _, found = run(tmp_path, monkeypatch, "--cases", "one_token")
     text = "a\n<!-- table: operators -->\nold\n<!-- end of table -->\nb\n<!-- table: pipelines -->\nold\n<!-- end of table -->\nc\n"
-    got = readme.filled(text, found)
+    got = tables.filled(text, found)
     assert "old" not in got
     assert [part in got for part in ("a\n<!--", "\nb\n", "| small | one_token |")] == [True] * 3
     assert got.endswith("<!-- end of table -->\nc\n")
     foreign = {"section": "correctness", "case": "odd", "runner": "triton", "dtype": "float16", "environment": found[0]["environment"]}
-    assert readme.filled(got, [*found, foreign]) == got  # a GPU's checks are no pipelines
+    assert tables.filled(got, [*found, foreign]) == got  # a GPU's checks are no pipelines
 
 
 def test_bad_words_are_named():

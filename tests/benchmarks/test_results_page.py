@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.measuring.rows import RESULTS, Row, read
 from benchmarks.operator.shapes import Shape
 from benchmarks.pipeline import traced, where
-from benchmarks.report import page, readme, targets
+from benchmarks.report import page, tables, targets
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 CPU = {"device": "a CPU", "capability": None, "threads": 2, "torch": "2", "triton": None, "python": "3", "commit": "0123456789",
@@ -171,7 +171,7 @@ def test_the_page_takes_any_part_of_the_rows(seed: int) -> None:
     }
     assert page.page(kept)
     for gpu in (False, True):
-        readme.summary(readme.latest(kept["operators"], gpu))
+        tables.summary(tables.latest(kept["operators"], gpu))
     if seed == 0:
         for draw in page.pictures(kept).values():
             page.plots().close(draw())
@@ -182,14 +182,14 @@ def test_a_gpu_table_is_beside_the_fastest_attention_and_says_where_there_is_non
                 for runner, ratio in (("sdpa", 1.5), ("sdpa_cudnn", 1.0), ("triton", 3.25))]  # fmt: skip
     on_a_gpu.append(call("streaming", 8.0, environment=GPU, mode="graph", section="timings", best="sdpa_cudnn", ratio_best=12.0))
     slow = call("triton", 9.0, environment=GPU, mode="call", section="timings")  # the host's time is in it
-    found = [row for row in [*rows["operators"], *on_a_gpu, slow] if readme.timed(row)]
-    text = readme.summary(readme.latest(found, gpu=True))
+    found = [row for row in [*rows["operators"], *on_a_gpu, slow] if tables.timed(row)]
+    text = tables.summary(tables.latest(found, gpu=True))
     assert "| 3072 x 77, 64, 8 | 1 (cudnn) | 12.00 | 3.25 |" in text
     assert "| SDPA ms | ours (streaming) | ours |" in text
     assert targets.ratios("all")(on_a_gpu) == [("layer, batch 2, float32", 3.25)]
     assert targets.calls(on_a_gpu)["layer", "ours", "all"]["runner"] == "triton"
     assert "replayed as CUDA graphs" in text
-    assert "a CPU" in readme.summary(readme.latest(found, gpu=False))
+    assert "a CPU" in tables.summary(tables.latest(found, gpu=False))
     marker = "<!-- table: operators on a GPU -->"
-    assert readme.NO_GPU in readme.filled(f"{marker}\n{readme.END}", rows["operators"])
+    assert tables.NO_GPU in tables.filled(f"{marker}\n{tables.END}", rows["operators"])
     assert page.page(rows).count("*No row of a GPU yet.*") == 3  # the kinds that have rows

@@ -9,7 +9,7 @@ from i2am.cli import main as cli
 
 pytest.importorskip("diffusers")
 COMMANDS = {  # command -> where the work is, what is said
-    "view run.safetensors --no-open": ("i2am.viewer.html.made", "No page was written"),
+    "view run.safetensors --no-open": ("i2am.viewer.html.within_size", "No page was written"),
     "demo --out new": ("i2am.cli.demo_pictures.paint", "What new may hold is not whole. The same command begins anew."),
     "evaluate --data data --out new --cpu": ("i2am.evaluation.run.VitonHD", "The same command goes on from what new holds."),
     "imacs --maps run.safetensors --data data --out new": ("i2am.evaluation.rescore.VitonHD", "No report was written."),

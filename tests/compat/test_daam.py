@@ -215,7 +215,7 @@ def test_what_is_wrong_is_said(daam):
 
 
 def test_attention_map_diffusers_loop_in_our_words(tmp_path):
-    """The migration that the README shows: a picture for every word of every prompt."""
+    """The migration that the documentation shows: a picture for every word of every prompt."""
     made = pipelines.sd15()
     prompts = made.kwargs(batch=2)["prompt"]
     with i2am.trace(made.pipe, words=True, groups=1) as run:

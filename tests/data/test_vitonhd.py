@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from viton import COUNT, MASK, NAMES, PERSON, SEED, SIZE, broken, listing, read, tree
 
 from i2am.data.synthetic import draw
-from i2am.data.vitonhd import PARTS, VitonHD, described
+from i2am.data.vitonhd import PARTS, VitonHD, problems_in_words
 
 __all__ = ["broken", "tree"]
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 def test_a_healthy_tree_has_no_problems(tree: Path, paired: bool, capsys: pytest.CaptureFixture[str]) -> None:
     problems = read(tree, paired=paired).check()
     assert problems == []
-    assert described(problems) == "no problems"
+    assert problems_in_words(problems) == "no problems"
     assert f"{COUNT}/{COUNT}" in capsys.readouterr().err
     assert VitonHD(tree).check(progress=False) == []  # at 512 x 384, enlarged
     assert capsys.readouterr().err == ""

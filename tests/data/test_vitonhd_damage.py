@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from viton import MASK, NAMES, PERSON, SIZE, broken, listing, read, tree
 
-from i2am.data.vitonhd import Problem, described
+from i2am.data.vitonhd import Problem, problems_in_words
 
 __all__ = ["broken", "tree"]
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -94,7 +94,7 @@ def test_missing_folders_are_one_problem_each(broken: Path) -> None:
         (None, folder) for folder in ("agnostic-mask", "cloth-mask", "agnostic-v3.2", "image-densepose")
     ]
     assert str(problems[0]) == f'{broken / "test" / "agnostic-mask"}: no such folder (it holds "mask")'
-    assert all(str(problem) in described(problems) for problem in problems)
+    assert all(str(problem) in problems_in_words(problems) for problem in problems)
     with pytest.raises(ValueError, match=rf"mask of pair 0 .*/00000_00_mask\.png, got no folder {broken}/test/agnostic-mask\."):
         data[0]
 
@@ -149,15 +149,15 @@ def test_problems_come_in_order_and_are_cut(broken: Path) -> None:
     cut(broken / PERSON)
     problems = read(broken, parts=("person", "garment")).check(progress=False)
     assert [p.index for p in problems] == [i for i in range(40) for _ in (0, 1)] + [41]
-    text = described(problems).splitlines()
+    text = problems_in_words(problems).splitlines()
     assert text[0] == "81 problems:"
     assert text[1:5] == [*(f"  pair {i}, {broken}/test/image/{i}.jpg: no such file" for i in (0, 1, 2)), "  … and 37 more like this"]
     assert text[5].endswith("test/cloth/0.jpg: no such file")
     assert text[9].startswith(f"  pair 41, {broken / PERSON}: a broken picture (")
     assert len(text) == 10
     many = [Problem(i, Path("a/b.png"), f"no picture ({i} bytes)") for i in range(2001)]
-    assert described(many).splitlines()[-1] == "  … and 1,998 more like this"
-    assert described(many[:1]) == "1 problem:\n  pair 0, a/b.png: no picture (0 bytes)"
+    assert problems_in_words(many).splitlines()[-1] == "  … and 1,998 more like this"
+    assert problems_in_words(many[:1]) == "1 problem:\n  pair 0, a/b.png: no picture (0 bytes)"
 
 
 ROOTS: dict[str, tuple[Callable[[Path], Any], str]] = {

@@ -80,13 +80,13 @@ def test_a_folder_is_whole_or_not_there(here):
             stopped(folder)
         assert folder.exists() == left
         assert not left or not list(folder.iterdir())
-    with outputs.whole(here / "new"):
+    with outputs.whole_folder(here / "new"):
         (here / "new").mkdir()
     assert (here / "new").is_dir()
 
 
 def stopped(folder: Path) -> None:
-    with outputs.whole(folder):
+    with outputs.whole_folder(folder):
         (folder / "part").mkdir(parents=True)
         (folder / "part" / "file").write_text("half")
         (folder / "file").write_text("half")

@@ -13,7 +13,7 @@ import torch
 from evaluated import PAIRS, lines, model, tree
 
 from i2am.evaluation.batches import LARGEST, chosen_size, chunks, fitting, read_ahead
-from i2am.evaluation.shards import Shard, check, count, read, todo
+from i2am.evaluation.shards import Shard, check_metrics, count, read, todo
 
 __all__ = ["model", "tree"]
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -91,9 +91,9 @@ def test_shards_keep_whole_lines(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"line 1 of .*0003\.jsonl is damaged .* Delete that line"):
             read(tmp_path)
     rows = [{"index": 0, "scores": {"imacs_g": 1.0}}, {"index": 1, "failed": "x"}, {"index": 2, "scores": {"ssim": 1.0}}]
-    check(rows[:2], tmp_path)
+    check_metrics(rows[:2], tmp_path)
     with pytest.raises(ValueError, match="of the same scores, got imacs_g of pair 0 and ssim of pair 2"):
-        check(rows, tmp_path)
+        check_metrics(rows, tmp_path)
 
 
 def test_a_line_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_small_model_paints_the_same_bits_wherever_its_weights_lie() -> None
 
 
 def test_an_evaluation_moves_the_weights_of_any_pipeline() -> None:
-    from i2am.evaluation.run import place
+    from i2am.evaluation.run import move_pipeline
 
     class Pipeline:
         def __init__(self) -> None:
@@ -108,5 +108,5 @@ def test_an_evaluation_moves_the_weights_of_any_pipeline() -> None:
 
     pipe = Pipeline()
     displace(pipe.components["unet"], 8)
-    place(pipe, torch.device("cpu"))
+    move_pipeline(pipe, torch.device("cpu"))
     assert pipe.components["unet"].weight.data_ptr() % ALIGNED == 0

@@ -41,7 +41,7 @@ def test_with_grid_takes_no_lie():
 
 ASKED: dict[str, tuple[Any, str]] = {
     "direction": (lambda run: run.unified("G2R"), r"direction must be one of \"r2g\", \"g2r\".*got 'G2R'\. The last letter"),
-    "level": (lambda run: run.specific(0, level="heads"), r"level must be \"unified\".*got 'heads'\. See the README"),
+    "level": (lambda run: run.specific(0, level="heads"), r"level must be \"unified\".*got 'heads'\. The documentation has"),
     "heads differ": (lambda run: run.head("r2g"), r"same number of heads.* 2 \(2 layers\), 4 \(1 layers\)\. Choose with layers="),
     "one number": (lambda run: run.unified("r2g", 64), r"size must be \(height, width\), got 64"),
     "three numbers": (lambda run: run.unified("r2g", (3, 4, 5)), r"size must be \(height, width\), got \(3, 4, 5\)\. None keeps"),

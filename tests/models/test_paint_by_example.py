@@ -31,7 +31,7 @@ from i2am.evaluation import resolve
 from i2am.models import paint_by_example
 from i2am.models.paint_by_example import LEFT_OUT, convert, parts, prefixes
 from i2am.models.stableviton import ImageEncoder
-from i2am.models.stableviton.convert import fill, read
+from i2am.models.stableviton.convert import fill, read_tensors
 from i2am.models.stableviton.names import left_out, renamed
 
 __all__ = ["tree"]
@@ -285,7 +285,7 @@ def test_what_a_training_files_beside_the_tensors_is_not_run(tmp_path: Path, mon
     written = (tmp_path / "a.ckpt").read_bytes()
     for core in (b"numpy.core.", b"numpy._core."):
         (tmp_path / "a.ckpt").write_bytes(re.sub(rb"numpy\._?core\.", core, written))
-        found = read(tmp_path / "a.ckpt")
+        found = read_tensors(tmp_path / "a.ckpt")
         assert list(found) == [FIRST]
         assert torch.equal(found[FIRST], checkpoint()[FIRST])
     assert not any(name in sys.modules for name in names)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.parity.stableviton import FULL, SMALL, Sizes, weights
 from i2am.models.stableviton import StableVITONPipeline, convert
-from i2am.models.stableviton.convert import fill, read
+from i2am.models.stableviton.convert import fill, read_tensors
 from i2am.models.stableviton.names import LEFT_OUT, left_out, renamed
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -107,7 +107,7 @@ def test_checkpoints_of_every_kind_are_read(kind: str, tmp_path: Path) -> None:
         save_file(state, file)
     else:
         torch.save(state if kind == "bare" else {"state_dict": state}, file, _use_new_zipfile_serialization=kind != "old ckpt")
-    found = read(file)
+    found = read_tensors(file)
     assert found.keys() == state.keys()
     assert all(torch.equal(found[name], one) for name, one in state.items())
 
@@ -139,7 +139,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     for name, content in ((name, content) for name in ("a.ckpt", "a.safetensors") for content in junk):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=r"^i2am: .* cannot be read as tensors alone") as error:
-            read(tmp_path / name)
+            read_tensors(tmp_path / name)
         assert "weights_only" not in str(error.value)  # torch recommends to execute the file
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"^i2am: the checkpoint must be one of StableVITON's release, got none of its tensors, but a\."):
@@ -147,7 +147,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match=r"^i2am: the checkpoint must be tensors by name"):
-        read(tmp_path / "list.ckpt")
+        read_tensors(tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match=r"^i2am: the checkpoint must be a file"):
         convert(tmp_path / "nothing.ckpt", tmp_path / "out")
     with pytest.raises(ValueError, match=r"^i2am: the output folder must be new or empty"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("scipy")
 pytest.importorskip("torchmetrics")
-from i2am.score.detection import RELEASE, boxes, detect, iou, random_boxes, whole
+from i2am.score.detection import RELEASE, boxes, detect, iou, random_boxes, whole_image
 from i2am.score.intervals import bootstrap
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -236,7 +236,7 @@ def test_random_boxes_are_inside_and_of_their_area(size):
     if max(size) < 2 * min(size):
         assert 0.499 < aspect.min() < 0.55 < 1.9 < aspect.max() < 2.001
     assert found[:, 0].std() > 0.1 * width or width == 5
-    torch.testing.assert_close(iou(found, whole(size).expand(400, 4)), share, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(iou(found, whole_image(size).expand(400, 4)), share, rtol=1e-4, atol=1e-4)
 
 
 def test_random_boxes_do_not_depend_on_the_batch():

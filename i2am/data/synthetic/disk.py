@@ -41,7 +41,7 @@ def write_vitonhd(root: str | Path, count: int, seed: int = 0, size: Grid = (256
     size = (int(size[0]), int(size[1]))
     root, about = outputs.folder(root, "root"), {"made by": "i2am.synthetic", "seed": int(seed), "size": list(size), "rich": float(rich)}
     folder, listed = root / split, root / f"{split}_pairs.txt"
-    was = described(folder)
+    was = account_of(folder)
     if (folder.exists() or listed.exists()) and {name: was.get(name) for name in about} != about:
         refuse(str(folder), f"new, or pairs of {about}", was or "another data set", "Choose another root.")
     for name in FOLDERS:
@@ -63,7 +63,7 @@ def write_vitonhd(root: str | Path, count: int, seed: int = 0, size: Grid = (256
     return root
 
 
-def described(folder: Path) -> dict:
+def account_of(folder: Path) -> dict:
     """What an earlier call wrote about itself; empty where it was none."""
     try:
         found = json.loads((folder / "world.json").read_text())
@@ -78,8 +78,8 @@ def stem(index: int) -> str:
 
 def write(folder: Path, name: str, pair: Pairs) -> None:
     """One pair's files."""
-    person = whole(pair.person)
-    pictures = {"image": person, "cloth": whole(pair.garment), "image-densepose": whole(pair.densepose)}
+    person = in_bytes(pair.person)
+    pictures = {"image": person, "cloth": in_bytes(pair.garment), "image-densepose": in_bytes(pair.densepose)}
     pictures["agnostic-v3.2"] = person.masked_fill(pair.mask, GREY)
     for where, picture in pictures.items():
         channels = [Image.fromarray(channel.numpy()) for channel in picture]
@@ -90,7 +90,7 @@ def write(folder: Path, name: str, pair: Pairs) -> None:
     save_file(truth, folder / "truth" / f"{name}.safetensors")
 
 
-def whole(picture: Tensor) -> Tensor:
+def in_bytes(picture: Tensor) -> Tensor:
     """[3, H, W] in 0 ... 255 from [1, 3, H, W] in -1 ... 1."""
     return ((picture[0] + 1) * 127.5).round().byte()
 

@@ -25,7 +25,7 @@ from i2am.data.synthetic.pairs import Pairs, draw
 from i2am.door import outputs
 from i2am.door.checks import is_whole, refuse
 from i2am.door.machine import processor
-from i2am.door.outputs import replaced
+from i2am.door.outputs import write_whole
 from i2am.maps.files import versions
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
 from i2am.models.small.pipeline import SmallTryOnPipeline
@@ -185,7 +185,7 @@ def save_state(out: Path, options: Options, step: int, seconds: float, losses: l
     state = {"options": asdict(options), "step": step, "seconds": seconds, "losses": losses, "parts": [p.state_dict() for p in parts]}
     file = io.BytesIO()  # of a full disk torch says nothing that could be told from a mistake
     torch.save(state, file)
-    replaced(out / STATE, lambda part: part.write_bytes(file.getbuffer()))
+    write_whole(out / STATE, lambda part: part.write_bytes(file.getbuffer()))
 
 
 def resumed(out: Path, options: Options, *parts: Any) -> tuple[int, float, list[float]]:

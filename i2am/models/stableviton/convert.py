@@ -27,22 +27,22 @@ def convert(checkpoint: str | Path, out: str | Path, models: Mapping[str, Any] |
 
     models: `release.parts(...)` of other widths, for a checkpoint that is not the release's; they are filled.
     """
-    state = opened(checkpoint, out)
+    state = checked_tensors(checkpoint, out)
     if models is None:
         with torch.device("meta"):
             models = parts()
     fill(models, state)
-    with outputs.whole(Path(out)):
+    with outputs.whole_folder(Path(out)):
         StableVITONPipeline(**models, scheduler=scheduler()).save_pretrained(out)
     return Path(out)
 
 
-def opened(checkpoint: str | Path, out: str | Path) -> dict[str, Tensor]:
+def checked_tensors(checkpoint: str | Path, out: str | Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, once there is a place for what is made of them and their noise schedule is the known one."""
     folder = outputs.folder(out, "the output folder")
     if folder.exists() and any(folder.iterdir()):
         refuse("the output folder", "new or empty", folder, "Choose another, or move what is in it.")
-    state = read(Path(checkpoint))
+    state = read_tensors(Path(checkpoint))
     known = scheduler().alphas_cumprod
     schedule = state.get("alphas_cumprod", known)
     if schedule.shape != known.shape or not torch.allclose(schedule.float(), known, rtol=1e-4):
@@ -76,7 +76,7 @@ def unread(path: str) -> type[Unread]:
     return type(name, (Unread,), {"__module__": module, "__qualname__": name})
 
 
-def read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name."""
     if not path.is_file():
         refuse("the checkpoint", "a file", path, "It is the published one, .ckpt or .safetensors.")

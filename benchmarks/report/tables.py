@@ -1,12 +1,14 @@
-"""The README's tables from the recorded rows: `python -m benchmarks.report.readme` writes each between its two markers.
+"""The tables of README and docs from the recorded rows: `python -m benchmarks.report.tables` writes each between its two markers.
 
 The operator's has one line per shape, the baselines side by side as ratios to plain SDPA of the same run, the pipelines' one
-per traced run; a test fails when the README says anything else than the rows do.
+per traced run; a test fails when a page says anything else than the rows do. It also mends the lines that links into the code name.
 """
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from benchmarks.world.tables import summary as small_world
 
 ROOT = Path(__file__).parents[2]
 END = "<!-- end of table -->"
+CODE = re.compile(r"\[`([\w.()]+)`\]\(([\w./-]+\.py)#L\d+\)")
 PLAIN = "scaled_dot_product_attention without maps"
 NO_GPU = "*No GPU has recorded a row yet: this table is empty until `make gpu-pack` has run on one.*"
 COLUMNS = (("streaming", "all"), ("triton", "all"), ("eager", "all"), ("four_flash", "all"), ("streaming", "half"), ("triton", "half"))
@@ -94,7 +97,33 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
     return f"| {sizes} | {floor} | " + " | ".join(cells) + f" | {memory} | {worst} |"
 
 
+def cost(rows: list[Row]) -> str:
+    """What a trace costs, in a line a model: the last place that measured whole runs, beside the release's hooks."""
+    rows = [row for row in rows if "untraced_peak_mb" in row and "ms" in row]
+    last = max((row for row in rows if row["runner"] == "i2am"), key=lambda row: row["environment"]["date"])
+    here = {(row["section"], row["case"], row["runner"]): row for row in rows if place(row) == place(last)}
+    lines = ["| model, and what is traced | overhead of the run | extra memory | the release's hooks |", "|---|---|---|---|"]
+    for (section, case, runner), row in here.items():
+        if runner == "i2am" and (section, case) in COST:
+            hooks = here.get((section, case, "eager_hook"))
+            release = f"{hooks['overhead_percent']['p50']:.0f}%, {hooks['extra_mb']:.0f} MB" if hooks else ""
+            lines.append(f"| {COST[section, case]} | {row['overhead_percent']['p50']:.1f}% | {row['extra_mb']:.0f} MB | {release} |")
+    commits = ", ".join(dict.fromkeys(commit(row) for row in here.values()))
+    return "\n".join([*lines, "", f"{place(last)}; float32, medians; measured at {commits} with `make bench-full`."])
+
+
+COST = {
+    ("sd15-full", "one_token"): "Stable Diffusion 1.5's width, a reference of one token",
+    ("sd15-full", "clip_257"): "... a reference of 257 tokens, both directions",
+    ("sd15-full", "both_77"): "... a reference and every word of the prompt",
+    ("sd15-full", "dino_1036"): "... a reference of 1036 tokens",
+    ("stableviton", "all_levels"): "StableVITON at full width, all levels and a patch",
+    ("small-world", "all_levels"): "the embedded model, 4 images, all levels and a patch",
+}
+
+
 TABLES: dict[str, Callable[[list[Row]], str]] = {
+    "<!-- table: cost -->": lambda rows: cost(rows),
     "<!-- table: operators -->": lambda rows: summary(latest(rows, gpu=False)),
     "<!-- table: operators on a GPU -->": lambda rows: summary(latest(rows, gpu=True)) or NO_GPU,
     "<!-- table: pipelines -->": pipelines,
@@ -105,19 +134,45 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
 }
 
 
-def filled(readme: str, rows: list[Row]) -> str:
-    """The README with the tables in their places."""
+def pages() -> list[Path]:
+    """Whatever a reader is shown: the README and the documentation."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "README.md"]
+
+
+def filled(text: str, rows: list[Row]) -> str:
+    """A page with the tables in their places."""
     for begin, made in TABLES.items():
-        if begin in readme:
-            before, rest = readme.split(begin)
-            readme = f"{before}{begin}\n{made(rows)}\n{END}{rest.split(END, 1)[1]}"
-    return readme
+        if begin in text:
+            before, rest = text.split(begin)
+            text = f"{before}{begin}\n{made(rows)}\n{END}{rest.split(END, 1)[1]}"
+    return text
+
+
+def line_of(file: Path, name: str) -> int:
+    """The line of a file on which `name`, or `Class.name`, is defined."""
+    nodes: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+    found: ast.stmt | None = None
+    for part in name.removesuffix("()").split("."):
+        found = next((node for node in nodes if getattr(node, "name", None) == part), None)
+        if found is None:
+            raise ValueError(f"a page links to {name} of {file}, which defines no such name. Correct the link.")
+        nodes = getattr(found, "body", [])
+    assert found is not None
+    return found.lineno
+
+
+def linked(text: str, page: Path) -> str:
+    """A page whose links into the code, [`name`](file.py#L12), name the line that `name` is defined on."""
+    return CODE.sub(lambda m: f"[`{m[1]}`]({m[2]}#L{line_of(page.parent / m[2], m[1])})", text)
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    path.write_text(filled(path.read_text(), recorded()))
-    print(f"wrote the tables of {len(recorded())} rows into {path.name}")
+    rows = recorded()
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        if (now := linked(filled(text, rows), path)) != text:
+            path.write_text(now, encoding="utf-8")
+            print(f"wrote the tables and links of {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

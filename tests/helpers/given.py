@@ -1,0 +1,168 @@
+"""What the code of README and docs takes for granted: `<!-- given: NAME -->` before a block brings the names, and the files, of NAME.
+
+Every pipeline is a small one with random weights, or the embedded model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attentions
+import joint
+import ldm
+import pipelines
+import torch
+from parts import PROMPTS
+from PIL import Image
+from stableviton import tiny as small_stableviton
+
+import i2am
+from benchmarks.parity.stableviton import SMALL
+from benchmarks.parity.stableviton import inputs as stableviton_inputs
+from i2am.data.synthetic import draw, unit, write_vitonhd
+from i2am.models.small import load
+
+Names = dict[str, Any]
+
+
+def asked(case: Any, **changed: Any) -> Names:
+    """A pipeline, and everything that it is called with."""
+    return {"pipe": case.pipe, "inputs": {**case.kwargs(batch=2), **changed}}
+
+
+def paint_by_example() -> Names:
+    case = pipelines.paint_by_example()
+    inputs = case.kwargs(batch=2)
+    return {"pipe": case.pipe, "person": inputs["image"], "mask": inputs["mask_image"], "garment": inputs["example_image"]}
+
+
+def text() -> Names:
+    return {**asked(pipelines.sd15(), prompt=[PROMPTS[0]] * 2), "torch": torch}
+
+
+def image_tokens() -> Names:
+    """A UNet whose cross-attention reads 1037 tokens in the place of a prompt."""
+    case = pipelines.sd15()
+    inputs = case.kwargs(batch=2)
+    width = case.pipe.unet.config.cross_attention_dim
+    made = {f"{name}_embeds": torch.randn(2, 1037, width) for name in ("prompt", "negative_prompt")}
+    return {"pipe": case.pipe, "inputs": {key: value for key, value in inputs.items() if "prompt" not in key} | made}
+
+
+def ldm_code() -> Names:
+    case = ldm.stable_viton()
+    return {"model": case.model, "sampler": case.sampler, "inputs": case.kwargs(batch=2)}
+
+
+def own_loop() -> Names:
+    query, key = torch.randn(2, 2, 768, 8), torch.randn(2, 2, 1037, 8)
+    return {"query": query, "key": key, "value": key, "timesteps": range(10)}
+
+
+def small_model(count: int = 2) -> Names:
+    pairs = draw(count, seed=7, size=(128, 96))
+    inputs = {"image": unit(pairs.person), "mask_image": pairs.mask[:, None].float(), "garment": unit(pairs.garment)}
+    return {"pipe": load(), "inputs": {**inputs, "densepose": unit(pairs.densepose), "num_inference_steps": 2}}
+
+
+def run(count: int = 2) -> Names:
+    """A traced run of the embedded model."""
+    names = small_model(count)
+    with i2am.trace(names["pipe"], specific=i2am.cells(4, 3)) as found:
+        images = names["pipe"](**names["inputs"]).images
+    return {"run": found, "images": images}
+
+
+def saved_run() -> Names:
+    """Maps of one image in a file, and its pictures beside it."""
+    names = run(1)
+    names["run"].maps.save("run.safetensors")
+    names["images"][0].save("person.png")
+    Image.new("RGB", (96, 128), "grey").save("garment.png")
+    return {}
+
+
+def text_run() -> Names:
+    names = text()
+    with i2am.trace(names["pipe"], words=True, groups=2) as found:
+        images = names["pipe"](**{**names["inputs"], "output_type": "pil"}).images
+    return {"run": found, "images": images, "words": found.maps.words()}
+
+
+def ip_adapter_run() -> Names:
+    """A run that has both a reference and words."""
+    names = asked(pipelines.ip_adapter("full"))
+    with i2am.trace(names["pipe"], words=True, groups=2) as found:
+        images = names["pipe"](**{**names["inputs"], "output_type": "pil"}).images
+    return {"run": found, "images": images}
+
+
+def viton() -> Names:
+    if not Path("zalando-hd-resized").exists():
+        write_vitonhd("zalando-hd-resized", 4, seed=3, size=(128, 96))
+    return {}
+
+
+def stableviton() -> Names:
+    small_stableviton().save_pretrained("stableviton")
+    inputs = stableviton_inputs(SMALL, 1)
+    return {"person": inputs["image"], "mask": inputs["mask_image"], "garment": inputs["garment"], "densepose": inputs["densepose"]}
+
+
+def my_pipeline() -> Names:
+    class MyPipeline:
+        @staticmethod
+        def from_pretrained(path: str) -> Any:
+            return load()
+
+    return {"MyPipeline": MyPipeline}
+
+
+def operands() -> Names:
+    batch, heads, tokens, size = 2, 2, 8704, 8
+    query, key, value = (torch.randn(batch, heads, tokens, size) for _ in range(3))
+    return {
+        "torch": torch, "F": torch.nn.functional, "query": query, "key": key, "value": value, "batch": batch, "heads": heads,
+        "generated_tokens": tokens, "reference_tokens": tokens,
+    }  # fmt: skip
+
+
+def everything() -> Names:
+    """The call with everything: ranges of 4096 tokens, the conditional half."""
+    heads = 2
+    return operands() | {
+        "B": 2, "mask": None, "r2g": torch.zeros(1, heads, 4096), "g2r": torch.zeros(1, heads, 4096),
+        "words": torch.zeros(1, heads, 3, 4096), "inpainting": torch.full((1, 4096), 1 / 4096), "pieces": torch.rand(1, 4096, 3),
+    }  # fmt: skip
+
+
+GIVEN: dict[str, Callable[[], Names]] = {
+    "nothing": dict,
+    "paint-by-example": paint_by_example,
+    "ip-adapter": lambda: asked(pipelines.ip_adapter("full")),
+    "ip-adapter run": ip_adapter_run,
+    "two adapters": lambda: asked(pipelines.ip_adapter("plain", "full")),
+    "kandinsky": lambda: asked(pipelines.kandinsky22()),
+    "kontext": lambda: asked(joint.flux_kontext()),
+    "image tokens": image_tokens,
+    "pasd": lambda: asked(attentions.pasd()),
+    "catvton": lambda: asked(attentions.catvton()),
+    "ootdiffusion": lambda: asked(attentions.ootdiffusion()),
+    "ldm": ldm_code,
+    "own loop": own_loop,
+    "small model": small_model,
+    "run": run,
+    "saved run": saved_run,
+    "text": text,
+    "words": text_run,
+    "words run": text_run,
+    "viton": viton,
+    "stableviton": stableviton,
+    "my pipeline": my_pipeline,
+    "operands": operands,
+    "everything": everything,
+    "checkout": partial(dict, ROOT=Path(__file__).parents[2]),
+}
