@@ -37,6 +37,13 @@ def test_a_room_says_what_it_is_for_and_what_it_imports(room):
     assert "\nBegin with: `" in house.place_of(room).read_text()
 
 
+def test_packages_inside_of_rooms_say_where_to_begin():
+    inner = [path for package in ("i2am", "i2am_kernels") for path in (ROOT / package).glob("*/*/__init__.py")]
+    assert len(inner) >= 3
+    for path in [*inner, ROOT / "i2am_kernels" / "sweeps" / "__init__.py"]:
+        assert "\nBegin with: `" in path.read_text(), path
+
+
 def test_others_use_what_a_room_names():
     """Of the packages that are installed; what starts with an underscore is nobody else's anywhere."""
     for one, other in ARROWS:

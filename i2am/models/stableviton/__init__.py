@@ -1,6 +1,8 @@
 """StableVITON (CVPR 2024) for diffusers: written from the architecture's facts, fed by `convert` from the published checkpoint.
 
 The checkpoint comes under its authors' licence (CC BY-NC-SA 4.0), which holds for converted weights as well: no commercial use.
+
+Begin with: `pipeline.py`; `convert.py` reads the checkpoint, `names.py` says which tensor goes where.
 """
 
 from i2am.models.stableviton.convert import convert
