@@ -104,7 +104,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.pipeline.try_on --only small-world
 	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 1 --batches 1 8 32
 	$(BIN)/python -m benchmarks.operator.growth --repeats 3
-	$(BIN)/python -m benchmarks.pipeline.where --sections small
+	$(BIN)/python -m benchmarks.pipeline.breakdown --sections small
 	$(BIN)/python -m benchmarks.report.tables
 	$(BIN)/python -m benchmarks.report.page
 
@@ -116,7 +116,7 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 2
 	$(BIN)/python -m benchmarks.evaluation.release_hook
 	$(BIN)/python -m benchmarks.operator.growth
-	$(BIN)/python -m benchmarks.pipeline.where
+	$(BIN)/python -m benchmarks.pipeline.breakdown
 	$(BIN)/python -m benchmarks.report.tables
 	$(BIN)/python -m benchmarks.report.page
 

@@ -2,7 +2,7 @@
 
 `i2am_kernels` holds the operator that adds the maps up; this package attaches it to models and reads the maps.
 
-Imports: viewer, score, data, attach, maps, door; a name when it is asked for, so that the command line answers at once.
+Imports: viewer, score, data, attach, maps, common; a name when it is asked for, so that the command line answers at once.
 Begin with: `attach/trace.py`, which watches a run, and `maps/levels.py`, which reads it.
 """
 
@@ -34,7 +34,7 @@ __all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "l
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from i2am.door.machine import version
+        from i2am.common.machine import version
 
         return version()
     if name not in PLACES:

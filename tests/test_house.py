@@ -67,10 +67,14 @@ def test_what_a_room_names_is_there(room):
             "from i2am.attach import trace",
             "-> i2am.attach.trace: i2am.maps is not above i2am.attach",
         ),
-        ("i2am_kernels/call.py", "import i2am.door.checks", "i2am_kernels.call -> i2am.door.checks: i2am_kernels is not above i2am.door"),
+        (
+            "i2am_kernels/call.py",
+            "import i2am.common.checks",
+            "-> i2am.common.checks: i2am_kernels is not above i2am.common",
+        ),
         ("i2am/show/labels.py", "def late():\n    from i2am.maps import levels", "i2am.show is not above i2am.maps"),
         ("i2am/maps/tokens.py", "from i2am.maps import levels", "['i2am.maps."),
-        ("i2am/attic/__init__.py", "import i2am.door.checks", "i2am.attic has no floor"),
+        ("i2am/attic/__init__.py", "import i2am.common.checks", "i2am.attic has no floor"),
     ],
 )
 def test_a_planted_arrow_is_seen(file, line, said, tmp_path):

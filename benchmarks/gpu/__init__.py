@@ -4,8 +4,8 @@
 
 Imports: report, operator, measuring, i2am_kernels.
 Begin with: `plan.py`, which groups of work each call has, in what order and for how long. `driver.py` runs each in a process of its own
-(`worker.py`), goes on behind whatever ended it, and writes every row at once (`home.py`). `verdict.py` is the last thing printed; `land`
-puts the rows where the report finds them. `trouble.py` plants faults for the rehearsal (tests/benchmarks/test_gpu_rehearsal.py).
+(`worker.py`), goes on behind whatever ended it, and writes every row at once (`row_store.py`). `verdict.py` is the last thing printed;
+`land` puts the rows where the report finds them. `planted.py` plants faults for the rehearsal (tests/benchmarks/test_gpu_rehearsal.py).
 """
 
 import time

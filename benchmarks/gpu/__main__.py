@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.gpu.driver import Call, Options
-from benchmarks.gpu.home import Home, land
 from benchmarks.gpu.plan import CALLS, LIMITS
+from benchmarks.gpu.row_store import Home, land
 from benchmarks.gpu.verdict import verdict
 
 EPILOG = f"""first: what the device is, whether bfloat16 is right at the shapes people use, their times beside every fused attention.
@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="every group in miniature: a walk through, no measurement")
     parser.add_argument("--seconds", type=float, help="end within this time instead")
     parser.add_argument("--only", nargs="*", default=[], help="these groups of the call alone")
-    parser.add_argument("--trouble", nargs="*", default=[], help="KIND:RUNNER[:KEYS], to see what comes home: benchmarks/gpu/trouble.py")
+    parser.add_argument("--trouble", nargs="*", default=[], help="KIND:RUNNER[:KEYS], to see what comes home: benchmarks/gpu/planted.py")
     parser.add_argument("--patience", type=float, default=float("inf"), help="seconds without a sign of life that end a group's process")
     given = parser.parse_args(words)
     if given.call == "land":

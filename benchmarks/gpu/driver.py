@@ -24,9 +24,9 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.gpu import BEGAN
-from benchmarks.gpu.home import Home
 from benchmarks.gpu.items import LOST
 from benchmarks.gpu.plan import CALLS, LIMITS, MINIATURE, MODULES, Stage
+from benchmarks.gpu.row_store import Home
 from benchmarks.measuring.rows import Row, environment
 from benchmarks.operator.one_call import line
 
@@ -159,7 +159,7 @@ class Call:
         """Run a module that writes rows to `--out`, and take them; it is stopped at `end`, or where it shows no sign of life."""
         with tempfile.TemporaryDirectory() as folder:
             out, log = Path(folder, "rows.jsonl"), Path(folder, "log")
-            command = [sys.executable, "-m", "benchmarks.gpu.tied", str(os.getpid()), words[0], "--out", str(out), *words[1:]]
+            command = [sys.executable, "-m", "benchmarks.gpu.with_parent", str(os.getpid()), words[0], "--out", str(out), *words[1:]]
             with log.open("w") as file:
                 running = subprocess.Popen(command, cwd=ROOT, env=self.variables(), stdout=file, stderr=file, start_new_session=True)
             said: list[Row] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import geometric_mean
 
-from benchmarks.gpu.home import CHECKS, gated
+from benchmarks.gpu.row_store import CHECKS, gated
 from benchmarks.measuring.rows import Row
 from benchmarks.operator.one_call import FLOORS
 from i2am_kernels.tiles import head_parts, side

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import trouble
+from benchmarks.gpu import planted
 from benchmarks.gpu.items import work
 from benchmarks.gpu.plan import group
 from benchmarks.measuring.rows import Writer, environment
@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--leave-out", nargs="*", default=[])
     parser.add_argument("--trouble", nargs="*", default=[])
     given = parser.parse_args(words)
-    trouble.plant(given.trouble)
+    planted.plant(given.trouble)
     device = torch.device(given.device)
     section, items = group(given.group, device, given.quick)
     tell = Writer(given.out, environment(device)).write

@@ -4,7 +4,7 @@
     python -m benchmarks.parity --original StableVITON                  # at full width; one model at a time, about 8 GB
     python -m benchmarks.parity --original StableVITON --small --write tests/helpers/stableviton_numbers.npz
 
-The original is imported from where you have it (`stableviton_original` does). Weights are drawn from each tensor's name, so the tests
+The original is imported from where you have it (`original.py` does). Weights are drawn from each tensor's name, so the tests
 need its numbers and the names and shapes of its tensors, not its code.
 """
 

@@ -33,7 +33,7 @@ FLOORS = (
     ("i2am.data", "i2am.attach"),
     ("i2am.maps",),
     ("i2am.show",),
-    ("i2am.door", "i2am_kernels"),
+    ("i2am.common", "i2am_kernels"),
 )
 DRAWN = [tuple(room for room in floor if room.startswith("i2am") and room != "i2am.__main__") for floor in FLOORS if "i2am" in str(floor)]
 PICTURE = ROOT / "docs" / "house.svg"

@@ -18,7 +18,7 @@ from benchmarks.measuring.rows import RESULTS, Row, recorded, slug
 from benchmarks.measuring.table import pipelines
 from benchmarks.operator import growth, host, layer_set
 from benchmarks.operator.gate import BOUNDS
-from benchmarks.pipeline import where
+from benchmarks.pipeline import breakdown
 from benchmarks.report import evaluation, peers, release_hook, tables, targets
 from benchmarks.report.targets import TARGETS, Rows, calls, device, on
 from benchmarks.world.tables import plots
@@ -170,7 +170,7 @@ def page(rows: Rows) -> str:
         *section("Beside other tracers", "peers", peers.summary),
         *section("How it grows", "growth", growth.summary),
         *(f"![How it grows]({path.name})" for path in sorted(RESULTS.glob("*-growth.png")) if rows["growth"]),
-        *section("Where the time goes", "where", where.summary),
+        *section("Where the time goes", "where", breakdown.summary),
         *section("What the host pays for a call of the kernels", "host", host.summary),
         "## The gate",
         "Counts that `python -m benchmarks.operator.gate` holds within 10%, so that a slow-down shows on a noisy machine. The kernels' "

@@ -1,6 +1,6 @@
 """Tables and plots of the small world from its recorded rows: `python -m benchmarks.world.tables`.
 
-Writes benchmarks/results/small-world.md, docs/checkpoints.png and docs/faithfulness.png; `python -m benchmarks.report.tables` puts
+Writes benchmarks/results/small-world.md, docs/along-training.png and docs/faithfulness.png; `python -m benchmarks.report.tables` puts
 the short table where it is read.
 """
 
@@ -171,7 +171,7 @@ def report(rows: Sequence[Row]) -> str:
         "# The small try-on world", "Made from `small-world.jsonl` by `python -m benchmarks.world.tables`.",
         "## Pointing", pointing(truth), source(truth),
         "## Scores", scores(truth, random), source(truth),
-        "## Along training", along(checkpoints), source(checkpoints[-1]), "![checkpoints](../../docs/checkpoints.png)",
+        "## Along training", along(checkpoints), source(checkpoints[-1]), "![checkpoints](../../docs/along-training.png)",
         "## Faithfulness", changes(hiding, "hidden by G2R"), changes(swapping, "changed, by R2G"),
         f"Rank correlation of R2G and change over an image's patches, mean: {swapping[0]['rank_correlation']:.3f}.", source(hiding[0]),
         "![faithfulness](../../docs/faithfulness.png)",
@@ -181,9 +181,9 @@ def report(rows: Sequence[Row]) -> str:
 def main() -> None:
     rows = read(SMALL_WORLD)
     (SMALL_WORLD.parent / "small-world.md").write_text(report(rows))
-    plot_checkpoints(latest(rows, "checkpoints"), ROOT / "docs" / "checkpoints.png")
+    plot_checkpoints(latest(rows, "checkpoints"), ROOT / "docs" / "along-training.png")
     plot_changes(latest(rows, "hiding"), latest(rows, "swapping"), ROOT / "docs" / "faithfulness.png")
-    print(f"wrote small-world.md, checkpoints.png and faithfulness.png from {len(rows)} rows")
+    print(f"wrote small-world.md, along-training.png and faithfulness.png from {len(rows)} rows")
 
 
 if __name__ == "__main__":

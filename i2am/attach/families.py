@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 from i2am.maps.tokens import Grid, Range, Seen, Tokens, grid_of, halvings
 
 Found = Tokens | Sequence[Tokens] | None

@@ -9,7 +9,7 @@ from torch import nn
 from i2am.attach import families
 from i2am.attach.families import Found, Rule
 from i2am.attach.ldm import is_ldm
-from i2am.door.checks import refuse, said
+from i2am.common.checks import refuse, said
 from i2am.maps.layers import listed
 from i2am.maps.tokens import Seen, Tokens
 
@@ -48,7 +48,7 @@ class Finder:
         """Every attention module in which a reference (or the prompt) can enter; an error that says why when there is none."""
         usable = {name: m for name, m in self.attention.items() if self.usable(name, m, words)}
         if not usable:
-            self.refused()
+            self.refuse_no_layers()
         return usable
 
     def usable(self, name: str, module: Any, words: bool) -> bool:
@@ -90,7 +90,7 @@ class Finder:
                 return families.joint(seen)
         return families.text(seen) if self.reads_text else families.context(seen)
 
-    def refused(self) -> NoReturn:
+    def refuse_no_layers(self) -> NoReturn:
         name = type(self.owner).__name__
         if not self.attention:
             raise ValueError(f"i2am: {name} has no attention layers that could be traced. Use i2am.Recorder inside your own forward.")
@@ -102,20 +102,20 @@ class Finder:
             )
         raise ValueError(f"i2am: {name} has no layer for reference={self.reference!r}. {listed(list(self.attention))}")
 
-    def silent(self, taps: dict[str, Any]) -> None:
-        """The first step is over: every layer that ran must have called the seam."""
+    def refuse_silent(self, taps: dict[str, Any]) -> None:
+        """The first step is over: every layer that ran must have called scaled_dot_product_attention."""
         silent = [tap.name for tap in taps.values() if tap.entered and not tap.plan]
         if silent:
             raise ValueError(f"i2am: {', '.join(silent[:5])} ran without calling scaled_dot_product_attention, so nothing was recorded. "
                              "Set a processor that calls it (AttnProcessor2_0), or leave the layers out with layers=.")  # fmt: skip
 
-    def wordless(self, words: Any) -> NoReturn:
+    def refuse_no_words(self, words: Any) -> NoReturn:
         """The first step is over, and words were asked for that no layer reads."""
         refuse("words", f"left out for {type(self.owner).__name__}", said(words),
                "None of the traced layers reads a text that the tracer knows. Trace its reference alone, choose other layers=, or write a "
                "rule that returns i2am.Tokens(words=...).")  # fmt: skip
 
-    def nothing(self, taps: dict[str, Any]) -> NoReturn:
+    def refuse_no_reference(self, taps: dict[str, Any]) -> NoReturn:
         """The first step is over and no call held a reference."""
         ran = [name for name, tap in taps.items() if tap.plan]
         if not ran:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 from i2am.maps.tokens import Range
 
 
@@ -58,14 +58,14 @@ def stated(pipe: Any) -> Layout | None:
     return None if text is None else parse(text)
 
 
-def ahead(pipe: Any) -> Layout | None:
+def layout_before_run(pipe: Any) -> Layout | None:
     """A declared layout of several calls, which tells the first one's. Rows of one call wait until the first step has shown how many
     there are, since the pipeline may run without guidance."""
     layout = stated(pipe)
     return layout if layout is not None and layout.calls > 1 else None
 
 
-def proved(pipe: Any, blocks: int, calls: int) -> Layout:
+def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
     """The layout of a run whose model was called `calls` times a step with `blocks` times as many rows as there are images."""
     name = type(pipe).__name__
     if calls == 1 and blocks == 1:
@@ -89,10 +89,10 @@ def proved(pipe: Any, blocks: int, calls: int) -> Layout:
            'The wrong rows would give wrong maps: pass guidance="uncond-cond", "cond-uncond", "cond|uncond" ...')  # fmt: skip
 
 
-def decided(layout: Layout | None, owner: Any, total: int, images: int, calls: int, named: bool) -> Layout:
+def final_layout(layout: Layout | None, owner: Any, total: int, images: int, calls: int, named: bool) -> Layout:
     """After the first step, the layout that makes `total` rows of `images` images; what was stated must fit."""
     if layout is None and total % images == 0:
-        layout = NONE if named and total == images else proved(owner, total // images, calls)
+        layout = NONE if named and total == images else known_layout(owner, total // images, calls)
     hidden = layout is not None and layout.calls == layout.blocks == 1 and calls > 1 and not named
     if hidden:
         refuse("guidance", f"a layout of the {calls} calls a step that the model has", '"none"', 'Pass "cond|uncond" or "uncond|cond".')

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from i2am.attach.seam import Tap
+from i2am.attach.sdpa import Tap
 
 KNOWN = ("hint",)  # passed through every block by StableVITON; its attention modules ignore it
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from i2am.attach.clock import wrap
-from i2am.door.checks import refuse, said
+from i2am.attach.steps import wrap
+from i2am.common.checks import refuse, said
 from i2am.maps.prompt import Prompt, columns
 
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}

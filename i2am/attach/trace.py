@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.attach import clock, ldm, seam
-from i2am.attach.calls import Calls
+from i2am.attach import ldm, sdpa, steps
+from i2am.attach.denoiser_calls import Calls
 from i2am.attach.families import Found, with_generated_grid
 from i2am.attach.finder import Finder, scheduler_of
-from i2am.attach.guidance import ahead, decided, parse
+from i2am.attach.guidance import final_layout, layout_before_run, parse
 from i2am.attach.prompts import Listener, asked
-from i2am.attach.seam import Tap
-from i2am.door.checks import counted, is_size, refuse, said, whole_number
+from i2am.attach.sdpa import Tap
+from i2am.common.checks import counted, is_size, refuse, said, whole_number
 from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen
 from i2am.maps.levels import AttributionMaps
@@ -37,7 +37,7 @@ class Trace:
         self.only, self.words = layers, words
         self.reference_grid, self.special = reference_grid, special
         self.declared_steps = recorder.steps
-        self.calls = Calls(finder.denoiser, finder.owner, parse(guidance) or ahead(finder.pipe))
+        self.calls = Calls(finder.denoiser, finder.owner, parse(guidance) or layout_before_run(finder.pipe))
         self.listener = Listener(finder.pipe) if words else None
         self.taps: dict[str, Tap] = {}
         self.finished: AttributionMaps | None = None
@@ -59,9 +59,9 @@ class Trace:
         Trace.running = self
         try:
             self.undo.callback(self.close)
-            seam.listen(self.undo)
+            sdpa.listen(self.undo)
             self.install()
-            clock.wind(self.scheduler, self.finder.pipe, self.started, self.stepped, self.undo)
+            steps.count_steps(self.scheduler, self.finder.pipe, self.started, self.stepped, self.undo)
             self.calls.watch(self.undo)
             if self.listener is not None:
                 self.listener.listen(self.undo)
@@ -101,7 +101,7 @@ class Trace:
             if new:
                 self.taps[name] = Tap(name, found[name], self)
             if not ldm.is_ldm(found[name]):
-                seam.install(self.taps[name], self.undo)
+                sdpa.install(self.taps[name], self.undo)
             elif new:
                 ldm.install_ldm(self.taps[name], self.undo)
 
@@ -142,9 +142,9 @@ class Trace:
         if recorder.steps is None:
             recorder.steps = steps
         if not recorder.slots:
-            self.finder.nothing(self.taps)
+            self.finder.refuse_no_reference(self.taps)
         if self.words and not any(slot.tokens.words for slot in recorder.slots.values()):
-            self.finder.wordless(self.words)
+            self.finder.refuse_no_words(self.words)
         recorder.check_steps()
         totals = {slot.shape[0] for slot in recorder.slots.values()}
         if len(totals) > 1:
@@ -153,12 +153,12 @@ class Trace:
         if images is None:
             images = total // (self.calls.layout.blocks if self.calls.layout else 1)
         early = not hasattr(self.scheduler, "step")  # PLMS calls the model twice in its first step
-        layout = decided(self.calls.layout, self.finder.owner, total, images, 1 if early else self.calls.count, self.calls.named)
+        layout = final_layout(self.calls.layout, self.finder.owner, total, images, 1 if early else self.calls.count, self.calls.named)
         recorder.images = images
         afford_groups(recorder.slots.values(), images, recorder.groups)
         for slot in recorder.slots.values():
             slot.settle(layout.rows(total), recorder.groups)
-        self.finder.silent(self.taps)
+        self.finder.refuse_silent(self.taps)
         self.calls.settle(layout)
         if self.listener is not None:
             self.listener.begin()
@@ -179,10 +179,9 @@ class Trace:
 
     def placed(self, tokens: Tokens, seen: Seen) -> Tokens:
         """The tokens with their grids: from the latent, and from what the user said of the reference."""
-        if tokens.reference is not None and tokens.reference_grid is None and self.reference_grid is not None:
-            count = tokens.reference[1] - tokens.reference[0]
-            if count > 1:
-                tokens = replace(tokens, reference_grid=self.reference_grid, special=self.special)
+        said = self.reference_grid is not None or self.special
+        if said and tokens.reference is not None and tokens.reference_grid is None and tokens.reference[1] - tokens.reference[0] > 1:
+            tokens = replace(tokens, reference_grid=self.reference_grid, special=self.special)
         return with_generated_grid(tokens, seen)
 
     def open(self, layer: str, tokens: Tokens, query: Tensor, key: Tensor) -> Slot:
@@ -295,5 +294,7 @@ def trace(
     if reference_grid is not None and not is_size(reference_grid):
         refuse("reference_grid", "(height, width) in tokens", said(reference_grid), "Special tokens do not count.")
     whole_number("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
-    grid, special = getattr(pipe, "reference_tokens", (None, 0)) if reference_grid is None else (reference_grid, special)
-    return Trace(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=grid, special=special)
+    if reference_grid is None:
+        reference_grid, declared = getattr(pipe, "reference_tokens", (None, 0))
+        special = special or declared
+    return Trace(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=reference_grid, special=special)

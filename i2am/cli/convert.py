@@ -42,8 +42,8 @@ def add_convert(commands: Any) -> None:
 
 
 def convert(parsed: argparse.Namespace) -> None:
-    from i2am.cli.quiet import quiet
-    from i2am.door.extras import need
+    from i2am.cli.quiet_libraries import quiet
+    from i2am.common.extras import need
 
     need("converting", "diffusers", "transformers", "PIL")
     with quiet():

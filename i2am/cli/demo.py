@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from i2am.cli.open_page import add_open, opens
 from i2am.cli.parsers import command
-from i2am.cli.screen import add_open, opens
 
 
 def add_demo(commands: Any) -> None:
@@ -24,7 +24,7 @@ def add_demo(commands: Any) -> None:
 
 def demo(parsed: argparse.Namespace) -> None:
     from i2am.cli.demo_pictures import demo
-    from i2am.cli.quiet import quiet
+    from i2am.cli.quiet_libraries import quiet
 
     with quiet():
         demo(parsed.out, count=parsed.count, seed=parsed.seed, steps=parsed.steps, model=parsed.model, open_browser=opens(parsed))

@@ -19,10 +19,10 @@ import torch
 
 from i2am.attach.trace import trace
 from i2am.cli.demo_page import FILES
+from i2am.common import outputs
+from i2am.common.checks import is_whole, refuse
+from i2am.common.extras import need
 from i2am.data.truth import oracle_maps
-from i2am.door import outputs
-from i2am.door.checks import is_whole, refuse
-from i2am.door.extras import need
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.regions import cells
 from i2am.score.imacs import imacs, scores

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from i2am.cli.parsers import command, name_or_number
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,14 +53,14 @@ def add_detect(commands: Any) -> None:
 
 
 def detect(parsed: argparse.Namespace) -> None:
-    from i2am.door.extras import need
+    from i2am.common.extras import need
 
     need("detect", "scipy", "tqdm", *(("PIL", "matplotlib") if parsed.pictures is not None else ()))
     import torch
     from tqdm.auto import tqdm
 
+    from i2am.common.outputs import write_whole
     from i2am.data.coco import read_coco
-    from i2am.door.outputs import write_whole
     from i2am.maps.files import versions
     from i2am.score.detection import detect as compared
 
@@ -115,7 +115,7 @@ def detect(parsed: argparse.Namespace) -> None:
 
 def places(parsed: argparse.Namespace) -> tuple[Path | None, Path | None]:
     """Where the report and the pictures go, both of which can be written."""
-    from i2am.door import outputs
+    from i2am.common import outputs
 
     out = None if parsed.out is None else outputs.file(parsed.out, "--out", (".json",))
     if out is not None:
@@ -154,7 +154,7 @@ def few(names: Sequence[str], most: int = 12) -> str:
 
 def box_of(file: Path, image: Annotated, one: Object, parsed: argparse.Namespace, pictures: Path | None) -> Tensor:
     """The box [4] of one file of maps, drawn if that is asked for."""
-    from i2am.door.outputs import write_whole
+    from i2am.common.outputs import write_whole
     from i2am.maps.levels import load
     from i2am.score.detection import RELEASE, boxes
     from i2am.score.imacs import convention

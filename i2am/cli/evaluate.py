@@ -49,15 +49,15 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
 
 
-def data_arguments(parser: Any) -> None:
+def data_arguments(parser: Any, split: str | None = "test", size: str = "the model's, which it has to paint") -> None:
     parser.add_argument("--data", required=True, metavar="FOLDER", help="the root, with test_pairs.txt and test/")
-    parser.add_argument("--split", default="test", help="default: test")
+    parser.add_argument("--split", default=split, help=f"default: {split or 'that of the maps, else test'}")
     parser.add_argument("--unpaired", action="store_true", help="each person with the garment of the list, not the person's own")
-    parser.add_argument("--size", metavar="HEIGHTxWIDTH", help="of the pictures (default: the model's)")
+    parser.add_argument("--size", metavar="HEIGHTxWIDTH", help=f"of the pictures (default: {size})")
 
 
 def evaluate(parsed: argparse.Namespace) -> None:
-    from i2am.cli.quiet import quiet
+    from i2am.cli.quiet_libraries import quiet
     from i2am.evaluation import evaluate as run
 
     options: dict[str, Any] = {
@@ -80,7 +80,7 @@ def batch(text: str) -> int | str:
 
 def pairs(options: list[str]) -> dict[str, str]:
     """NAME=VALUE, each once."""
-    from i2am.door.checks import refuse
+    from i2am.common.checks import refuse
 
     found: dict[str, str] = {}
     for option in options:

@@ -9,7 +9,7 @@ import errno
 import os
 import re
 
-from i2am.door.machine import out_of_memory
+from i2am.common.machine import out_of_memory
 
 ELSEWHERE = "Name another place."
 REMEDIES = {

@@ -20,11 +20,10 @@ def add_imacs(commands: Any) -> None:
     parser.add_argument(
         "--maps", required=True, nargs="+", action="extend", metavar="PATH", help="OUT/maps of an evaluation, or files NAME.safetensors"
     )
-    data_arguments(parser)
-    parser.set_defaults(split=None)
+    data_arguments(parser, split=None, size="that of the maps' run, else 512x384")
     parser.add_argument("--out", metavar="FOLDER", help="default: imacs-CONVENTION beside the folder of maps")
     parser.add_argument(
-        "--convention", "--release", default="method", metavar="NAME", help="method, stableviton, paint-by-example or custom"
+        "--convention", "--release", default="method", metavar="NAME", help="method (the default), stableviton, paint-by-example or custom"
     )
     parser.add_argument("--threshold", type=float, help="default: the convention's, 0.4")
     parser.add_argument("--penalty", type=float, help="default: the convention's, 3")

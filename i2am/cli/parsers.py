@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from i2am.door.machine import version
+from i2am.common.machine import version
 
 
 class Paragraphs(argparse.HelpFormatter):

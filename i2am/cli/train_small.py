@@ -20,8 +20,8 @@ def add_train_small(commands: Any) -> None:
 
 
 def train_small(parsed: argparse.Namespace) -> None:
-    from i2am.cli.quiet import quiet
-    from i2am.door.extras import need
+    from i2am.cli.quiet_libraries import quiet
+    from i2am.common.extras import need
 
     need("training", "diffusers", "PIL", "matplotlib", "tqdm")  # the loss is drawn after the first hundreds of steps
     from i2am.models.small.train import Options, train

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from i2am.cli.open_page import add_open, opens
 from i2am.cli.parsers import command
-from i2am.cli.screen import add_open, opens
 
 
 def add_view(commands: Any) -> None:
@@ -50,7 +50,7 @@ def view(parsed: argparse.Namespace) -> None:
 
 def named(pictures: Sequence[str]) -> Any:
     """Pictures alone, or a dict of NAME=PICTURE."""
-    from i2am.door.checks import refuse
+    from i2am.common.checks import refuse
 
     pairs = [picture.split("=", 1) if "=" in picture and not Path(picture).exists() else [picture] for picture in pictures]
     if len({len(pair) for pair in pairs}) > 1:
@@ -65,8 +65,8 @@ def named(pictures: Sequence[str]) -> Any:
 
 def picture_from(path: str, option: str) -> Any:
     """A picture from a file."""
-    from i2am.door.checks import refuse
-    from i2am.door.extras import need
+    from i2am.common.checks import refuse
+    from i2am.common.extras import need
 
     need("a picture", "PIL")
     from PIL import Image

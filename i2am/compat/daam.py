@@ -34,11 +34,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from i2am.attach.clock import wrap
 from i2am.attach.finder import Finder
+from i2am.attach.steps import wrap
 from i2am.attach.trace import Trace
+from i2am.common.checks import is_whole, refuse
 from i2am.compat.daam_maps import GenerationExperiment, GlobalHeatMap, WordHeatMap, gathered
-from i2am.door.checks import is_whole, refuse
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
 from i2am.maps.recorder import Recorder

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 from i2am.maps.prompt import Prompt
 from i2am.maps.words import show
 

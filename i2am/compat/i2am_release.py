@@ -37,9 +37,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2am.common.checks import refuse
 from i2am.compat.release_pictures import as_picture, bicubic, heated, minmax, write
 from i2am.compat.watch import GUIDED, Watch
-from i2am.door.checks import refuse
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.regions import Region, as_mask, cells, per_image

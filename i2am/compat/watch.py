@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from i2am.attach.families import context, with_generated_grid
 from i2am.attach.guidance import NONE, Layout, parse
 from i2am.attach.ldm import install_ldm, is_ldm
-from i2am.attach.seam import Tap
-from i2am.door.checks import is_whole, refuse
+from i2am.attach.sdpa import Tap
+from i2am.common.checks import is_whole, refuse
 from i2am.maps.buffers import LayerSums, Slot
 from i2am.maps.layers import Layers, chosen
 from i2am.maps.levels import AttributionMaps

@@ -1,6 +1,6 @@
-"""What is scored: VITON-HD and COCO from disk, and a drawn world whose correspondence is known.
+"""Data sets: VITON-HD and COCO from disk, and a drawn world whose correspondence is known.
 
-Imports: maps, door.
+Imports: maps, common.
 Begin with: `vitonhd.py`; `synthetic/pairs.py` draws, `truth.py` is what it knows.
 """
 

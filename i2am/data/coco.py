@@ -15,7 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from i2am.door.checks import as_path, is_whole, refuse, said
+from i2am.common.checks import as_path, is_whole, refuse, said
 from i2am.maps.tokens import Grid
 
 SLACK = 1.0  # pixels

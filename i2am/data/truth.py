@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from i2am.door.checks import fields_said, instance, is_floating, is_size, refuse, said
+from i2am.common.checks import fields_said, instance, is_floating, is_size, refuse, said
 from i2am.maps.tokens import Grid
 
 ABOUT = "Build one: Truth(source, inside)."

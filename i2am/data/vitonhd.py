@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from i2am.door.checks import as_path, index_of, is_size, refuse, said
+from i2am.common.checks import as_path, index_of, is_size, refuse, said
 from i2am.maps.tokens import Grid
 
 try:
@@ -49,7 +49,7 @@ MASKS = ("mask", "garment_mask")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # whatever the name ends in; none of them runs another program
 STRETCH = 0.01  # up to this much between the sides, a shape is rounding
 HALF = 127.5 - 1e-3  # of 255: half a pixel's area is white, also where float32 rounds
-SHOWN = 3  # problems of one kind that `described` prints
+SHOWN = 3  # problems of one kind that `problems_in_words` names
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import default_collate
 
-from i2am.door.checks import is_whole, refuse
+from i2am.common.checks import is_whole, refuse
 from i2am.evaluation.shards import Row
 from i2am.evaluation.tryon import Batch
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import refuse
-from i2am.door.machine import out_of_memory
+from i2am.common.checks import refuse
+from i2am.common.machine import out_of_memory
 from i2am.evaluation.painter import picture
 from i2am.evaluation.tryon import Batch, TryOn
 from i2am.maps.tokens import Grid

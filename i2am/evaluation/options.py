@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from i2am.door import outputs
-from i2am.door.checks import is_size, is_whole, refuse
-from i2am.door.outputs import write_whole
+from i2am.common import outputs
+from i2am.common.checks import is_size, is_whole, refuse
+from i2am.common.outputs import write_whole
 from i2am.evaluation.tryon import TryOn
 from i2am.maps.tokens import Grid
 from i2am.score.imacs import Convention

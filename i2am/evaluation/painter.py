@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from i2am.attach.trace import trace
-from i2am.door.checks import refuse
-from i2am.door.machine import out_of_memory
-from i2am.door.outputs import write_whole
+from i2am.common.checks import refuse
+from i2am.common.machine import out_of_memory
+from i2am.common.outputs import write_whole
 from i2am.evaluation.batches import moved
 from i2am.evaluation.options import Options
 from i2am.evaluation.shards import Row

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from i2am.door.machine import processor
+from i2am.common.machine import processor
 from i2am.maps.files import versions
 
 COMBINED = (("images", sum), ("seconds", max), ("seconds", sum), ("scoring", sum))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from i2am.door.outputs import write_whole
+from i2am.common.outputs import write_whole
 from i2am.evaluation.report_page import page
 from i2am.score.intervals import bootstrap
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from i2am.common import outputs
+from i2am.common.checks import refuse
 from i2am.data.vitonhd import VitonHD, problems_in_words
-from i2am.door import outputs
-from i2am.door.checks import refuse
 from i2am.evaluation.options import FILE, Options
 from i2am.evaluation.painter import numbers, seed_of
 from i2am.evaluation.provenance import every_version, hardware

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from i2am.common.checks import refuse
 from i2am.data.vitonhd import PARTS, Problem, VitonHD
 from i2am.data.vitonhd import problems_in_words as listed
-from i2am.door.checks import refuse
 from i2am.evaluation import batches, shards
+from i2am.evaluation.model_names import resolve
 from i2am.evaluation.options import Options, described, results_folder, write_options
 from i2am.evaluation.painter import Painter, read_look
 from i2am.evaluation.provenance import every_version, hardware, summed
 from i2am.evaluation.report import write
-from i2am.evaluation.resolving import resolve
 from i2am.evaluation.tryon import TryOn
 from i2am.models.inputs import align
 from i2am.score.quality import Quality

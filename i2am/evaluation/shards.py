@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 
 Row = dict[str, Any]
 

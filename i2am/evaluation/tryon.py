@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from i2am.common.checks import is_size, is_whole, refuse
 from i2am.data.vitonhd import PARTS
-from i2am.door.checks import is_size, is_whole, refuse
 from i2am.maps.tokens import Grid
 from i2am.score.imacs import Convention
 from i2am.score.imacs import convention as by_name

@@ -1,6 +1,6 @@
 """Sums and what is made of them: the recorder adds up, the levels are read.
 
-Imports: show, door, i2am_kernels.
+Imports: show, common, i2am_kernels.
 Begin with: `recorder.py` and `buffers.py` (attention in, sums out), then `levels.py` (sums in, maps out).
 """
 
@@ -12,9 +12,9 @@ __all__ = [
     "layers",
     "levels",
     "prompt",
-    "recorded",
     "recorder",
     "regions",
+    "run_sums",
     "tokens",
     "words",
 ]

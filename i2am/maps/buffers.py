@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import afford, fields_said, is_whole, refuse, said
+from i2am.common.checks import afford, fields_said, is_whole, refuse, said
 from i2am.maps.regions import Region, images_of, on_grid, per_image, regions_on_grid
 from i2am.maps.tokens import Grid, Range, Tokens, check_grid
 from i2am_kernels import bi_attention

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import afford, is_whole, refuse, said
+from i2am.common.checks import afford, is_whole, refuse, said
 from i2am.maps.buffers import LayerSums
 from i2am.maps.regions import where
 from i2am.maps.tokens import Grid

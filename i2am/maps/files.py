@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door import outputs
-from i2am.door.checks import as_path, refuse, said
+from i2am.common import outputs
+from i2am.common.checks import as_path, refuse, said
 from i2am.maps.buffers import LayerSums
 from i2am.maps.kept_pictures import PREFIX, Pictures
 from i2am.maps.kept_pictures import tensor_names as picture_names
 from i2am.maps.prompt import Prompt
-from i2am.maps.recorded import Recorded, Some
+from i2am.maps.run_sums import Recorded, Some
 
 FORMAT = "i2am maps 1"
 SUMS = ("r2g", "g2r", "specific", "words")

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from i2am.door.checks import fields_said, is_whole, refuse, said
+from i2am.common.checks import fields_said, is_whole, refuse, said
 
 Set = tuple[Tensor, ...]  # uint8 [3, h, w] each: one per image of the batch, or one for all; empty: none
 PREFIX = "pictures."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 
-from i2am.door.checks import refuse, said
+from i2am.common.checks import refuse, said
 
 Layers = str | Iterable[str] | Callable[[str], bool] | None
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import cited, counted, is_size, is_whole, refuse, said
+from i2am.common.checks import cited, counted, is_size, is_whole, refuse, said
 from i2am.maps.buffers import LayerSums
 from i2am.maps.canvas import SIDES, canvas, check_finite, check_room, grid, picked, resize, squashed
 from i2am.maps.files import read, write
 from i2am.maps.kept_pictures import refuse_missing, with_new
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.prompt import Prompt
-from i2am.maps.recorded import Recorded, with_warning
+from i2am.maps.run_sums import Recorded, with_warning
 from i2am.maps.tokens import Grid
 from i2am.maps.words import WordMaps
 

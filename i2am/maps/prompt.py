@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from i2am.door.checks import said
+from i2am.common.checks import said
 
 END, MARKS = "</w>", ("▁", "Ġ")  # where a word ends (CLIP), where it begins (SentencePiece, byte-level BPE)
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # the bytes that byte-level BPE writes as themselves

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import refuse, said, whole_number
+from i2am.common.checks import refuse, said, whole_number
 from i2am.maps.tokens import Grid
 
 Box = tuple[float, float, float, float]

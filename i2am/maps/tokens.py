@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from i2am.door.checks import is_range, is_size, is_whole, refuse, said
+from i2am.common.checks import is_range, is_size, is_whole, refuse, said
 
 Grid = tuple[int, int]
 Range = tuple[int, int]

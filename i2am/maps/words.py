@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from i2am.door.checks import index_of, is_floating, is_size, said
+from i2am.common.checks import index_of, is_floating, is_size, said
 from i2am.maps.prompt import Prompt, WordError, columns
 
 __all__ = ["MeanIou", "Prompt", "WordError", "WordMaps", "columns", "iod", "ioh", "iou", "mean_iou", "overlap", "show"]

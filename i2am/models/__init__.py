@@ -1,7 +1,7 @@
 """Pipelines that diffusers lacks: the embedded model (`small`), StableVITON, and checkpoints of Paint-by-Example.
 
-Imports: data, maps, door, i2am_kernels.
-Begin with: `small/pipeline.py`, a pipeline in 180 lines; `stableviton/convert.py` for checkpoints.
+Imports: data, maps, common, i2am_kernels.
+Begin with: `small/pipeline.py`, a whole pipeline; `stableviton/convert.py` for checkpoints.
 """
 
 __all__ = ["inputs", "paint_by_example", "small", "stableviton"]

@@ -12,7 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor, nn
 
-from i2am.door.checks import is_whole, refuse
+from i2am.common.checks import is_whole, refuse
 from i2am_kernels.call import aligned
 
 

@@ -22,8 +22,8 @@ try:  # wherever this version of diffusers has it
 except ImportError:
     from diffusers.pipelines.paint_by_example import PaintByExampleImageEncoder
 
-from i2am.door import outputs
-from i2am.door.checks import refuse
+from i2am.common import outputs
+from i2am.common.checks import refuse
 from i2am.models.stableviton.convert import checked_tensors, fill
 from i2am.models.stableviton.names import LDM_LEFT_OUT, LDM_PREFIXES, Rule, clip
 from i2am.models.stableviton.release import autoencoder, scheduler

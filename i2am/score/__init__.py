@@ -1,6 +1,6 @@
-"""What maps are held against: IMACS, detection, a known truth, what happens when a region is hidden, and the quality of pictures.
+"""Scores of maps and pictures: IMACS, detection, pointing at a known truth, hiding what a map points at, and picture quality.
 
-Imports: data, maps, door.
+Imports: data, maps, common.
 Begin with: `imacs.py`, a score of maps and masks; `pointing.py`, a score against the truth.
 """
 

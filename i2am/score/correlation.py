@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 
 
 def correlations(scores: Mapping[str, Sequence[float | None]]) -> list[dict[str, Any]]:

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import is_size, is_whole, refuse
-from i2am.door.extras import need
+from i2am.common.checks import is_size, is_whole, refuse
+from i2am.common.extras import need
 from i2am.maps.tokens import Grid
 from i2am.score.intervals import bootstrap
 

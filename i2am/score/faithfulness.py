@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import fields_said, is_floating, number, refuse, said, whole_number
+from i2am.common.checks import fields_said, is_floating, number, refuse, said, whole_number
 from i2am.maps.regions import as_mask, as_weight, per_image
 from i2am.score.correlation import Correlation, spearman
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import instance, is_floating, number, refuse, said
+from i2am.common.checks import instance, is_floating, number, refuse, said
 from i2am.maps.layers import Layers, listed
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.regions import as_mask, per_image, where

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import number, whole_number
-from i2am.door.extras import need
+from i2am.common.checks import number, whole_number
+from i2am.common.extras import need
 from i2am.score.imacs import check_options, scored
 from i2am.score.intervals import bootstrap
 

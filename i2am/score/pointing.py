@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from i2am.common.checks import fields_said, instance, number, refuse, whole_number
 from i2am.data.truth import ABOUT, Patches, Truth, grids_of
-from i2am.door.checks import fields_said, instance, number, refuse, whole_number
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import describe

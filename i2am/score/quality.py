@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 from i2am.maps.regions import as_mask, per_image
 from i2am.score.quality_networks import ALEXNET, FEATURES, INCEPTION, Weights
 from i2am.score.similarity import ssim

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 
 FEATURES = 2048
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import is_floating, refuse
+from i2am.common.checks import is_floating, refuse
 from i2am.maps.regions import as_mask, per_image
 
 

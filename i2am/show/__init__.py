@@ -1,6 +1,6 @@
 """Pictures of plain tensors: overlays, animations, labelled sheets. Knows no runs and no models.
 
-Imports: door.
+Imports: common.
 Begin with: `pictures.py`; colours are in `drawing.py`.
 """
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.door.checks import afford, number, refuse, said
+from i2am.common.checks import afford, number, refuse, said
 
 try:
     from PIL import Image, ImageFont

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from i2am.door import outputs
-from i2am.door.checks import is_size, number, refuse, said
-from i2am.door.outputs import write_whole
+from i2am.common import outputs
+from i2am.common.checks import is_size, number, refuse, said
+from i2am.common.outputs import write_whole
 from i2am.show.drawing import COLOURS, Picture, Scale, as_maps, blend, checked_labels, font, per_map, ranges, resized, text_width
 from i2am.show.sheets import levels, sheet
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from i2am.door.checks import is_whole, refuse, said
+from i2am.common.checks import is_whole, refuse, said
 from i2am.show.drawing import (
     BLANK,
     COLOURS,

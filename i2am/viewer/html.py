@@ -1,7 +1,7 @@
 """The viewer: one HTML file that shows a run's maps over its pictures, without a network, fonts or scripts from elsewhere.
 
-`held` says what maps and levels there are, `places` where the regions of specific maps lie, `codes` makes maps into bytes,
-`budget` decides how much detail is kept, `photos` makes pictures into bytes; template.html, the styles and the scripts are the page.
+`contents` says what maps and levels there are, `places` where the regions of specific maps lie, `encoding` makes maps into bytes,
+`size_limit` decides how much detail is kept, `photos` makes pictures into bytes; template.html, the styles and the scripts are the page.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.door import outputs
-from i2am.door.checks import number, refuse, said
-from i2am.door.outputs import write_whole
+from i2am.common import outputs
+from i2am.common.checks import number, refuse, said
+from i2am.common.outputs import write_whole
 from i2am.maps.files import versions, versions_in
 from i2am.maps.kept_pictures import Pictures
 from i2am.maps.levels import AttributionMaps, load
-from i2am.viewer.budget import Maps, Part, Photos, fitted, flawless
 from i2am.viewer.contents import Held, contents_of
 from i2am.viewer.encoding import encoded
+from i2am.viewer.size_limit import Maps, Part, Photos, fitted, flawless
 
 __all__ = ["page", "view"]
 

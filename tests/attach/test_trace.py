@@ -13,7 +13,7 @@ from torch import Tensor
 from tracing import footprint, traced
 
 import i2am
-from i2am.attach import seam
+from i2am.attach import sdpa
 from i2am.attach.trace import Trace
 
 
@@ -64,7 +64,7 @@ def test_everything_is_restored(error: type[BaseException] | None, when: int) ->
         assert footprint(case.pipe) != before
         case.pipe(**case.kwargs(), callback_on_step_end=stop)
     assert footprint(case.pipe) == before
-    assert seam.STATE.current is None
+    assert sdpa.STATE.current is None
     assert Trace.running is None
 
 
@@ -77,7 +77,7 @@ def test_an_error_inside_attention_is_restored_and_survived(monkeypatch: pytest.
             patch.setattr("i2am.maps.buffers.bi_attention", fails)
             with pytest.raises(MemoryError):
                 case()
-        assert seam.STATE.current is None
+        assert sdpa.STATE.current is None
         case()
     assert torch.equal(run.maps.unified("r2g"), whole.unified("r2g"))
 

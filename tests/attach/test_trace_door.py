@@ -9,10 +9,11 @@ import attentions
 import pipelines
 import pytest
 import torch
+from given import image_tokens
 from tracing import traced
 
 import i2am
-from i2am.door import checks as door
+from i2am.common import checks as door
 
 
 class Plain:
@@ -146,3 +147,10 @@ def test_time_groups_that_will_not_fit_are_refused_in_the_first_step(monkeypatch
     assert len(traced(case)[1]) == 1
     with pytest.raises(ValueError, match=r"what is recorded of .* must be small enough for the 1 MB of memory .*specific|regions"):
         traced(case, specific=i2am.cells(16, 16))
+
+
+def test_special_tokens_are_known_also_where_the_grid_is_declared_afterwards():
+    names = image_tokens()
+    with i2am.trace(names["pipe"], reference="context", special=1) as run:
+        names["pipe"](**names["inputs"])
+    assert run.maps.with_grid(reference=(37, 28)).unified("g2r").shape == (2, 37, 28)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as pack
-from benchmarks.gpu import cases, driver, plan, trouble
+from benchmarks.gpu import cases, driver, plan, planted
 from benchmarks.gpu.driver import taken
-from benchmarks.gpu.home import Home, append, gated, land
 from benchmarks.gpu.items import LOST, Item, work
+from benchmarks.gpu.row_store import Home, append, gated, land
 from benchmarks.gpu.verdict import verdict
 from benchmarks.measuring import health, rows
 from benchmarks.operator import one_call
@@ -218,7 +218,7 @@ def test_bad_words_are_named(words, message):
 
 def test_bad_trouble_is_named():
     with pytest.raises(ValueError, match="--trouble must be KIND:RUNNER"):
-        trouble.plant(["wrong:nobody"])
+        planted.plant(["wrong:nobody"])
 
 
 def test_a_call_needs_torch_triton_and_numpy_alone():

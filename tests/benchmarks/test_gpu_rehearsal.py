@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.home import land
+from benchmarks.gpu.row_store import land
 from benchmarks.gpu.verdict import verdict
 from benchmarks.measuring import rows
 from benchmarks.report import page, tables

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.measuring.rows import RESULTS, Row, read
 from benchmarks.operator.shapes import Shape
-from benchmarks.pipeline import traced, where
+from benchmarks.pipeline import breakdown, traced
 from benchmarks.report import page, tables, targets
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -131,13 +131,13 @@ def test_the_page_has_a_plot_a_device_and_names_what_is_missing(rows: page.Rows,
 
 def test_where_writes_parts_that_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     tiny = traced.Section({**traced.NARROW, "block_out_channels": (32, 64), "cross_attention_dim": 32}, (8, 6), 2, 2, 1)
-    monkeypatch.setattr(where, "SHAPES", {"layer": Shape(256, 96, 8, 2, "")})
+    monkeypatch.setattr(breakdown, "SHAPES", {"layer": Shape(256, 96, 8, 2, "")})
     monkeypatch.setattr(traced, "SECTIONS", {"small": tiny})
     out, traces = tmp_path / "a-where.jsonl", tmp_path / "traces"
     traces.mkdir()
     threads = str(torch.get_num_threads())
     words = ["--cases", "clip_257", "--repeats", "3", "--steps", "1", "--threads", threads, "--out", str(out), "--traces", str(traces)]
-    assert where.main(words) == 0
+    assert breakdown.main(words) == 0
     one, whole = read(out)
     measured = sum(part["ms"] for part in one["parts"].values())
     assert one["python_ms"] == pytest.approx(max(0.0, one["ms"] - measured))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from evaluated import PAIRS, STEPS, damaged, done, lines, model, same_scores, table, tree
 
-from i2am.door.machine import out_of_memory
+from i2am.common.machine import out_of_memory
 from i2am.evaluation import evaluate, resolve
 
 __all__ = ["damaged", "done", "model", "tree"]

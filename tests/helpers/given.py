@@ -80,7 +80,7 @@ def saved_run() -> Names:
     """Maps of one image in a file, and its pictures beside it."""
     names = run(1)
     names["run"].maps.save("run.safetensors")
-    names["images"][0].save("person.png")
+    names["images"][0].save("generated.png")
     Image.new("RGB", (96, 128), "grey").save("garment.png")
     return {}
 

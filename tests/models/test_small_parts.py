@@ -13,9 +13,9 @@ from small_model import REAL, TINY, inputs, run, tiny
 from i2am.models import small
 from i2am.models.small.encoder import patches, pictures
 from i2am.models.small.pipeline import SmallTryOnPipeline
+from i2am.models.small.positions import PlacedLinear, tie, waves
 from i2am.models.small.schedule import alphas_cumprod
 from i2am.models.small.train import Options
-from i2am.models.small.waves import PlacedLinear, tie, waves
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 

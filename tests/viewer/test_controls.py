@@ -11,9 +11,9 @@ from browsing import Open, hover, middle, painted, pixels, settled, shows, spot,
 from torch.nn import functional as F
 from viewed import CELLS, LAYERS, known, several, words_of
 
-from i2am.viewer import budget
-from i2am.viewer.budget import Detail
+from i2am.viewer import size_limit
 from i2am.viewer.html import page
+from i2am.viewer.size_limit import Detail
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_what_was_given_up_is_said(show, monkeypatch):
     size = len(page(maps)) / 1e6 - 0.0005
     tab = show(maps, max_megabytes=size)
     assert f"To stay under {size:g} MB: " in text(tab, "#notes")
-    monkeypatch.setattr(budget, "OTHERS", (None,))
+    monkeypatch.setattr(size_limit, "OTHERS", (None,))
     tab = show(maps)
     assert tab.locator("input[name=level]:disabled").count() == 3
     assert "left out here, to keep the file small" in text(tab, "#controls")
@@ -192,7 +192,7 @@ def test_what_was_given_up_is_said(show, monkeypatch):
 
 def test_larger_cells_and_patches_are_found_and_outlined(show, monkeypatch):
     """Where a level is held coarser than the unified maps; 6 x 4 cells taken 4 x 4 together leave uneven ones."""
-    monkeypatch.setattr(budget, "OTHERS", (Detail(127, 2, 4),))
+    monkeypatch.setattr(size_limit, "OTHERS", (Detail(127, 2, 4),))
     maps = known(1, pictures=False)
     tab = show(maps)
     tab.locator("input[name=level][value=time]").check()

@@ -15,9 +15,9 @@ from viewed import CELLS, LAYERS, REFERENCE, Page, drawn, flat, known, parsed, s
 import i2am
 from i2am import AttributionMaps
 from i2am.maps.buffers import LayerSums
-from i2am.viewer import budget, places
-from i2am.viewer.budget import Detail
+from i2am.viewer import places, size_limit
 from i2am.viewer.html import page
+from i2am.viewer.size_limit import Detail
 
 
 def held(found: dict[tuple[str, int], tuple[Tensor, Tensor]], level: str, place: int, right: Tensor, items: Any = None) -> None:
@@ -136,8 +136,8 @@ def test_what_does_not_fit_is_made_coarser_and_said():
 
 @pytest.mark.parametrize("detail", [Detail(255, 1, 2), Detail(127, 2, 1), Detail(63, 3, 4), None], ids=str)
 def test_coarser_maps_are_means_of_patches_and_sums_of_cells(monkeypatch, detail):
-    monkeypatch.setattr(budget, "UNIFIED", (detail or Detail(),))
-    monkeypatch.setattr(budget, "OTHERS", (detail,))
+    monkeypatch.setattr(size_limit, "UNIFIED", (detail or Detail(),))
+    monkeypatch.setattr(size_limit, "OTHERS", (detail,))
     maps = big(1, (9, 6), pictures=False)
     shown = parsed(page(maps))
     notes = " ".join(shown.run["notes"])

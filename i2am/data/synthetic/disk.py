@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from i2am.common import outputs
+from i2am.common.checks import is_whole, refuse
 from i2am.data.synthetic.numbers import numbers
 from i2am.data.synthetic.pairs import RICH, Pairs, check, draw, one_core
 from i2am.data.truth import Truth
-from i2am.door import outputs
-from i2am.door.checks import is_whole, refuse
 from i2am.maps.tokens import Grid
 
 FOLDERS = ("image", "cloth", "cloth-mask", "agnostic-v3.2", "agnostic-mask", "image-densepose", "truth")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from i2am.door.checks import is_whole, refuse
+from i2am.common.checks import is_whole, refuse
 
 COUNT = 560  # draws a pair
 Holder = TypeVar("Holder")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from i2am.common.checks import afford, fields_said, is_size, number, refuse, said
 from i2am.data.synthetic.numbers import COUNT, Numbers, numbers, rows
 from i2am.data.synthetic.shapes import Bend, Body, Cut, Place, ellipse
 from i2am.data.synthetic.textures import Texture, blend, hsv
 from i2am.data.truth import Truth
-from i2am.door.checks import afford, fields_said, is_size, number, refuse, said
 from i2am.maps.tokens import Grid
 
 TILE = 24576  # pixels that a CPU draws at a time: what an operation reads is still in its cache

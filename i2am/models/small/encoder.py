@@ -9,7 +9,7 @@ from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from torch import Tensor, nn
 
 from i2am.maps.tokens import Grid
-from i2am.models.small.waves import WAVES, waves
+from i2am.models.small.positions import WAVES, waves
 
 PATCH = 4
 

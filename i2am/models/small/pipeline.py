@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from safetensors import SafetensorError
 from torch import Tensor
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 from i2am.maps.tokens import Grid
 from i2am.models.inputs import align, check_steps, noise, repeated, tensor_of
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, pictures

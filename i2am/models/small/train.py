@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from i2am.common import outputs
+from i2am.common.checks import is_whole, refuse
+from i2am.common.machine import processor
+from i2am.common.outputs import write_whole
 from i2am.data.synthetic.numbers import TRAINING, numbers
 from i2am.data.synthetic.pairs import Pairs, draw
-from i2am.door import outputs
-from i2am.door.checks import is_whole, refuse
-from i2am.door.machine import processor
-from i2am.door.outputs import write_whole
 from i2am.maps.files import versions
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
 from i2am.models.small.pipeline import SmallTryOnPipeline

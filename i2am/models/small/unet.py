@@ -10,7 +10,7 @@ from diffusers import ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
 from i2am.maps.tokens import Grid
-from i2am.models.small.waves import PlacedLinear, tie
+from i2am.models.small.positions import PlacedLinear, tie
 
 __all__ = ["ModelMixin", "SmallUNet", "small_unet"]  # diffusers looks for its own base class in the module of a component
 

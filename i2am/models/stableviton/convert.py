@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from i2am.door import outputs
-from i2am.door.checks import refuse
+from i2am.common import outputs
+from i2am.common.checks import refuse
 from i2am.models.stableviton.names import LEFT_OUT, PREFIXES, Rule, left_out, renamed
 from i2am.models.stableviton.pipeline import StableVITONPipeline
 from i2am.models.stableviton.release import parts, scheduler

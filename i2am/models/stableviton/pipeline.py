@@ -18,7 +18,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, ImagePipelineOutput, Sch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from i2am.door.checks import is_whole, refuse
+from i2am.common.checks import is_whole, refuse
 from i2am.maps.tokens import Grid
 from i2am.models.inputs import align, check_steps, noise, repeated, tensor_of
 from i2am.models.stableviton.encoders import ImageEncoder, SpatialEncoder

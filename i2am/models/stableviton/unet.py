@@ -17,7 +17,7 @@ from diffusers import ModelMixin, Transformer2DModel, UNet2DConditionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor, nn
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 from i2am.maps.tokens import Grid
 
 __all__ = ["ModelMixin", "StableVITONUNet", "stableviton_unet"]  # diffusers looks for its own base class in the module of a component

@@ -1,4 +1,4 @@
-"""What every public function shares: the shape of errors, packages that are absent, places to write to, the machine.
+"""What all packages share: the shape of errors, packages that are absent, places to write to, the machine.
 
 Imports: nothing of this project.
 Begin with: `checks.py`: `refuse`, and `said` for what came.

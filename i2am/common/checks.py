@@ -10,7 +10,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from i2am.door.machine import free_memory
+from i2am.common.machine import free_memory
 
 Kind = TypeVar("Kind")
 ITEMS, TEXT, WORDS = 8, 120, 2000  # of a list, characters of a user's text, and of what a caller says in words

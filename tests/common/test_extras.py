@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from i2am.door.extras import EXTRAS, need
+from i2am.common.extras import EXTRAS, need
 
 HIDDEN = """
 import sys

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.door.checks import refuse, said
+from i2am.common.checks import refuse, said
 
 LDM_STEPS = ("p_sample_ddim", "p_sample_plms", "p_sample")
 
@@ -37,12 +37,12 @@ def rows_of(value: Any) -> int | None:
     return value.shape[0] if isinstance(value, Tensor) and value.ndim else None
 
 
-def wind(
+def count_steps(
     scheduler: Any, pipe: Any, started: Callable[[], None], stepped: Callable[[int | None, int | None], None], undo: ExitStack
 ) -> None:
     """Call started() when a run begins and stepped(images, steps in all) after every step."""
     if hasattr(scheduler, "step") and hasattr(scheduler, "set_timesteps") and not isinstance(scheduler, type):
-        wind_scheduler(scheduler, pipe, started, stepped, undo)
+        count_steps_of_scheduler(scheduler, pipe, started, stepped, undo)
         return
     name = next((name for name in LDM_STEPS if hasattr(scheduler, name)), None)
     if name is None or isinstance(scheduler, type):
@@ -68,7 +68,7 @@ def wind(
         wrap(scheduler, "make_schedule", make_schedule, undo)
 
 
-def wind_scheduler(
+def count_steps_of_scheduler(
     scheduler: Any, pipe: Any, started: Callable[[], None], stepped: Callable[[int | None, int | None], None], undo: ExitStack
 ) -> None:
     set_timesteps, step = scheduler.set_timesteps, scheduler.step

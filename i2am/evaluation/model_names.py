@@ -10,8 +10,8 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from i2am.door.checks import refuse
-from i2am.door.extras import need
+from i2am.common.checks import refuse
+from i2am.common.extras import need
 from i2am.evaluation.built_in import BUILT_IN
 from i2am.evaluation.tryon import TryOn
 

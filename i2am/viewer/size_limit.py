@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.door.checks import refuse
+from i2am.common.checks import refuse
 from i2am.maps.kept_pictures import Pictures
 from i2am.viewer.contents import Held
 from i2am.viewer.encoding import coarser, encoded, together

@@ -1,4 +1,4 @@
-"""Run a module that ends when the process does that asked for it: `python -m benchmarks.gpu.tied PARENT MODULE WORDS...`.
+"""Run a module that ends when the process does that asked for it: `python -m benchmarks.gpu.with_parent PARENT MODULE WORDS...`.
 
 What a killed call leaves running would hold the device, and disturb the next call's times.
 """

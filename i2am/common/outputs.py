@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from i2am.door.checks import as_path, refuse
+from i2am.common.checks import as_path, refuse
 
 PROBE = 4096  # bytes
 LOCKED = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -12,7 +12,7 @@ import pytest
 from evaluated import tree
 from pipelines import image_processor
 
-from i2am.cli.quiet import quiet
+from i2am.cli.quiet_libraries import quiet
 
 __all__ = ["tree"]
 pytestmark = pytest.mark.usefixtures("on_the_cpu")

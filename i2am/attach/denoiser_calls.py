@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from i2am.attach import clock
-from i2am.attach.guidance import NONE, Layout, proved
-from i2am.door.checks import refuse
+from i2am.attach import steps
+from i2am.attach.guidance import NONE, Layout, known_layout
+from i2am.common.checks import refuse
 from i2am.maps.tokens import Range
 
 STATIC = "force_nn_module_property_static_shapes"
@@ -70,7 +70,7 @@ class Calls:
         if guided is None:
             refuse("guidance", "stated when masks differ from image to image", '"auto"',
                    'Pass guidance="none", "uncond-cond", "cond-uncond" ...')  # fmt: skip
-        self.layout = NONE if not guided or self.named else proved(self.owner, 2, 1)
+        self.layout = NONE if not guided or self.named else known_layout(self.owner, 2, 1)
         return self.layout.rows(total)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Calls:
             self.inputs = dict(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments)
             self.inputs["encoder_hid_proj"] = getattr(module, "encoder_hid_proj", None)
             if self.layout is None and self.count > 1 and not self.named:
-                self.layout = proved(self.owner, 1, self.count)  # or says what to pass
+                self.layout = known_layout(self.owner, 1, self.count)  # or says what to pass
         if self.layout is not None and not self.named:  # further calls look ahead, or guide by leaving layers out: not recorded
             self.active = self.count - 1 == self.layout.call
 
@@ -109,4 +109,4 @@ class Calls:
             finally:
                 self.active = True
 
-        clock.wrap(denoiser, "cache_context", cache_context, undo)
+        steps.wrap(denoiser, "cache_context", cache_context, undo)

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from i2am import Recorder, cells
-from i2am.door import checks as door
-from i2am.door import machine
-from i2am.door.checks import afford, in_bytes, refuse, said
+from i2am.common import checks as door
+from i2am.common import machine
+from i2am.common.checks import afford, in_bytes, refuse, said
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 NAN = float("nan")

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from i2am import Recorder
-from i2am.attach import clock
-from i2am.attach.guidance import NONE, Layout, parse, proved, stated
+from i2am.attach.guidance import NONE, Layout, known_layout, parse, stated
+from i2am.attach.steps import count_steps, rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array")  # diffusers' own, with numpy 2
 
@@ -57,7 +57,7 @@ class Watch:
 
 
 def wound(watch: Watch, undo: ExitStack) -> Watch:
-    clock.wind(watch.made, watch.pipe, watch.start, lambda images, steps: watch.seen.append((images, steps)), undo)
+    count_steps(watch.made, watch.pipe, watch.start, lambda images, steps: watch.seen.append((images, steps)), undo)
     return watch
 
 
@@ -118,7 +118,7 @@ def test_groups_cut_the_steps_that_are_taken(name, steps, start):
 
     with ExitStack() as undo:
         made = scheduler(name)
-        clock.wind(made, pipe, recorder.clear, stepped, undo)
+        count_steps(made, pipe, recorder.clear, stepped, undo)
         taken = Watch(made, pipe).run(steps, start, images=1, pipe_counts=not hasattr(made, "set_begin_index"))
     counts = recorder.maps.tokens("r2g", "a").sum(-1).flatten().round()
     assert recorder.done == recorder.steps == counts.sum() == taken
@@ -157,10 +157,10 @@ def test_methods_of_the_instance_come_back_nested():
 
 
 def test_the_samples_are_unchanged():
-    def sample(wind: bool) -> torch.Tensor:
+    def sample(counted: bool) -> torch.Tensor:
         made, x = scheduler("DPMSolverMultistep"), torch.ones(1, 4, 2, 2)
         with ExitStack() as undo:
-            if wind:
+            if counted:
                 wound(Watch(made), undo)
             made.set_timesteps(num_inference_steps=5, device="cpu")
             for t in made.timesteps:
@@ -195,7 +195,7 @@ def test_ldm_samplers_are_counted():
 
 def test_rows_of_what_a_step_is_given():
     x = torch.ones(3, 2)
-    assert [clock.rows_of(value) for value in (x, (x, 1), [[x]], None, (), x[0, 0], 5)] == [3, 3, 3, None, None, None, None]
+    assert [rows_of(value) for value in (x, (x, 1), [[x]], None, (), x[0, 0], 5)] == [3, 3, 3, None, None, None, None]
 
 
 LAYOUTS = {
@@ -237,7 +237,7 @@ PROVED: list[tuple[Any, int, int, Callable[[int], Any]]] = [
 @pytest.mark.parametrize("case", range(len(PROVED)))
 def test_layouts_that_are_proved(case):
     made, blocks, calls, rows = PROVED[case]
-    assert proved(made, blocks, calls).rows(6 * blocks) == rows(6 * blocks)
+    assert known_layout(made, blocks, calls).rows(6 * blocks) == rows(6 * blocks)
 
 
 @pytest.mark.parametrize(("made", "blocks", "calls", "got"), [
@@ -249,7 +249,7 @@ def test_layouts_that_are_not_proved_must_be_stated(made, blocks, calls, got):
     with pytest.raises(
         ValueError, match=rf"guidance must be stated for {type(made).__name__}, which runs its model with {got}.*pass guidance="
     ):
-        proved(made, blocks, calls)
+        known_layout(made, blocks, calls)
 
 
 def test_a_pipelines_class_may_state_its_layout():
@@ -257,7 +257,7 @@ def test_a_pipelines_class_may_state_its_layout():
     assert stated(pipe("Mine")) is None
     assert parse("none") == NONE
     declared = pipe("Mine", "mine", guidance_layout="cond-uncond")
-    assert proved(declared, 2, 1).rows(6) == (0, 3)
-    assert proved(declared, 1, 1) == NONE  # the same pipeline without guidance
+    assert known_layout(declared, 2, 1).rows(6) == (0, 3)
+    assert known_layout(declared, 1, 1) == NONE  # the same pipeline without guidance
     with pytest.raises(ValueError, match="guidance must be"):
         stated(pipe("Mine", guidance_layout="first"))

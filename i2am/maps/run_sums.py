@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from i2am.door.checks import cited, index_of, refuse
+from i2am.common.checks import cited, index_of, refuse
 from i2am.maps.buffers import LayerSums
 from i2am.maps.canvas import NOT_FINITE
 from i2am.maps.kept_pictures import Pictures

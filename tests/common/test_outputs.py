@@ -11,7 +11,7 @@ import pytest
 
 from i2am.cli import failures
 from i2am.cli import main as cli
-from i2am.door import outputs
+from i2am.common import outputs
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

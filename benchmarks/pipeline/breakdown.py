@@ -1,6 +1,6 @@
 """Where the time goes: the parts of one call beside what this machine could do them in, and our share of a traced run.
 
-    python -m benchmarks.pipeline.where --shapes warp_3072 words_77 --sections small
+    python -m benchmarks.pipeline.breakdown --shapes warp_3072 words_77 --sections small
 
 A call's operations are counted and timed one by one as they are dispatched, on the streaming backend. The floor of a part is
 
@@ -106,7 +106,7 @@ def summary(rows: list[Row]) -> str:
     for where in dict.fromkeys(place(row) for row in rows):
         here = {(row["level"], row.get("shape"), row.get("section"), row.get("case")): row for row in rows if place(row) == where}
         commits = ", ".join(dict.fromkeys(commit(row) for row in here.values()))
-        parts.append(f"{where}; measured at {commits} with `python -m benchmarks.pipeline.where`.\n")
+        parts.append(f"{where}; measured at {commits} with `python -m benchmarks.pipeline.breakdown`.\n")
         calls = [row for row in here.values() if row["level"] == "operator"]
         if calls:
             parts += [of_calls(calls), ""]
@@ -150,7 +150,7 @@ def of_runs(rows: list[Row]) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.pipeline.where", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        "python -m benchmarks.pipeline.breakdown", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--shapes", nargs="*", default=[name for name in SHAPES if name != "joint"], choices=list(SHAPES))
     parser.add_argument("--sections", nargs="*", default=list(traced.SECTIONS), choices=list(traced.SECTIONS))
