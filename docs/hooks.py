@@ -80,7 +80,8 @@ def shown(target: str) -> str:
         lexer = get_lexer_for_filename(target)
     except ClassNotFound:
         lexer = TextLexer()
-    style = "body { margin: 2rem; background: #fff } pre { line-height: 1.45 } :target { background: #ffe9a8 } a { color: inherit }"
-    form = HtmlFormatter(full=True, title=target, linenos="inline", lineanchors="L", anchorlinenos=True, cssstyles="font-size: 14px")
-    page = highlight(text, lexer, form)
-    return re.sub(r'name="L-(\d+)"', r'id="L\1" name="L\1"', page.replace("</style>", f"{style}</style>").replace('href="#L-', 'href="#L'))
+    style = """body { margin: 2rem } pre { line-height: 1.45 } a { color: inherit; text-decoration: none } .linenos { color: #999 }
+:target { background: #ffe9a8 }"""
+    form = HtmlFormatter(full=True, title=target, linenos="inline", lineanchors="L", anchorlinenos=True)
+    page = highlight(text, lexer, form).replace("charset=None", "charset=utf-8").replace("</style>", f"{style}</style>", 1)
+    return re.sub(r'id="L-(\d+)" name="L-\d+"', r'id="L\1"', page).replace('href="#L-', 'href="#L')
