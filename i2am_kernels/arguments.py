@@ -39,7 +39,7 @@ def on_canvas(call: Call) -> tuple[Tensor, Tensor]:
     return call.query[rows, :, slice(*call.generated)], call.key[rows, :, slice(*call.reference)]
 
 
-def given(call: Call, tensor: Tensor | None) -> Tensor:
+def pointer_of(call: Call, tensor: Tensor | None) -> Tensor:
     """The tensor, or one that stands in for a pointer the sweep will not follow."""
     return call.query if tensor is None else tensor
 
@@ -61,9 +61,9 @@ def padded_head(letter: str, tensor: Tensor) -> dict[str, int]:
 
 def unit_of(call: Call) -> int:
     """8 where every token of the operands begins at a multiple of 8 elements, else 1."""
-    return 8 if aligned(call.query) and aligned(call.key) and aligned(call.value) else 1
+    return 8 if all(map(in_eights, (call.query, call.key, call.value))) else 1
 
 
-def aligned(tensor: Tensor) -> bool:
+def in_eights(tensor: Tensor) -> bool:
     b, h, t, d = tensor.stride()
     return d == 1 and (not (b | h | t) & 7 or all(stride % 8 == 0 for size, stride in zip(tensor.shape, (b, h, t)) if size > 1))

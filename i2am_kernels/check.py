@@ -68,13 +68,13 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, dtypes: tuple[torc
         )
 
 
-def check_range(name: str, given: Range | None, size: int, of: str) -> Range:
-    if given is None:
+def check_range(name: str, pair: Range | None, size: int, of: str) -> Range:
+    if pair is None:
         return 0, size
     try:
-        start, stop = (int(x) for x in given)
+        start, stop = (int(x) for x in pair)
     except (TypeError, ValueError):
-        refuse(name, "a pair (start, stop)", repr(given), f"Name the first and the one behind the last of the {of}.")
+        refuse(name, "a pair (start, stop)", repr(pair), f"Name the first and the one behind the last of the {of}.")
     if not 0 <= start < stop <= size:
         refuse(
             name,
@@ -226,12 +226,12 @@ def checked(
     check_buffer("token_maps", token_maps, (batch, heads, None, canvas), "[B', H, n, G']", query, dtypes)
     if g2r is not None and isinstance(g2r, Tensor) and g2r.ndim == 4:
         check_buffer("g2r", g2r, (batch, heads, None, tokens), "[B', H, n, R']", query, dtypes)
-        count = g2r.shape[2]
-        weight = check_weight("generated_weight", generated_weight, (batch, count, canvas), "[B', n, G']", query, "g2r", g2r)
-        if weight is None and count > 1:
+        weightings = g2r.shape[2]
+        weight = check_weight("generated_weight", generated_weight, (batch, weightings, canvas), "[B', n, G']", query, "g2r", g2r)
+        if weight is None and weightings > 1:
             refuse(
                 "generated_weight",
-                f"[B', n, G'] = {sizes((batch, count, canvas))} when g2r has {count} maps",
+                f"[B', n, G'] = {sizes((batch, weightings, canvas))} when g2r has {weightings} maps",
                 None,
                 "Say what each of the maps weighs.",
             )
@@ -240,11 +240,11 @@ def checked(
         weight = check_weight("generated_weight", generated_weight, (batch, canvas), "[B', G']", query, "g2r", g2r)
         g2r = None if g2r is None else g2r.unsqueeze(2)
         weight = None if weight is None else weight.unsqueeze(1)
-    names = 0 if token_maps is None else token_maps.shape[2]
+    words = 0 if token_maps is None else token_maps.shape[2]
     if token_maps is not None and token_weight is None:
         refuse(
             "token_weight",
-            f"[B', R', n] = {sizes((batch, tokens, names))} with token_maps",
+            f"[B', R', n] = {sizes((batch, tokens, words))} with token_maps",
             None,
             "For one map per token pass torch.eye(R').expand(rows, -1, -1).",
         )
@@ -253,6 +253,6 @@ def checked(
         scale=check_scale(scale, query.shape[-1]),
         r2g=r2g, g2r=g2r, token_maps=token_maps, generated_weight=weight,
         reference_weight=check_weight("reference_weight", reference_weight, (batch, tokens), "[B', R']", query, "r2g", r2g),
-        token_weight=check_weight("token_weight", token_weight, (batch, tokens, names), "[B', R', n]", query, "token_maps", token_maps),
+        token_weight=check_weight("token_weight", token_weight, (batch, tokens, words), "[B', R', n]", query, "token_maps", token_maps),
         rows=rows, generated=generated, reference=reference,
     )  # fmt: skip

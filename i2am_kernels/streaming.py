@@ -157,7 +157,7 @@ class Maps:
 
     def __init__(self, call: Call):
         self.call = call
-        self.seen = 0 if call.g2r is None else call.g2r.shape[2]
+        self.weightings = 0 if call.g2r is None else call.g2r.shape[2]
         self.words = 0 if call.token_maps is None else call.token_maps.shape[2]
         self.g2r_weight, self.r2g_weight = call.g2r_weight(), call.r2g_weight()[:, None]  # [B', n, G'], [B', 1, R']
         # on other devices looking at the column sums would wait for them: none is trusted there
@@ -171,7 +171,7 @@ class Maps:
     def open(self, part: Part, log_norm: Tensor) -> None:
         """The next part, with L [m, G'] in log2 units."""
         call, self.part = self.call, part
-        thin = [self.of_heads(self.g2r_weight)] if call.g2r is not None else []
+        weights = [self.of_heads(self.g2r_weight)] if call.g2r is not None else []
         if call.r2g is not None:
             top = log_norm if call.mask is None else log_norm.masked_fill(log_norm.isposinf(), -math.inf)
             self.weight = (log_norm - top.amax(1, keepdim=True)).exp2_()  # [m, G']
@@ -179,10 +179,10 @@ class Maps:
             if call.mask is not None:
                 self.weight.masked_fill_(log_norm.isposinf(), 0.0)
             if self.trusted:
-                thin.append(self.weight[:, None])
+                weights.append(self.weight[:, None])
             self.share = self.of_heads(self.r2g_weight)  # [m, 1, R']
-        self.thin = torch.cat(thin, 1) if thin else log_norm.new_empty(len(log_norm), 0, log_norm.shape[1])
-        self.pieces = self.of_heads(call.token_weight.mT) if call.token_weight is not None and self.words else None  # [m, n, R']
+        self.query_weights = torch.cat(weights, 1) if weights else log_norm.new_empty(len(log_norm), 0, log_norm.shape[1])
+        self.word_weight = self.of_heads(call.token_weight.mT) if call.token_weight is not None and self.words else None  # [m, n, R']
         self.sums: Tensor | None = None
         self.totals: list[Tensor] = []
 
@@ -201,30 +201,30 @@ class Maps:
 
     def add(self, tile: Tensor, start: int) -> None:
         """Add one block of P, [m, c, G'], whose columns begin at `start`."""
-        totals = summed(self.thin, tile.mT)  # [m, n + 1, c]
+        totals = summed(self.query_weights, tile.mT)  # [m, n + 1, c]
         self.totals.append(totals)
-        spread = []
+        key_weights = []
         if self.trusted:
-            total = totals[:, self.seen :]  # LS [m, 1, c]
-            spread.append(self.share[..., start : start + tile.shape[1]] / total)
+            total = totals[:, self.weightings :]  # LS [m, 1, c]
+            key_weights.append(self.share[..., start : start + tile.shape[1]] / total)
             if self.call.mask is not None:
-                spread[0].masked_fill_(total == 0, 0.0)
-        if self.pieces is not None:
-            spread.append(self.pieces[..., start : start + tile.shape[1]])
-        if spread:
-            thick = spread[0] if len(spread) == 1 else torch.cat(spread, 1)
-            self.sums = torch.bmm(thick, tile) if self.sums is None else self.sums.baddbmm_(thick, tile)  # [m, 1 + n, G']
+                key_weights[0].masked_fill_(total == 0, 0.0)
+        if self.word_weight is not None:
+            key_weights.append(self.word_weight[..., start : start + tile.shape[1]])
+        if key_weights:
+            weights = key_weights[0] if len(key_weights) == 1 else torch.cat(key_weights, 1)
+            self.sums = torch.bmm(weights, tile) if self.sums is None else self.sums.baddbmm_(weights, tile)  # [m, 1 + n, G']
 
     def close(self, scratch: Tensor) -> None:
         """Add what was summed over the blocks to the call's buffers."""
         call, part = self.call, self.part
         totals = self.totals[0] if len(self.totals) == 1 else torch.cat(self.totals, 2)
         if call.g2r is not None:
-            part.of(call.g2r).add_(totals[:, : self.seen])
+            part.of(call.g2r).add_(totals[:, : self.weightings])
         if call.token_maps is not None and self.sums is not None:
             part.of(call.token_maps).add_(self.sums[:, -self.words :])
         if call.r2g is not None:
-            if self.trusted and self.sums is not None and not self.lost(totals[:, self.seen :]):
+            if self.trusted and self.sums is not None and not self.lost(totals[:, self.weightings :]):
                 part.of(call.r2g).addcmul_(self.sums[:, 0], self.weight)
             else:
                 part.of(call.r2g).add_(self.exact(scratch))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.arguments import EVERY, cdiv, given, head, mask_of, on_canvas, padded_head, scratch, unit_of
+from i2am_kernels.arguments import EVERY, cdiv, head, mask_of, on_canvas, padded_head, pointer_of, scratch, unit_of
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
@@ -77,14 +77,14 @@ def launch(call: Call, route: str | None = None) -> Tensor:
         if fits_one_tile(call) and route in (None, "own"):
             return launch_one_tile(call)
         route = route or route_of(call)
-        unit = 1.0
+        lse_unit = 1.0
         if route == "own":
             out, lse = launch_forward(call)
         else:
-            out, lse, unit = library_forward(call, route)
-        columns = launch_keys(call, lse, unit) if call.r2g is not None or call.g2r is not None else lse
+            out, lse, lse_unit = library_forward(call, route)
+        columns = launch_keys(call, lse, lse_unit) if call.r2g is not None or call.g2r is not None else lse
         if call.r2g is not None or call.token_maps is not None:
-            launch_queries(call, lse, columns, unit=unit)
+            launch_queries(call, lse, columns, lse_unit=lse_unit)
         return out
 
 
@@ -110,22 +110,22 @@ def launch_one_tile(call: Call) -> Tensor:
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     varied = mask.strides[2] > 0
     keys = tiles.side(reference)
-    tile = tile_of(f"one_tile {keys}", call, several=varied)._replace(block_r=keys)
-    splits = shares(cdiv(generated, tile.block_g), len(out) * heads, max(1, PROGRAMS_PER_CORE * cores(call.query.device)))
+    tile = tile_of(f"one_tile {keys}", call, heavy=varied)._replace(block_r=keys)
+    shares = shares_in_waves(cdiv(generated, tile.block_g), len(out) * heads, max(1, PROGRAMS_PER_CORE * cores(call.query.device)))
     lse = scratch(call, len(out), heads, generated) if call.token_maps is not None else call.query
-    g2r_parts = scratch(call, splits, batch, heads, 1, tokens) if call.g2r is not None else call.query
-    columns_parts = scratch(call, splits, batch, heads, tokens) if call.r2g is not None else call.query
-    weight = given(call, call.generated_weight)
-    one_tile_sweep[(splits * len(out) * heads,)](
-        call.query, call.key, call.value, out, lse, mask.values, weight, g2r_parts, columns_parts,
+    g2r_shares = scratch(call, shares, batch, heads, 1, tokens) if call.g2r is not None else call.query
+    columns_shares = scratch(call, shares, batch, heads, tokens) if call.r2g is not None else call.query
+    weight = pointer_of(call, call.generated_weight)
+    one_tile_sweep[(shares * len(out) * heads,)](
+        call.query, call.key, call.value, out, lse, mask.values, weight, g2r_shares, columns_shares,
         *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides, weight.stride(0), weight.stride(-1),
-        heads, generated, reference, splits, b0, b1, g0, g1, r0, r1, call.scale * LOG2E, 1.0 / canvas,
+        heads, generated, reference, shares, b0, b1, g0, g1, r0, r1, call.scale * LOG2E, 1.0 / canvas,
         **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference),
         PARTS=8 * min(tile.warps, tile.block_g // 16), KIND=mask.kind, VARIED=varied, LSE=call.token_maps is not None,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
     wanted = call.r2g is not None or call.g2r is not None
-    columns = launch_finish(call, splits, g2r_parts, columns_parts) if wanted else lse
+    columns = launch_finish(call, shares, g2r_shares, columns_shares) if wanted else lse
     if call.r2g is not None or call.token_maps is not None:
         launch_queries(call, lse[b0:b1, :, g0:g1], columns)
     return out
@@ -156,75 +156,75 @@ def library_forward(call: Call, library: str) -> tuple[Tensor, Tensor, float]:
     return out, lse if lse.stride(2) == 1 else lse.contiguous(), LOG2E
 
 
-def launch_keys(call: Call, lse: Tensor, unit: float = 1.0) -> Tensor:
+def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0) -> Tensor:
     """Add G2R; returns the column log-sum-exp [B', H, R'] (unwritten where R2G is not wanted)."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
-    count = 0 if call.g2r is None else call.g2r.shape[2]
-    names = 1 if count < 2 else min(tiles.NAMES, tiles.side(count))
-    tile = tile_of("keys", call, several=count > 1)
+    weightings = 0 if call.g2r is None else call.g2r.shape[2]
+    per_visit = 1 if weightings < 2 else min(tiles.PER_VISIT, tiles.side(weightings))
+    tile = tile_of("keys", call, heavy=weightings > 1)
     blocks = cdiv(reference, tile.block_r)
-    splits = split(blocks * batch * heads, cdiv(generated, tile.block_g), call.query.device)
-    columns = scratch(call, splits, batch, heads, reference) if call.r2g is not None else lse
-    weight, target = cut(call, call.generated_weight, whole=names == 1), given(call, call.g2r)
-    if call.g2r is not None and splits > 1:
-        target = scratch(call, splits, batch, heads, count, reference)
-    keys_sweep[(blocks * splits * batch * heads, max(1, cdiv(count, names)))](
+    shares = shares_to_fill(blocks * batch * heads, cdiv(generated, tile.block_g), call.query.device)
+    columns = scratch(call, shares, batch, heads, reference) if call.r2g is not None else lse
+    weight, target = high_and_low(call, call.generated_weight, whole=per_visit == 1), pointer_of(call, call.g2r)
+    if call.g2r is not None and shares > 1:
+        target = scratch(call, shares, batch, heads, weightings, reference)
+    keys_sweep[(blocks * shares * batch * heads, max(1, cdiv(weightings, per_visit)))](
         query, key, lse, mask.values, weight, target, columns,
         *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride(),
         *([0] * 5 if call.g2r is None else [0, *target.stride()][-5:]), batch * heads * reference,
-        heads, generated, reference, splits, count, call.scale * LOG2E, 1.0 / generated, unit,
-        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names, SPLIT=splits > 1,
+        heads, generated, reference, shares, weightings, call.scale * LOG2E, 1.0 / generated, lse_unit,
+        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_WEIGHTINGS=per_visit, SPLIT=shares > 1,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
-    return columns[0] if splits == 1 else launch_finish(call, splits, target, columns)
+    return columns[0] if shares == 1 else launch_finish(call, shares, target, columns)
 
 
-def launch_finish(call: Call, splits: int, g2r_parts: Tensor, columns_parts: Tensor) -> Tensor:
-    """Add the splits of G2R into its buffer; returns the column log-sum-exp [B', H, R']."""
+def launch_finish(call: Call, shares: int, g2r_shares: Tensor, columns_shares: Tensor) -> Tensor:
+    """Add the shares of G2R into its buffer; returns the column log-sum-exp [B', H, R']."""
     batch, heads, _, reference = call.canvas
-    count = 1 if call.g2r is None else call.g2r.shape[2]
-    columns = scratch(call, batch, heads, reference) if call.r2g is not None else columns_parts
-    target = given(call, call.g2r)
+    weightings = 1 if call.g2r is None else call.g2r.shape[2]
+    columns = scratch(call, batch, heads, reference) if call.r2g is not None else columns_shares
+    target = pointer_of(call, call.g2r)
     block = min(128, tiles.side(reference))
-    finish[(cdiv(reference, block) * batch * heads, count)](
-        g2r_parts, columns_parts, target, columns, *target.stride(), heads, reference, count, splits, batch * heads * reference,
-        BLOCK=block, SPLITS=min(32, tiles.power_of_2(splits)),
+    finish[(cdiv(reference, block) * batch * heads, weightings)](
+        g2r_shares, columns_shares, target, columns, *target.stride(), heads, reference, weightings, shares, batch * heads * reference,
+        BLOCK=block, AT_ONCE=min(32, tiles.power_of_2(shares)),
         G2R=call.g2r is not None, COLUMNS=call.r2g is not None, enable_fp_fusion=True,
     )  # fmt: skip
     return columns
 
 
-def launch_queries(call: Call, lse: Tensor, columns: Tensor, unit: float = 1.0) -> None:
+def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1.0) -> None:
     """Add R2G from the column log-sum-exp and the word maps from L."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
-    tile = tile_of("queries", call, several=call.token_maps is not None)
+    tile = tile_of("queries", call, heavy=call.token_maps is not None)
     tile = tile._replace(block_r=min(tile.block_r, tiles.side(reference)))  # no wider than the keys
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
-    count = call.token_maps.shape[2] if call.token_maps is not None else 0
-    names = min(tiles.NAMES, tiles.side(count))
-    weight, token_weight = given(call, call.reference_weight), cut(call, call.token_weight)
-    r2g, token_maps = given(call, call.r2g), given(call, call.token_maps)
-    queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(count, names)))](
+    words = call.token_maps.shape[2] if call.token_maps is not None else 0
+    per_visit = min(tiles.PER_VISIT, tiles.side(words))
+    weight, token_weight = pointer_of(call, call.reference_weight), high_and_low(call, call.token_weight)
+    r2g, token_maps = pointer_of(call, call.r2g), pointer_of(call, call.token_maps)
+    queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(words, per_visit)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
         *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:2], *token_weight.stride(),
         *r2g.stride()[:3], *token_maps.stride(),
-        heads, generated, reference, count, call.scale * LOG2E, 1.0 / reference, unit,
-        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_N=names,
-        R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKENS=call.token_maps is not None,
+        heads, generated, reference, words, call.scale * LOG2E, 1.0 / reference, lse_unit,
+        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_WORDS=per_visit,
+        R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKEN_MAPS=call.token_maps is not None,
     )  # fmt: skip
 
 
-def tile_of(sweep: str, call: Call, several: bool = False) -> tiles.Tile:
+def tile_of(sweep: str, call: Call, heavy: bool = False) -> tiles.Tile:
     size = call.query.shape[3] if sweep in ("keys", "queries") else max(call.query.shape[3], call.value.shape[3])
-    heavy = several or (call.mask is not None and "one_tile" not in sweep)
+    heavy = heavy or (call.mask is not None and "one_tile" not in sweep)
     kind = "float32" if call.query.dtype == torch.float32 else "heavy" if heavy else ""
     return tiles.tile(sweep, size, capability(call.query.device), kind)
 
 
-def cut(call: Call, weight: Tensor | None, whole: bool = False) -> Tensor:
+def high_and_low(call: Call, weight: Tensor | None, whole: bool = False) -> Tensor:
     """Weightings as sweeps.pieces.weighed wants them, [parts, ...]: two bfloat16 numbers each, or whole."""
     if weight is None:
         return call.query
@@ -244,13 +244,13 @@ def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> d
     }  # fmt: skip
 
 
-def split(programs: int, most: int, device: torch.device) -> int:
+def shares_to_fill(programs: int, most: int, device: torch.device) -> int:
     """Into how many shares to cut the inner loop so that the programs fill the device."""
     return max(1, min(most, cdiv(PROGRAMS_PER_CORE * cores(device), programs)))
 
 
 @lru_cache(4096)
-def shares(blocks: int, others: int, programs: int) -> int:
+def shares_in_waves(blocks: int, others: int, programs: int) -> int:
     """Into how many shares to cut the blocks of queries, each visited by a program that brings the keys with it.
 
     The programs run in waves, as many at a time as fill the device; the last is as long as the others. Bringing the keys takes

@@ -23,7 +23,7 @@ class Case:
     logits: str = ""  # what `twist` does to them
     nats: float = 0.0
     mask: str = ""  # bool, additive
-    weights: int = 0  # n of generated_weight; 0 leaves the weights out
+    weightings: int = 0  # n of generated_weight; 0 leaves the weights out
     words: int = 0  # n of token_maps
     ranges: bool = False
     strided: bool = False
@@ -45,25 +45,26 @@ FAMILIES = {
     "general": [
         Case("plain"), *adversarial("general"), Case("bool mask", mask="bool"),
         Case("output alone, bool mask", mask="bool", alone=True), Case("additive mask", mask="additive"),
-        Case("one weighting", weights=1), Case("3 weightings", weights=3), Case("17 weightings", weights=17), Case("20 words", words=20),
+        Case("one weighting", weightings=1), Case("3 weightings", weightings=3), Case("17 weightings", weightings=17),
+        Case("20 words", words=20),
         Case("whole tiles", 256, 512, 128), Case("long", 3072, 3072, 40, batch=1, heads=1), Case("wide values", value_size=96),
-        Case("everything", 211, 390, 40, 72, 3, mask="bool", weights=3, words=5, ranges=True, strided=True),
+        Case("everything", 211, 390, 40, 72, 3, mask="bool", weightings=3, words=5, ranges=True, strided=True),
     ],
     "one_tile": [
         Case("77", reference=77), *adversarial("77", reference=77), Case("77 bool mask", reference=77, mask="bool"),
-        Case("77 additive mask", reference=77, mask="additive"), Case("77 weighting", reference=77, weights=1),
+        Case("77 additive mask", reference=77, mask="additive"), Case("77 weighting", reference=77, weightings=1),
         Case("77 words", reference=77, words=77), Case("one key", reference=1), Case("256 keys", 1500, 256, batch=1, heads=1),
         Case("one query", 1, 77),
-        Case("77 everything", 211, 77, 40, 72, 3, mask="additive", weights=1, words=5, ranges=True, strided=True),
+        Case("77 everything", 211, 77, 40, 72, 3, mask="additive", weightings=1, words=5, ranges=True, strided=True),
     ],
     "sizes": [Case(f"size {size}, {keys} keys", 130, keys, size) for size in SIZES for keys in (300, 33)],
 }  # fmt: skip
 QUICK = {
     "general": [Case("plain", 33, 270, 40, batch=1), Case("logit +200", 33, 270, 40, batch=1, heads=1, logits="logit", nats=200.0)],
-    "one_tile": [Case("everything", 33, 19, 40, 24, 2, 1, mask="bool", weights=1, words=3, ranges=True, strided=True)],
+    "one_tile": [Case("everything", 33, 19, 40, 24, 2, 1, mask="bool", weightings=1, words=3, ranges=True, strided=True)],
     "sizes": [Case("size 24, 33 keys", 19, 33, 24, batch=1, heads=1)],
 }
-SAME = (Case("plain"), Case("77", reference=77), Case("everything", 211, 390, 40, 72, 3, mask="bool", weights=3, words=5, ranges=True))
+SAME = (Case("plain"), Case("77", reference=77), Case("everything", 211, 390, 40, 72, 3, mask="bool", weightings=3, words=5, ranges=True))
 QUICK_SAME = (Case("77", 33, 19, 40, batch=1, heads=1),)
 
 
@@ -111,11 +112,11 @@ def arguments(case: Case, dtype: torch.dtype, device: torch.device) -> dict[str,
         """A view into a larger tensor that already holds numbers of a map's size."""
         return (torch.rand(*shape, 2, device=device) / shape[-1])[..., 1]
 
-    several = (case.weights,) if case.weights > 1 else ()
+    weightings = (case.weightings,) if case.weightings > 1 else ()
     if not case.alone:
-        given["r2g"], given["g2r"] = buffer(batch, case.heads, here), buffer(batch, case.heads, *several, there)
-    if case.weights:
-        given["generated_weight"] = torch.rand(batch, *several, here, device=device)
+        given["r2g"], given["g2r"] = buffer(batch, case.heads, here), buffer(batch, case.heads, *weightings, there)
+    if case.weightings:
+        given["generated_weight"] = torch.rand(batch, *weightings, here, device=device)
         given["reference_weight"] = torch.rand(batch, there, device=device)
     if case.words:
         given["token_maps"] = buffer(batch, case.heads, case.words, here)

@@ -54,7 +54,7 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         "added": torch.empty(batch, 1, generated, reference, dtype=dtype, device="meta"),
         "words masked": torch.empty(batch, 1, generated, reference, dtype=torch.bool, device="meta"),
     }
-    names = {"words": 77, "specific": 48}.get(case, 0)
+    words, weightings = 77 if case == "words" else 0, 48 if case == "specific" else 1
     shape = lambda *sizes: torch.empty(sizes, dtype=torch.float32, device="meta")  # noqa: E731
     call = Call(
         query=torch.empty(batch, heads, generated, size, dtype=dtype, device="meta"),
@@ -62,10 +62,10 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         value=torch.empty(batch, heads, reference, size, dtype=dtype, device="meta"),
         mask=mask.get(case),
         scale=size**-0.5, r2g=shape(batch, heads, generated),
-        g2r=shape(batch, heads, names if case == "specific" else 1, reference),
-        token_maps=shape(batch, heads, names, generated) if case == "words" else None,
-        generated_weight=shape(batch, names, generated) if case == "specific" else None,
-        reference_weight=None, token_weight=shape(batch, reference, names) if case == "words" else None,
+        g2r=shape(batch, heads, weightings, reference),
+        token_maps=shape(batch, heads, words, generated) if words else None,
+        generated_weight=shape(batch, weightings, generated) if weightings > 1 else None,
+        reference_weight=None, token_weight=shape(batch, reference, words) if words else None,
         rows=(0, batch), generated=(0, generated), reference=(0, reference),
     )  # fmt: skip
     recorded: list[Launch] = []

@@ -34,7 +34,7 @@ def pairs(call: Call) -> list[tuple[int, int]]:
     return list(itertools.product(sorted({0, batch - 1}), sorted({0, heads - 1})))
 
 
-def cut(call: Call, row: int, head: int, dtype: torch.dtype) -> Call:
+def one_head(call: Call, row: int, head: int, dtype: torch.dtype) -> Call:
     """One batch row and head of the call with fresh buffers, in another precision."""
     b, h = slice(row, row + 1), slice(head, head + 1)
     here = row - call.rows[0]
@@ -61,7 +61,7 @@ def answer(call: Call, dtype: torch.dtype) -> Answer:
     """What the definition gives in this precision; float64 is the truth."""
     found: dict[str, list[Tensor]] = {}
     for row, head in pairs(call):
-        part = cut(call, row, head, dtype)
+        part = one_head(call, row, head, dtype)
         out = reference(part)
         for name, tensor in {"output": out, **{name: getattr(part, name) for name in BUFFERS}}.items():
             if tensor is not None:
@@ -101,7 +101,7 @@ def allowed(call: Call, truth: Answer, precise: bool = True) -> dict[str, float]
     dtype = call.query.dtype
     limits = errors(answer(call, torch.float32 if precise else dtype), truth)
     if precise:
-        output = torch.stack([plain(cut(call, row, head, dtype))[0, 0].double() for row, head in pairs(call)])
+        output = torch.stack([plain(one_head(call, row, head, dtype))[0, 0].double() for row, head in pairs(call)])
         limits |= errors({"output": output}, truth)
     floor = (16 + max(logit(call, row, head) for row, head in pairs(call))) * 2.0**-20
     if call.query.device.type == "cpu" and dtype != torch.float32:

@@ -20,10 +20,11 @@ def forward_sweep(
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
-    count = generated - block * BLOCK_G
-    rows = tl.arange(0, BLOCK_G)
-    columns = tl.arange(0, BLOCK_R)
-    q0, q1 = load_tokens(start_of(query, b, h, first, q_b, q_h, q_g, UNIT), count, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+    queries_left = generated - block * BLOCK_G
+    queries = tl.arange(0, BLOCK_G)
+    keys = tl.arange(0, BLOCK_R)
+    query = start_of(query, b, h, first, q_b, q_h, q_g, UNIT)
+    q0, q1 = load_tokens(query, queries_left, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
     key = start_of(key, b, h, 0, k_b, k_h, k_r, UNIT)
     value = start_of(value, b, h, 0, v_b, v_h, v_r, UNIT)
     mask += b * m_b + h * m_h + first * m_g
@@ -33,13 +34,13 @@ def forward_sweep(
     out1 = tl.zeros([BLOCK_G, V1 if V1 > 0 else 1], tl.float32)
     for start in range(0, reference, BLOCK_R):
         here = tl.cast(start, tl.int64)
-        left = reference - start
-        k0, k1 = load_tokens(token_of(key, here, k_r, UNIT), left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+        keys_left = reference - start
+        k0, k1 = load_tokens(token_of(key, here, k_r, UNIT), keys_left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
         tile = products(q0, q1, k0, k1, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
         if KIND > 0:
-            tile = biased(tile * scale, mask + here * m_r, rows, columns, count, left, m_g, m_r, KIND)
+            tile = biased(tile * scale, mask + here * m_r, queries, keys, queries_left, keys_left, m_g, m_r, KIND)
         if not EVEN_R:
-            tile = tl.where(columns[None, :] < left, tile, float("-inf"))
+            tile = tl.where(keys[None, :] < keys_left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
         if KIND > 0:
             new = tl.where(new == float("-inf"), NOTHING, new)
@@ -49,27 +50,29 @@ def forward_sweep(
             tile = tl.exp2(tile * scale - (new * scale)[:, None])
             shrink = tl.exp2((high - new) * scale)
         total = total * shrink + tl.sum(tile, 1)
-        v0 = load_part(token_of(value, here, v_r, UNIT), left, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
+        v0 = load_part(token_of(value, here, v_r, UNIT), keys_left, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
         weights = tile.to(v0.dtype)
         out0 = tl.dot(weights, v0, out0 * shrink[:, None], input_precision=PRECISION)
         if V1 > 0:
-            v1 = load_part(token_of(value, here, v_r, UNIT), left, v_r, v_d, BLOCK_R, V0, V1, V, EVEN_R, UNIT, UPCAST)
+            v1 = load_part(token_of(value, here, v_r, UNIT), keys_left, v_r, v_d, BLOCK_R, V0, V1, V, EVEN_R, UNIT, UPCAST)
             out1 = tl.dot(weights, v1, out1 * shrink[:, None], input_precision=PRECISION)
         high = new
     if KIND == 0:
         high = high * scale
-    tl.store(lse + row_head.to(tl.int64) * generated + first + rows, log2_or(total, high, float("inf")), mask=rows < count)
+    tl.store(lse + row_head.to(tl.int64) * generated + first + queries, log2_or(total, high, float("inf")), mask=queries < queries_left)
     norm = inverse(total)
-    store_output(out0, out1, norm, out + b * o_b + h * o_h + first * o_g, count, o_g, o_d, BLOCK_G, V, V0, V1)
+    store_output(out0, out1, norm, out + b * o_b + h * o_h + first * o_g, queries_left, o_g, o_d, BLOCK_G, V, V0, V1)
 
 
 @triton.jit
 def store_output(out0, out1, norm, base, count, row_stride, column_stride,
                  BLOCK_G: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr):  # fmt: skip
     rows = tl.arange(0, BLOCK_G)[:, None]
-    left = tl.arange(0, V0)[None, :]
+    channels = tl.arange(0, V0)[None, :]
     pointers = base + rows * row_stride
-    tl.store(pointers + left * column_stride, (out0 * norm[:, None]).to(base.dtype.element_ty), mask=(rows < count) & (left < V))
+    inside = (rows < count) & (channels < V)
+    tl.store(pointers + channels * column_stride, (out0 * norm[:, None]).to(base.dtype.element_ty), mask=inside)
     if V1 > 0:
-        right = V0 + tl.arange(0, V1)[None, :]
-        tl.store(pointers + right * column_stride, (out1 * norm[:, None]).to(base.dtype.element_ty), mask=(rows < count) & (right < V))
+        channels = V0 + tl.arange(0, V1)[None, :]
+        inside = (rows < count) & (channels < V)
+        tl.store(pointers + channels * column_stride, (out1 * norm[:, None]).to(base.dtype.element_ty), mask=inside)

@@ -4,8 +4,8 @@
 
 The weight 2^(L_i - top) turns P back into 2^(S - top): one exponential per score serves both sums. If L spans so many
 binary orders that a column's sum lies under 2^-80, the program visits its queries again with an online maximum.
-L comes in binary orders, or in a library's nats: `unit` turns it into binary orders.
-With few blocks of keys the queries are split over programs; `finish` adds the splits up in a fixed order.
+L comes in binary orders, or in a library's nats: `lse_unit` turns it into binary orders.
+With few blocks of keys the queries are split over programs; `finish` adds the shares up in a fixed order.
 """
 
 import triton
@@ -28,78 +28,82 @@ from i2am_kernels.sweeps.pieces import (
 
 @triton.jit(do_not_specialize=["generated"])  # as a constant, one query makes Triton 3.6 fail on sm_100
 def keys_sweep(
-    query, key, lse, mask, weight, g2r, columns_lse,
+    query, key, lse, mask, generated_weight, g2r, columns_lse,
     q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_s, w_b, w_n, w_g, g_s, g_b, g_h, g_n, g_r, c_s,
-    heads, generated, reference, splits, count, scale, even_weight, unit,
+    heads, generated, reference, shares, weighting_count, scale, even_weight, lse_unit,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
-    BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_WEIGHTINGS: tl.constexpr,
     KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr,
     PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * splits, heads)
-    block, split = program // splits, program % splits
+    program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * shares, heads)
+    block, share = program // shares, program % shares
     first = (block * BLOCK_R).to(tl.int64)
-    left = reference - block * BLOCK_R
+    keys_left = reference - block * BLOCK_R
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    k0, k1 = load_tokens(start_of(key, b, h, first, k_b, k_h, k_r, UNIT), left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+    k0, k1 = load_tokens(start_of(key, b, h, first, k_b, k_h, k_r, UNIT), keys_left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
     query = start_of(query, b, h, 0, q_b, q_h, q_g, UNIT)
     lse += b * l_b + h * l_h
     mask += b * m_b + h * m_h + first * m_r
-    weight += b * w_b
-    share = tl.cdiv(tl.cdiv(generated, BLOCK_G), splits) * BLOCK_G
-    begin = split * share
-    end = tl.minimum(begin + share, generated)
+    generated_weight += b * w_b
+    length = tl.cdiv(tl.cdiv(generated, BLOCK_G), shares) * BLOCK_G
+    begin = share * length
+    end = tl.minimum(begin + length, generated)
 
     top = tl.full([BLOCK_G], NOTHING, tl.float32)
     if COLUMNS:
         for start in range(begin, end, BLOCK_G):
-            norm = tl.load(lse + start + queries, mask=queries < end - start, other=float("inf")) * unit
+            norm = tl.load(lse + start + queries, mask=queries < end - start, other=float("inf")) * lse_unit
             top = tl.maximum(top, tl.where(norm < float("inf"), norm, NOTHING))
     highest = tl.max(top, 0)
-    names = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    weightings = tl.program_id(1) * BLOCK_WEIGHTINGS + tl.arange(0, BLOCK_WEIGHTINGS)
     sums = tl.zeros([BLOCK_R], tl.float32)
-    several = tl.zeros([BLOCK_R, BLOCK_N], tl.float32)
+    weighting_sums = tl.zeros([BLOCK_R, BLOCK_WEIGHTINGS], tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
     seen = tl.zeros([BLOCK_R], tl.int32)
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
-        there = generated - start
-        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), there, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+        queries_left = generated - start
+        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), queries_left, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
         tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile * scale, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
-        norm = tl.load(lse + here + queries, mask=queries < there, other=float("inf"))
+        tile = biased(tile * scale, mask + here * m_g, keys, queries, keys_left, queries_left, m_r, m_g, KIND)
+        norm = tl.load(lse + here + queries, mask=queries < queries_left, other=float("inf"))
         if KIND > 0 and COLUMNS:
             seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
-        # times unit at each of its uses: Triton 3.6 would otherwise lay one product out for the scores, and take exponentials of it there
-        tile = tl.exp2(tile - (norm * unit)[None, :])  # P
+        # times lse_unit at each of its uses: Triton 3.6 would otherwise lay one product out for the scores, and take exponentials
+        # of it there
+        tile = tl.exp2(tile - (norm * lse_unit)[None, :])  # P
         if COLUMNS:
-            total += tl.sum(tile * tl.exp2(norm_or_nothing(norm) * unit - highest)[None, :], 1)
-        if G2R and BLOCK_N == 1:
+            total += tl.sum(tile * tl.exp2(norm_or_nothing(norm) * lse_unit - highest)[None, :], 1)
+        if G2R and BLOCK_WEIGHTINGS == 1:
             if WEIGHTED:
-                tile = tile * tl.load(weight + here * w_g + queries * w_g, mask=queries < there, other=0.0)[None, :]
+                tile = tile * tl.load(generated_weight + here * w_g + queries * w_g, mask=queries < queries_left, other=0.0)[None, :]
             sums += tl.sum(tile, 1)
-        if G2R and BLOCK_N > 1:
-            spread, rest = load_weights(weight + here * w_g, queries, names, there, count, w_g, w_n, w_s, PRECISION)
-            several = weighed(tile, spread, rest, several, PRECISION)
+        if G2R and BLOCK_WEIGHTINGS > 1:
+            high, low = load_weights(
+                generated_weight + here * w_g, queries, weightings, queries_left, weighting_count, w_g, w_n, w_s, PRECISION
+            )
+            weighting_sums = weighed(tile, high, low, weighting_sums, PRECISION)
 
     if COLUMNS and tl.program_id(1) == 0:
-        low = (total < UNDERFLOW) & (keys < left)
+        faint = (total < UNDERFLOW) & (keys < keys_left)
         if KIND > 0:
-            low = low & (seen > 0)
+            faint = faint & (seen > 0)
         sum_lse = log2_or(total, highest, float("-inf"))
-        if tl.max(low.to(tl.int32), 0) > 0:
-            sum_lse = exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, scale,
+        if tl.max(faint.to(tl.int32), 0) > 0:
+            sum_lse = exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, keys_left, scale,
                                     D, D0, D1, BLOCK_G, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         if not SPLIT:
             sum_lse = tl.where(sum_lse == float("-inf"), float("inf"), sum_lse)
-        tl.store(columns_lse + split * c_s + row_head.to(tl.int64) * reference + first + keys, sum_lse, mask=keys < left)
+        tl.store(columns_lse + share * c_s + row_head.to(tl.int64) * reference + first + keys, sum_lse, mask=keys < keys_left)
     if G2R:
-        g2r += split * g_s + b * g_b + h * g_h + first * g_r
-        if BLOCK_N == 1:
-            add_to(g2r + keys * g_r, sums if WEIGHTED else sums * even_weight, keys < left, SPLIT)
+        g2r += share * g_s + b * g_b + h * g_h + first * g_r
+        if BLOCK_WEIGHTINGS == 1:
+            add_to(g2r + keys * g_r, sums if WEIGHTED else sums * even_weight, keys < keys_left, SPLIT)
         else:
-            add_to(g2r + keys[:, None] * g_r + names[None, :] * g_n, several, (keys[:, None] < left) & (names[None, :] < count), SPLIT)
+            inside = (keys[:, None] < keys_left) & (weightings[None, :] < weighting_count)
+            add_to(g2r + keys[:, None] * g_r + weightings[None, :] * g_n, weighting_sums, inside, SPLIT)
 
 
 @triton.jit
@@ -117,21 +121,21 @@ def add_to(pointers, values, inside, FRESH: tl.constexpr):
 
 
 @triton.jit
-def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, scale,
+def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, keys_left, scale,
                   D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr,
                   KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
-    """The column log-sum-exp of a block of `left` keys over the queries begin..end by an online maximum; -inf where none is seen."""
+    """The column log-sum-exp of a block of `keys_left` keys over the queries begin..end by an online maximum; -inf where none is seen."""
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
     high = tl.full([BLOCK_R], NOTHING, tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
-        there = end - start
-        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), there, q_g, q_d, BLOCK_G, D, D0, D1, False, UNIT, UPCAST)
+        queries_left = end - start
+        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), queries_left, q_g, q_d, BLOCK_G, D, D0, D1, False, UNIT, UPCAST)
         tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile * scale, mask + here * m_g, keys, queries, left, there, m_r, m_g, KIND)
-        tile = tl.where(queries[None, :] < there, tile, float("-inf"))
+        tile = biased(tile * scale, mask + here * m_g, keys, queries, keys_left, queries_left, m_r, m_g, KIND)
+        tile = tl.where(queries[None, :] < queries_left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
         total = total * tl.exp2(high - new) + tl.sum(tl.exp2(tile - new[:, None]), 1)
         high = new
@@ -139,32 +143,32 @@ def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, left, sca
 
 
 @triton.jit
-def finish(g2r_parts, columns_parts, g2r, columns_lse, g_b, g_h, g_n, g_r, heads, reference, count, splits, size,
-           BLOCK: tl.constexpr, SPLITS: tl.constexpr, G2R: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
-    """Add the splits up: G2R into its buffer, the column log-sum-exps into one; +inf where a column sees no query.
+def finish(g2r_shares, columns_shares, g2r, columns_lse, g_b, g_h, g_n, g_r, heads, reference, weighting_count, shares, share_stride,
+           BLOCK: tl.constexpr, AT_ONCE: tl.constexpr, G2R: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
+    """Add the shares up: G2R into its buffer, the column log-sum-exps into one; +inf where a column sees no query.
 
-    SPLITS of them are read at once: one after the other, each would wait for memory.
+    AT_ONCE of them are read at once: one after the other, each would wait for memory.
     """
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK), heads)
-    name = tl.program_id(1)
+    weighting = tl.program_id(1)
     keys = block * BLOCK + tl.arange(0, BLOCK)
     inside = keys < reference
     if G2R:
         sums = tl.zeros([BLOCK], tl.float32)
-        source = g2r_parts + (row_head.to(tl.int64) * count + name) * reference + keys
-        for first in range(0, splits, SPLITS):
-            split = first + tl.arange(0, SPLITS)[:, None]
-            there = (split < splits) & inside[None, :]
-            sums += tl.sum(tl.load(source[None, :] + split.to(tl.int64) * size * count, mask=there, other=0.0), 0)
-        add_to(g2r + b * g_b + h * g_h + name * g_n + keys * g_r, sums, inside, False)
-    if COLUMNS and name == 0:
-        source = columns_parts + row_head.to(tl.int64) * reference + keys
+        source = g2r_shares + (row_head.to(tl.int64) * weighting_count + weighting) * reference + keys
+        for first in range(0, shares, AT_ONCE):
+            share = first + tl.arange(0, AT_ONCE)[:, None]
+            there = (share < shares) & inside[None, :]
+            sums += tl.sum(tl.load(source[None, :] + share.to(tl.int64) * share_stride * weighting_count, mask=there, other=0.0), 0)
+        add_to(g2r + b * g_b + h * g_h + weighting * g_n + keys * g_r, sums, inside, False)
+    if COLUMNS and weighting == 0:
+        source = columns_shares + row_head.to(tl.int64) * reference + keys
         high = tl.full([BLOCK], NOTHING, tl.float32)
         total = tl.zeros([BLOCK], tl.float32)
-        for first in range(0, splits, SPLITS):
-            split = first + tl.arange(0, SPLITS)[:, None]
-            there = (split < splits) & inside[None, :]
-            parts = tl.load(source[None, :] + split.to(tl.int64) * size, mask=there, other=float("-inf"))
+        for first in range(0, shares, AT_ONCE):
+            share = first + tl.arange(0, AT_ONCE)[:, None]
+            there = (share < shares) & inside[None, :]
+            parts = tl.load(source[None, :] + share.to(tl.int64) * share_stride, mask=there, other=float("-inf"))
             new = tl.maximum(high, tl.max(parts, 0))
             total = total * tl.exp2(high - new) + tl.sum(tl.exp2(parts - new[None, :]), 0)
             high = new

@@ -36,7 +36,7 @@ GUARD = tl.constexpr(16)  # queries at a time in the second visit
 
 @triton.jit
 def one_tile_sweep(
-    query, key, value, out, lse, mask, weight, g2r_shares, columns_shares,
+    query, key, value, out, lse, mask, generated_weight, g2r_shares, columns_shares,
     q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, v_b, v_h, v_r, v_d, o_b, o_h, o_g, o_d, m_b, m_h, m_g, m_r, w_b, w_g,
     heads, generated, reference, shares, row_start, row_stop, g_start, g_stop, r_start, r_stop, scale, even_weight,
     D: tl.constexpr, D0: tl.constexpr, V: tl.constexpr, V0: tl.constexpr,
@@ -62,7 +62,7 @@ def one_tile_sweep(
     mask += b * m_b + h * m_h
     mapped = (b >= row_start) & (b < row_stop)
     row = tl.where(mapped, b - row_start, 0)
-    weight += row * w_b
+    generated_weight += row * w_b
     unscale = 1.0 / scale
     bias = tl.zeros([1, BLOCK_R], tl.float32)
     if KIND > 0 and not VARIED:  # one mask for all queries
@@ -73,13 +73,13 @@ def one_tile_sweep(
     top = tl.full([PARTS], NOTHING, tl.float32)
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
-        left = generated - start
+        queries_left = generated - start
         token = start + queries - g_start  # on the canvas
         on_canvas = (token >= 0) & (token < g_stop - g_start)
-        q0 = load_part(token_of(query, here, q_g, UNIT), left, q_g, q_d, BLOCK_G, 0, D0, D, EVEN_G, UNIT, UPCAST)
+        q0 = load_part(token_of(query, here, q_g, UNIT), queries_left, q_g, q_d, BLOCK_G, 0, D0, D, EVEN_G, UNIT, UPCAST)
         tile = tl.zeros([BLOCK_G, BLOCK_R], tl.float32)
         if VARIED:  # under the product: added to it, the mask's layout would be everything's
-            tile = biased(tile, mask + here * m_g, queries, keys, left, reference, m_g, m_r, KIND) * unscale
+            tile = biased(tile, mask + here * m_g, queries, keys, queries_left, reference, m_g, m_r, KIND) * unscale
         tile = tl.dot(q0, k0, tile, input_precision=PRECISION)  # [BLOCK_G, BLOCK_R]
         if KIND > 0 and not VARIED:
             tile = tile * scale + bias
@@ -99,11 +99,11 @@ def one_tile_sweep(
         total = tl.sum(tile, 1)
         norm = inverse(total)
         if LSE:
-            tl.store(lse + here + queries, log2_or(total, high, float("inf")), mask=queries < left)
+            tl.store(lse + here + queries, log2_or(total, high, float("inf")), mask=queries < queries_left)
         if G2R:
             of_row = norm * even_weight
             if WEIGHTED:
-                of_row = norm * tl.load(weight + token.to(tl.int64) * w_g, mask=on_canvas, other=0.0)
+                of_row = norm * tl.load(generated_weight + token.to(tl.int64) * w_g, mask=on_canvas, other=0.0)
             g2r_sums += added(tile * tl.where(on_canvas, of_row, 0.0)[:, None], PARTS)
         if COLUMNS:
             alive = on_canvas & (total > 0)
@@ -112,7 +112,7 @@ def one_tile_sweep(
             column_sums = column_sums * tl.exp2(top - new)[:, None] + added(tile * column[:, None], PARTS)
             top = new
         out0 = tl.dot(tile.to(v0.dtype), v0, input_precision=PRECISION)  # last: the sums above want its registers
-        store_output(out0, out0, norm, token_of(out, here, o_g, WIDE), left, o_g // WIDE * WIDE, o_d, BLOCK_G, V, V0, 0)
+        store_output(out0, out0, norm, token_of(out, here, o_g, WIDE), queries_left, o_g // WIDE * WIDE, o_d, BLOCK_G, V, V0, 0)
 
     on_reference = (keys >= r_start) & (keys < tl.where(mapped, r_stop, 0))
     target = ((share.to(tl.int64) * (row_stop - row_start) + row) * heads + h) * (r_stop - r_start) + keys - r_start
@@ -122,12 +122,12 @@ def one_tile_sweep(
         highest = tl.max(top, 0)
         sums = tl.sum(column_sums * tl.exp2(top - highest)[:, None], 0)
         sum_lse = log2_or(sums, highest, float("-inf"))
-        low = on_reference & (sums < tl.where(highest > NOTHING * 0.5, UNDERFLOW, 0.0))
+        faint = on_reference & (sums < tl.where(highest > NOTHING * 0.5, UNDERFLOW, 0.0))
         if VARIED:
-            low = low & (tl.max(seen, 0) > 0)
+            faint = faint & (tl.max(seen, 0) > 0)
         elif KIND > 0:
-            low = low & (tl.max(bias, 0) > float("-inf"))
-        if tl.max(low.to(tl.int32), 0) > 0:
+            faint = faint & (tl.max(bias, 0) > float("-inf"))
+        if tl.max(faint.to(tl.int32), 0) > 0:
             # The keys anew, and counted anew, so that nothing about them is kept through the loop: it would take registers.
             once = tl.where(highest > NOTHING, 1, 0)
             again = load_part(key, reference * once, k_r * once, k_d, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)

@@ -59,7 +59,7 @@ def test_every_group_has_items_with_names_of_their_own(name):
 def test_the_cases_cover_the_list():
     every = [case for family in cases.FAMILIES.values() for case in family]
     assert {8, 40, 64, 80, 128, 160, 256} <= {case.size for case in every}
-    assert {1, 3, 17} <= {case.weights for case in every}
+    assert {1, 3, 17} <= {case.weightings for case in every}
     assert {"logit", "columns", "row_offsets", "column_offsets"} <= {case.logits for case in every}
     assert {("bool", True), ("bool", False), ("additive", False)} <= {(case.mask, case.alone) for case in every}
     assert len({case.name for case in every}) == len(every)

@@ -69,7 +69,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)  # all of bi_attention's but the buffers and the backend
     maps: tuple[str, ...] = ("r2g", "g2r")
     weightings: int | None = None  # None: g2r is [B', H, R']
-    names: int = 0
+    words: int = 0
 
     def __repr__(self) -> str:
         options = {name: tuple(t.shape) if isinstance(t, Tensor) else t for name, t in self.options.items() if t is not None}
@@ -88,11 +88,11 @@ class Case:
 
     def buffers(self, dtype=torch.float32) -> dict[str, Tensor]:
         batch, heads, generated, reference = self.canvas()
-        several = () if self.weightings is None else (self.weightings,)
+        weightings = () if self.weightings is None else (self.weightings,)
         shapes = {
             "r2g": (batch, heads, generated),
-            "g2r": (batch, heads, *several, reference),
-            "token_maps": (batch, heads, self.names, generated),
+            "g2r": (batch, heads, *weightings, reference),
+            "token_maps": (batch, heads, self.words, generated),
         }
         return {name: torch.zeros(shapes[name], dtype=dtype) for name in self.maps}
 
@@ -109,21 +109,21 @@ class Result(NamedTuple):
 
 def make(
     batch=1, heads=2, tokens=(63, 40), size=16, dv=None, dtype=torch.float32, amplitude=1.0,
-    maps=("r2g", "g2r"), weightings=None, names=0, weighted=False, **options,
+    maps=("r2g", "g2r"), weightings=None, words=0, weighted=False, **options,
 ) -> Case:  # fmt: skip
     """A case of random tokens; `weighted` draws weights for every map, in all sizes and with zeros among them."""
     generated, reference = tokens
     query = (torch.randn(batch, heads, generated, size) * amplitude).to(dtype)
     key = torch.randn(batch, heads, reference, size).to(dtype)
     value = torch.randn(batch, heads, reference, dv or size).to(dtype)
-    case = Case(query, key, value, dict(options), (*maps, "token_maps") if names else maps, weightings, names)
+    case = Case(query, key, value, dict(options), (*maps, "token_maps") if words else maps, weightings, words)
     rows, _, canvas, reference = case.canvas()
     if "g2r" in maps and (weighted or weightings is not None):
         case.options["generated_weight"] = torch.rand(rows, *(() if weightings is None else (weightings,)), canvas).sub_(0.2).relu_()
     if "r2g" in maps and weighted:
         case.options["reference_weight"] = torch.rand(rows, reference).sub_(0.2).relu_()
-    if names:
-        case.options["token_weight"] = torch.rand(rows, reference, names).sub_(0.2).relu_()
+    if words:
+        case.options["token_weight"] = torch.rand(rows, reference, words).sub_(0.2).relu_()
     return case
 
 

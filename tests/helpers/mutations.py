@@ -28,14 +28,14 @@ class Fault(NamedTuple):
 
 def narrow(forward: str) -> str:
     """L over the keys of the reference alone."""
-    cut = "[:, :, slice(*call.reference)]"
-    fields = f"key=call.key{cut}, value=call.value{cut}, mask=None, reference=(0, call.canvas[3])"
+    inside = "[:, :, slice(*call.reference)]"
+    fields = f"key=call.key{inside}, value=call.value{inside}, mask=None, reference=(0, call.canvas[3])"
     return f"out, lse = {forward}(call)[0], {forward}(__import__('dataclasses').replace(call, {fields}))[1]"
 
 
 NONE = [Fault("", backend, "op.py", "", "") for backend in ("streaming", "triton")]
 SWAP = "call.r2g, call.g2r,", "call.g2r[:, :, 0], call.r2g[:, :, None],"
-S, Q, T = "streaming.py", "sweeps/queries.py", "triton_backend.py"
+S, K, Q, T = "streaming.py", "sweeps/keys.py", "sweeps/queries.py", "triton_backend.py"
 PRODUCT = "product(keys, shifted, scratch)"
 STREAMING = [
     Fault("drop the last key", "streaming", S, PRODUCT, f"{PRODUCT}.index_fill_(1, torch.tensor([-1]), -1e9)"),
@@ -44,7 +44,7 @@ STREAMING = [
     Fault("ignore rows", "streaming", S, "slice(*self.call.rows)\n        key,", "slice(0, self.call.canvas[0])\n        key,"),
     Fault("ignore the mask", "streaming", S, "torch.float32, LOG2E)", "torch.float32, LOG2E).zero_()"),
     Fault("leave out the column sums", "streaming", S, "tile.shape[1]] / total)", "tile.shape[1]] * total.sign())"),
-    Fault("trust a faint column", "streaming", S, "not self.lost(totals[:, self.seen :]):", "True:"),
+    Fault("trust a faint column", "streaming", S, "not self.lost(totals[:, self.weightings :]):", "True:"),
     Fault("read L off a lost key", "streaming", S, "least < FAR:", "least < -math.inf:"),
     Fault("overwrite G2R", "streaming", S, "part.of(call.g2r).add_(totals", "part.of(call.g2r).copy_(totals"),
     Fault("swap the maps", "streaming", "op.py", *SWAP),
@@ -53,13 +53,13 @@ STREAMING = [
 ]  # fmt: skip
 TRITON = [
     Fault("swap the maps", "triton", "op.py", *SWAP),
-    Fault("drop the last key", "triton", Q, "keys, mask=keys < there, other=float", "keys, mask=keys < there - 1, other=float"),
+    Fault("drop the last key", "triton", Q, "keys, mask=keys < keys_left, other=float", "keys, mask=keys < keys_left - 1, other=float"),
     Fault("forget the scale", "triton", Q, "biased(tile * scale,", "biased(tile * 1.4426950408889634,"),
     Fault("skip the tail tile", "triton", Q, "range(0, reference, BLOCK_R)", "range(0, reference - BLOCK_R + 1, BLOCK_R)"),
     Fault("ignore rows", "triton", "arguments.py", "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
     Fault("ignore the mask", "triton", "sweeps/pieces.py", "    if KIND > 0:", "    if KIND > 9:"),
-    Fault("trust a faint column", "triton", "sweeps/keys.py", "if tl.max(low.to(tl.int32), 0) > 0:", "if tl.max(low.to(tl.int32), 0) > 1:"),
-    Fault("overwrite the buffers", "triton", "sweeps/keys.py", "values += tl.load(pointers, mask=inside, other=0.0)", "values += 0.0"),
+    Fault("trust a faint column", "triton", K, "if tl.max(faint.to(tl.int32), 0) > 0:", "if tl.max(faint.to(tl.int32), 0) > 1:"),
+    Fault("overwrite the buffers", "triton", K, "values += tl.load(pointers, mask=inside, other=0.0)", "values += 0.0"),
     Fault("1/R instead of 1/G", "triton", T, "LOG2E, 1.0 / generated,", "LOG2E, 1.0 / reference,"),
     Fault("1/R instead of 1/G in one tile", "triton", T, "LOG2E, 1.0 / canvas,", "LOG2E, 1.0 / tokens,"),
     Fault("take a library's nats for binary orders", "triton", T, "lse.contiguous(), LOG2E", "lse.contiguous(), 1.0"),
@@ -75,7 +75,7 @@ def checks(backend: str) -> None:
 
     from i2am_kernels import triton_backend
 
-    ROUTES["triton one program"] = Route("triton", ((triton_backend, "shares", lambda *counts: 1),))
+    ROUTES["triton one program"] = Route("triton", ((triton_backend, "shares_in_waves", lambda *counts: 1),))
     routes = {"streaming": ["streaming blocks", "streaming"],
               "triton": ["triton own forward", "triton library forward split", "triton", "triton one program"]}[backend]  # fmt: skip
     torch.manual_seed(0)

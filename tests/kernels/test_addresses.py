@@ -35,7 +35,7 @@ def moved(case: Case, offset: int) -> Case:
 @pytest.mark.parametrize("tokens", [(1, 1), (48, 1), (1, 77), (2, 33), (33, 40)], ids=str)  # few of either are vectors
 @pytest.mark.parametrize("route", ["reference", "streaming", "streaming blocks", "triton"])
 def test_the_same_call_gives_the_same_bits_wherever_its_tensors_lie(route: str, tokens: tuple[int, int], offset: int) -> None:
-    for options in ({}, {"weightings": 3, "weighted": True, "names": 2}, {"attn_mask": torch.rand(tokens) > 0.3}):
+    for options in ({}, {"weightings": 3, "weighted": True, "words": 2}, {"attn_mask": torch.rand(tokens) > 0.3}):
         case = make(1 if route == "triton" else 2, 2, tokens, 8, **options)
         one, two = run(case, route), run(moved(case, offset), route)
         assert torch.equal(one.out, two.out)
@@ -43,7 +43,7 @@ def test_the_same_call_gives_the_same_bits_wherever_its_tensors_lie(route: str, 
 
 
 def test_backends_are_handed_aligned_tensors_with_the_strides_they_had() -> None:
-    case = make(2, 2, (33, 40), 8, weightings=3, weighted=True, names=2)
+    case = make(2, 2, (33, 40), 8, weightings=3, weighted=True, words=2)
     wide = displaced(torch.randn(2, 33, 3, 2, 8), 36)  # queries, keys and values of one projection
     case = replace(moved(case, 8), query=wide[:, :, 1].transpose(1, 2))
     seen: list[Call] = []
@@ -61,9 +61,9 @@ def test_what_is_aligned_is_not_copied() -> None:
     whole = torch.randn(4, 16)
     assert aligned(whole) is whole
     assert aligned(row := whole[2]) is row
-    spread = displaced(torch.randn(8), 4).expand(3, 8)
-    assert aligned(spread).stride() == (0, 1)
-    assert torch.equal(aligned(spread), spread)
+    expanded = displaced(torch.randn(8), 4).expand(3, 8)
+    assert aligned(expanded).stride() == (0, 1)
+    assert torch.equal(aligned(expanded), expanded)
 
 
 def test_weights_are_moved_once_and_stay_shared() -> None:

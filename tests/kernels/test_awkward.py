@@ -56,7 +56,7 @@ def masks():
 @pytest.mark.parametrize("kind", masks())
 @pytest.mark.parametrize("route", ROUTES)
 def test_masks(route, kind):
-    check(make(batch=B, tokens=(G, R), names=2, attn_mask=masks()[kind]), route)
+    check(make(batch=B, tokens=(G, R), words=2, attn_mask=masks()[kind]), route)
 
 
 @pytest.mark.parametrize("kind", ["rows hidden", "columns hidden", "one batch row hidden", "added finfo.min", "added -inf", "bool [G, R]"])
@@ -86,7 +86,7 @@ def test_output_of_half_precision_tokens_under_a_float32_mask(route, options):
 def test_hidden_rows_and_columns_have_no_maps(route):
     mask = torch.ones(B, 1, G, R, dtype=torch.bool)
     mask[0, 0, 5] = mask[1, :, :, 7] = False
-    got = run(make(batch=B, tokens=(G, R), names=2, attn_mask=mask), route)
+    got = run(make(batch=B, tokens=(G, R), words=2, attn_mask=mask), route)
     assert got.out.isfinite().all()
     assert got.maps["r2g"][0, :, 5].eq(0).all()
     assert got.maps["token_maps"][0, :, :, 5].eq(0).all()
@@ -125,7 +125,7 @@ def logits():
 @pytest.mark.parametrize("kind", logits())
 @pytest.mark.parametrize("route", ROUTES)
 def test_adversarial_logits(route, kind):
-    check(with_scores(logits()[kind], names=2), route)
+    check(with_scores(logits()[kind], words=2), route)
 
 
 @pytest.mark.parametrize("kind", ["column 100 nats under the rest", "column offsets", "one logit +200"])
@@ -164,7 +164,7 @@ def test_a_split_with_nothing_on_the_canvas(splits):
 def test_nothing_unwritten_is_read(route, masked, monkeypatch):
     """Fresh memory is NaN here; an element nobody writes would show."""
     mask = {"attn_mask": torch.rand(G, R) > 0.4} if masked else {}
-    case = make(batch=3, heads=1, tokens=(G, R), names=2, weightings=2, rows=(1, 3), generated=(2, 31), reference=(3, 39), **mask)
+    case = make(batch=3, heads=1, tokens=(G, R), words=2, weightings=2, rows=(1, 3), generated=(2, 31), reference=(3, 39), **mask)
     right = run(case, route)
     poisoned = []
 
@@ -190,7 +190,7 @@ def test_nothing_unwritten_is_read(route, masked, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("route", ROUTES)
 def test_same_inputs_same_bits(route, dtype):
-    case = make(batch=2, tokens=(G, R), names=2, weightings=2, dtype=dtype, weighted=True)
+    case = make(batch=2, tokens=(G, R), words=2, weightings=2, dtype=dtype, weighted=True)
     one, two = run(case, route), run(case, route)
     assert torch.equal(one.out, two.out)
     for name in case.maps:
@@ -202,7 +202,7 @@ def test_same_inputs_same_bits(route, dtype):
 @pytest.mark.parametrize("route", ROUTES)
 def test_scales_that_are_not_positive(route, scale, masked):
     """The largest product of a row is then not its largest score."""
-    check(make(tokens=(G, R), scale=scale, names=2, attn_mask=torch.rand(G, R) > 0.4 if masked else None), route)
+    check(make(tokens=(G, R), scale=scale, words=2, attn_mask=torch.rand(G, R) > 0.4 if masked else None), route)
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -256,4 +256,4 @@ def test_no_denormal_number_is_worked_on(route, tokens, monkeypatch):
 
     monkeypatch.setattr(streaming.Maps, "add", add)
     for amplitude in (1, 10, 30, 100):
-        check(make(batch=2, heads=4, tokens=tokens, amplitude=amplitude, names=2), route)
+        check(make(batch=2, heads=4, tokens=tokens, amplitude=amplitude, words=2), route)

@@ -55,7 +55,7 @@ BAD = {
     "r2g of all rows when some have maps": ({"rows": (0, 1)}, ["r2g", "(1, 2, 5)", "(2, 2, 5)", "torch.zeros"]),
     "g2r of the wrong length": ({"g2r": torch.zeros(B, H, G)}, ["g2r", "[B', H, R'] = (2, 2, 7)", "(2, 2, 5)", "torch.zeros"]),
     "g2r of no weightings": ({"g2r": torch.zeros(B, H, 0, R)}, ["g2r", "(2, 2, n, 7)", "(2, 2, 0, 7)"]),
-    "token_maps without names": ({"token_maps": torch.zeros(B, H, G)}, ["token_maps", "(2, 2, n, 5)", "(2, 2, 5)", "torch.zeros"]),
+    "token_maps without words": ({"token_maps": torch.zeros(B, H, G)}, ["token_maps", "(2, 2, n, 5)", "(2, 2, 5)", "torch.zeros"]),
     "r2g no tensor": ({"r2g": [0.0]}, ["r2g", "float32", "list", "torch.zeros"]),
     "half r2g": ({"r2g": torch.zeros(B, H, G).half()}, ["r2g", "float32", "float16", "torch.zeros"]),
     "float64 g2r": ({"g2r": torch.zeros(B, H, R).double()}, ["g2r", "float32", "float64", "torch.zeros"]),

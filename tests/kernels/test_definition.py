@@ -52,7 +52,7 @@ def by_loops(case):
                     else:
                         maps["g2r"][b - b0, h, j - r0] += (wq[b - b0, i - g0] if wq is not None else 1 / (g1 - g0)) * p
                     maps["r2g"][b - b0, h, i - g0] += (wk[b - b0, j - r0] if wk is not None else 1 / (r1 - r0)) * c
-                    for n in range(case.names):
+                    for n in range(case.words):
                         maps["token_maps"][b - b0, h, n, i - g0] += options["token_weight"][b - b0, j - r0, n] * p
     return out, maps
 
@@ -69,12 +69,12 @@ RANGES = {"rows": (1, 2), "generated": (1, 4), "reference": (1, 4)}
     [
         {},
         {"scale": 0.7},
-        {"weighted": True, "names": 2},
-        {"weightings": 3, "names": 2},
+        {"weighted": True, "words": 2},
+        {"weightings": 3, "words": 2},
         {"attn_mask": MASK},
         {"attn_mask": ADDED},
-        {**RANGES, "names": 3},
-        {**RANGES, "attn_mask": MASK, "weighted": True, "names": 1, "weightings": 2},
+        {**RANGES, "words": 3},
+        {**RANGES, "attn_mask": MASK, "weighted": True, "words": 1, "weightings": 2},
         {"dv": 5},
     ],
     ids=lambda options: "+".join(options) or "plain",

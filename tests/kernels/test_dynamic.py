@@ -14,7 +14,7 @@ from i2am_kernels import bi_attention
 
 HEADS = 3  # unlike any other size, which torch would take for the same symbol
 SHAPES = [(2, 9, 7), (2, 12, 7), (4, 20, 11), (4, 6, 13), (6, 12, 7)]  # batch, generated and reference tokens
-WHOLE = {"names": 2, "weighted": True}
+WHOLE = {"words": 2, "weighted": True}
 
 
 def mask(batch: int, generated: int, reference: int) -> torch.Tensor:
@@ -26,7 +26,7 @@ def mask(batch: int, generated: int, reference: int) -> torch.Tensor:
 OPTIONS = {
     "maps": lambda *sizes: {},
     "everything": lambda *sizes: WHOLE,
-    "words alone": lambda *sizes: {"maps": (), "names": 2},
+    "words alone": lambda *sizes: {"maps": (), "words": 2},
     "several weightings": lambda *sizes: {"weightings": 3},
     "no buffers": lambda *sizes: {"maps": ()},
     "scale": lambda *sizes: {"scale": 0.3},
@@ -155,7 +155,7 @@ def test_what_is_wrong_is_said_with_numbers(kind, whole):
     change, message = WRONG[kind]
     torch._dynamo.reset()
     function = torch.compile(ours, fullgraph=whole, backend="eager", dynamic=True)
-    case = make(batch=2, heads=HEADS, tokens=(12, 7), size=8, names=2)
+    case = make(batch=2, heads=HEADS, tokens=(12, 7), size=8, words=2)
     buffers = case.buffers()
     change(case, buffers)
     with pytest.raises(torch._dynamo.exc.Unsupported if whole else ValueError) as refused:

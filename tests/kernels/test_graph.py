@@ -14,8 +14,8 @@ from i2am_kernels import bi_attention
 OPTIONS = {
     "r2g": {"maps": ("r2g",)},
     "g2r": {"maps": ("g2r",)},
-    "words": {"maps": (), "names": 2},
-    "all": {"names": 2, "weightings": 3, "weighted": True},
+    "words": {"maps": (), "words": 2},
+    "all": {"words": 2, "weightings": 3, "weighted": True},
     "bool mask": {"attn_mask": torch.arange(7) < 5},
     "added mask": {"attn_mask": torch.linspace(-1, 1, 35).view(5, 7)},
     "ranges": {"rows": (1, 2), "generated": (1, 4), "reference": (2, 6)},
@@ -48,7 +48,7 @@ def test_the_op_declares_itself_rightly(backend, kind):
 @pytest.mark.parametrize("route", ["streaming", "triton", "reference"])
 def test_fake_strides_are_the_real_ones(route, layout):
     """Compiled code is generated for the strides the fake promises; the output merges its heads for free."""
-    call = list(arguments(route, names=2))
+    call = list(arguments(route, words=2))
     if layout == "heads merged":
         call[:3] = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in call[:3]]
     if layout == "expanded":
@@ -60,7 +60,7 @@ def test_fake_strides_are_the_real_ones(route, layout):
 
 
 def compiled_and_eager(counting, **options):
-    case = make(batch=2, tokens=(9, 7), names=2, weighted=True, **options)
+    case = make(batch=2, tokens=(9, 7), words=2, weighted=True, **options)
 
     def layer(query, key, value, r2g, g2r, token_maps):
         """As a model uses it: a buffer is a slot of [groups, layers, ...]."""
@@ -159,7 +159,7 @@ def test_a_mask_that_learns():
 
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])
 def test_without_gradients(backend, guard):
-    case = make(tokens=(9, 7), names=2)
+    case = make(tokens=(9, 7), words=2)
     tokens = [t.requires_grad_() for t in (case.query, case.key, case.value)]
     with guard():
         buffers = case.buffers()

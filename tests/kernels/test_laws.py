@@ -39,9 +39,9 @@ def test_swapping_query_and_key_swaps_the_maps(route):
 
 
 def test_permuting_generated_tokens_permutes_r2g_alone(route):
-    case = make(tokens=SIZES, names=2)
+    case = make(tokens=SIZES, words=2)
     order = torch.randperm(SIZES[0])
-    one, two = run(case, route), run(Case(case.query[:, :, order], case.key, case.value, case.options, case.maps, names=2), route)
+    one, two = run(case, route), run(Case(case.query[:, :, order], case.key, case.value, case.options, case.maps, words=2), route)
     same(one.maps["r2g"][..., order], two.maps["r2g"])
     same(one.maps["token_maps"][..., order], two.maps["token_maps"])
     same(one.maps["g2r"], two.maps["g2r"])
@@ -83,20 +83,20 @@ def test_one_reference_token_takes_everything(route):
 
 
 def test_batch_rows_and_heads_may_be_split(route):
-    case = make(batch=2, tokens=SIZES, names=2, weighted=True)
+    case = make(batch=2, tokens=SIZES, words=2, weighted=True)
     whole = run(case, route)
     for b in range(2):
         weights = {name: t[b : b + 1] for name, t in case.options.items()}
         for h in range(2):
             part = (slice(b, b + 1), slice(h, h + 1))
-            one = run(Case(case.query[part], case.key[part], case.value[part], weights, case.maps, names=2), route)
+            one = run(Case(case.query[part], case.key[part], case.value[part], weights, case.maps, words=2), route)
             same_output(one.out, whole.out[part])
             for name in case.maps:
                 same(one.maps[name], whole.maps[name][part])
 
 
 def test_calls_add_up_in_their_buffers(route):
-    first, second = make(tokens=SIZES, names=2), make(tokens=SIZES, names=2)
+    first, second = make(tokens=SIZES, words=2), make(tokens=SIZES, words=2)
     both = {name: buffer + 3 for name, buffer in first.buffers().items()}
     run(first, route, both)
     run(second, route, both)
@@ -114,8 +114,8 @@ def test_scale_multiplies_the_scores(route):
 
 
 def test_scaling_weights_scales_the_map(route):
-    case = make(tokens=SIZES, names=2, weighted=True)
-    half = Case(case.query, case.key, case.value, {name: t * 0.5 for name, t in case.options.items()}, case.maps, names=2)
+    case = make(tokens=SIZES, words=2, weighted=True)
+    half = Case(case.query, case.key, case.value, {name: t * 0.5 for name, t in case.options.items()}, case.maps, words=2)
     one, two = run(case, route).maps, run(half, route).maps
     for name in case.maps:
         same(one[name] * 0.5, two[name])
@@ -129,14 +129,14 @@ def test_one_hot_weights_read_single_rows_and_columns_of_p(route):
     picked = torch.tensor([0, generated // 2, generated - 1])
     rows = Case(case.query, case.key, case.value, {"generated_weight": torch.eye(generated)[picked][None]}, ("g2r",), 3)
     same(run(rows, route).maps["g2r"], p[:, :, picked])
-    columns = Case(case.query, case.key, case.value, {"token_weight": torch.eye(reference)[None]}, ("token_maps",), names=reference)
+    columns = Case(case.query, case.key, case.value, {"token_weight": torch.eye(reference)[None]}, ("token_maps",), words=reference)
     same(run(columns, route).maps["token_maps"], p.mT)
 
 
 def test_rows_leave_the_others_out_of_the_maps(route):
-    case = make(batch=2, tokens=SIZES, names=2)
+    case = make(batch=2, tokens=SIZES, words=2)
     half = {"rows": (1, 2), "token_weight": case.options["token_weight"][1:]}
-    whole, part = run(case, route), run(Case(case.query, case.key, case.value, half, case.maps, names=2), route)
+    whole, part = run(case, route), run(Case(case.query, case.key, case.value, half, case.maps, words=2), route)
     same_output(part.out, whole.out)
     for name in case.maps:
         same(part.maps[name], whole.maps[name][1:])
@@ -156,21 +156,21 @@ def test_reference_range_is_a_slice_of_the_full_maps(route):
 def test_generated_range_is_attention_of_those_queries(route):
     """The column softmax runs over the chosen generated tokens only, so the rest may as well not be there."""
     start, stop = 5, SIZES[0] - 4
-    case = make(tokens=SIZES, names=2)
-    ranged = Case(case.query, case.key, case.value, {**case.options, "generated": (start, stop)}, case.maps, names=2)
-    cut = Case(case.query[:, :, start:stop], case.key, case.value, case.options, case.maps, names=2)
-    one, two = run(ranged, route), run(cut, route)
+    case = make(tokens=SIZES, words=2)
+    ranged = Case(case.query, case.key, case.value, {**case.options, "generated": (start, stop)}, case.maps, words=2)
+    alone = Case(case.query[:, :, start:stop], case.key, case.value, case.options, case.maps, words=2)
+    one, two = run(ranged, route), run(alone, route)
     assert one.out.shape[2] == SIZES[0]
     for name in case.maps:
         same(one.maps[name], two.maps[name])
 
 
 def test_asking_for_one_map_or_all_gives_the_same_map(route):
-    case = make(tokens=SIZES, names=2)
+    case = make(tokens=SIZES, words=2)
     whole = run(case, route).maps
     for name in case.maps:
         options = {key: t for key, t in case.options.items() if name == "token_maps" or key != "token_weight"}
-        same(run(Case(case.query, case.key, case.value, options, (name,), names=2), route).maps[name], whole[name])
+        same(run(Case(case.query, case.key, case.value, options, (name,), words=2), route).maps[name], whole[name])
 
 
 def test_output_is_that_of_scaled_dot_product_attention(route):

@@ -28,7 +28,7 @@ def programs(request, monkeypatch):
             return sweep[grid]
 
     monkeypatch.setattr(tiles, "ONE_TILE_BYTES", 2**20)  # `with_scores` has heads as wide as there are queries
-    monkeypatch.setattr(triton_backend, "shares", lambda blocks, others, programs: min(blocks, request.param))
+    monkeypatch.setattr(triton_backend, "shares_in_waves", lambda blocks, others, programs: min(blocks, request.param))
     monkeypatch.setattr(triton_backend, "one_tile_sweep", Counted())
     yield request.param
     assert launched
@@ -38,7 +38,7 @@ def programs(request, monkeypatch):
 def everything(**options):
     """Word maps, weights and all three ranges; the generated one begins and ends inside a block."""
     return make(
-        batch=2, tokens=(G, R), names=3, weighted=True, dv=24, rows=(1, 2), generated=(20, 109), reference=(3, 37), **options
+        batch=2, tokens=(G, R), words=3, weighted=True, dv=24, rows=(1, 2), generated=(20, 109), reference=(3, 37), **options
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_half_precision_and_strides(programs, dtype):
 
 @pytest.mark.parametrize("maps", [("r2g",), ("g2r",), ()])
 def test_each_map_alone(programs, maps):
-    check(make(tokens=(G, R), maps=maps, names=2 if not maps else 0), "triton")
+    check(make(tokens=(G, R), maps=maps, words=2 if not maps else 0), "triton")
 
 
 def scores(kind):
@@ -111,8 +111,8 @@ def test_the_guard_holds_in_every_program(programs, kind, hidden):
 
 def test_more_shares_than_are_read_at_once(monkeypatch):
     """`finish` reads 32 at a time."""
-    monkeypatch.setattr(triton_backend, "tile_of", lambda sweep, call, several=False: tiles.Tile(16, 64, 1, 1))
-    monkeypatch.setattr(triton_backend, "shares", lambda blocks, others, programs: blocks)
+    monkeypatch.setattr(triton_backend, "tile_of", lambda sweep, call, heavy=False: tiles.Tile(16, 64, 1, 1))
+    monkeypatch.setattr(triton_backend, "shares_in_waves", lambda blocks, others, programs: blocks)
     check(make(heads=1, tokens=(33 * 16 + 1, R)), "triton")
 
 
@@ -126,5 +126,5 @@ def test_the_same_bits_twice(programs):
 
 @pytest.mark.parametrize(("blocks", "others", "wanted"), [(64, 80, 3), (1, 1000, 1), (64, 1, 64), (64, 264, 1), (64, 8, 32), (5, 1, 5)])
 def test_shares_fill_the_device_in_whole_waves(blocks, others, wanted):
-    assert triton_backend.shares(blocks, others, 264) == wanted
-    assert triton_backend.shares(blocks, others, 1) >= 1
+    assert triton_backend.shares_in_waves(blocks, others, 264) == wanted
+    assert triton_backend.shares_in_waves(blocks, others, 1) >= 1
