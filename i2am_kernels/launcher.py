@@ -1,4 +1,4 @@
-"""Launches that are remembered: what Triton finds out about fifty arguments at every launch, it finds out once.
+"""Launches that are remembered: what Triton finds out about every argument at every launch, it finds out once.
 
 A compiled kernel depends on its arguments' types, on which pointers are aligned and on which numbers are 1 or multiples of 16. Where all
 of them are as they were - the layers of a denoising run are the same in every step - the kernel is looked up by them and launched
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 REMEMBERS = True  # False: every launch goes Triton's own way, for a comparison
+WHOLE = frozenset((int, tuple))  # numbers, and a tensor's strides: remembered as they are
 MOST = 4096  # launches of a kernel that are remembered: the shapes of a process are few
 
 
@@ -35,7 +36,7 @@ class Kernel:
         key = (
             torch.cuda.current_device() if values[0].is_cuda else None,
             *constants.values(),
-            *[v if v.__class__ is int else (v.dtype, v.data_ptr() & 15) if isinstance(v, Tensor) else None for v in values],
+            *[v if v.__class__ in WHOLE else (v.dtype, v.data_ptr() & 15) if isinstance(v, Tensor) else None for v in values],
         )
         compiled = self.known.get(key)
         if compiled is not None:

@@ -118,7 +118,7 @@ def launch_one_tile(call: Call) -> Tensor:
     weight = pointer_of(call, call.generated_weight)
     one_tile_sweep[(shares * len(out) * heads,)](
         call.query, call.key, call.value, out, lse, mask.values, weight, g2r_shares, columns_shares,
-        *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides, weight.stride(0), weight.stride(-1),
+        call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides, (weight.stride(0), weight.stride(-1)),
         heads, generated, reference, shares, b0, b1, g0, g1, r0, r1, call.scale * LOG2E, 1.0 / canvas,
         **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference),
         PARTS=8 * min(tile.warps, tile.block_g // 16), KIND=mask.kind, VARIED=varied, LSE=call.token_maps is not None,
@@ -140,7 +140,7 @@ def launch_forward(call: Call) -> tuple[Tensor, Tensor]:
     lse = scratch(call, batch, heads, generated)
     forward_sweep[(cdiv(generated, tile.block_g) * batch * heads,)](
         call.query, call.key, call.value, out, lse, mask.values,
-        *call.query.stride(), *call.key.stride(), *call.value.stride(), *out.stride(), *mask.strides,
+        call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides,
         heads, generated, reference, call.scale * LOG2E,
         **head("D", call.query), **head("V", call.value), **blocks_of(call, tile, generated, reference), KIND=mask.kind,
     )  # fmt: skip
@@ -172,8 +172,8 @@ def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0) -> Tensor:
         target = scratch(call, shares, batch, heads, weightings, reference)
     keys_sweep[(blocks * shares * batch * heads, max(1, cdiv(weightings, per_visit)))](
         query, key, lse, mask.values, weight, target, columns,
-        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride(),
-        *([0] * 5 if call.g2r is None else [0, *target.stride()][-5:]), batch * heads * reference,
+        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride(),
+        (0, *target.stride())[-5:], batch * heads * reference,
         heads, generated, reference, shares, weightings, call.scale * LOG2E, 1.0 / generated, lse_unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_WEIGHTINGS=per_visit, SPLIT=shares > 1,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
@@ -189,7 +189,7 @@ def launch_finish(call: Call, shares: int, g2r_shares: Tensor, columns_shares: T
     target = pointer_of(call, call.g2r)
     block = min(128, tiles.side(reference))
     finish[(cdiv(reference, block) * batch * heads, weightings)](
-        g2r_shares, columns_shares, target, columns, *target.stride(), heads, reference, weightings, shares, batch * heads * reference,
+        g2r_shares, columns_shares, target, columns, target.stride(), heads, reference, weightings, shares, batch * heads * reference,
         BLOCK=block, AT_ONCE=min(32, tiles.power_of_2(shares)),
         G2R=call.g2r is not None, COLUMNS=call.r2g is not None, enable_fp_fusion=True,
     )  # fmt: skip
@@ -209,8 +209,8 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
     r2g, token_maps = pointer_of(call, call.r2g), pointer_of(call, call.token_maps)
     queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(words, per_visit)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
-        *query.stride(), *key.stride(), *lse.stride()[:2], *mask.strides, *weight.stride()[:2], *token_weight.stride(),
-        *r2g.stride()[:3], *token_maps.stride(),
+        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride()[:2], token_weight.stride(),
+        r2g.stride()[:3], token_maps.stride(),
         heads, generated, reference, words, call.scale * LOG2E, 1.0 / reference, lse_unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_WORDS=per_visit,
         R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKEN_MAPS=call.token_maps is not None,

@@ -34,6 +34,7 @@ HEAD_SIZES = (40, 64, 80, 128, 160)
 CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query")
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8"}
+Place = tuple[int, ...]
 SHARED_LIMIT = {"sm_80": 163, "sm_90": 227, "sm_100": 227, "gfx942": 64}  # KiB a program may use
 
 
@@ -97,21 +98,26 @@ class Recorder:
 
 def compiled(launch: Launch, target: GPUTarget) -> Any:
     """The launch compiled as the runtime would: ones folded in, multiples of 16 and aligned pointers known."""
-    parameters = {p.name: p for p in launch.kernel.params}
-    signature, constants, attributes = {}, {}, {}
-    for index, name in enumerate(launch.kernel.arg_names):
-        value = launch.arguments[name]
-        known = isinstance(value, int) and not parameters[name].do_not_specialize
-        if parameters[name].is_constexpr or (known and value == 1):
-            signature[name], constants[(index,)] = "constexpr", value
-        elif isinstance(value, torch.Tensor):
-            signature[name], attributes[(index,)] = POINTERS[value.dtype], [["tt.divisibility", 16]]
-        elif isinstance(value, float):
-            signature[name] = "fp32"
-        else:
-            signature[name] = "i32" if abs(value) < 2**31 else "i64"
-            if known and value % 16 == 0:
-                attributes[(index,)] = [["tt.divisibility", 16]]
+    signature: dict[str, Any] = {}
+    constants: dict[Place, Any] = {}
+    attributes: dict[Place, list[list[Any]]] = {}
+
+    def typed(value: Any, place: Place, parameter: Any) -> Any:
+        """Its type; what else is known of it goes under its place: the argument's number, inside a tuple the element's behind it."""
+        known = isinstance(value, int) and not parameter.do_not_specialize
+        if parameter.is_constexpr or (known and value == 1):
+            constants[place] = value
+            return "constexpr"
+        if isinstance(value, tuple):
+            return tuple(typed(element, (*place, index), parameter) for index, element in enumerate(value))
+        if isinstance(value, torch.Tensor) or (known and value % 16 == 0):
+            attributes[place] = [["tt.divisibility", 16]]
+        if isinstance(value, torch.Tensor):
+            return POINTERS[value.dtype]
+        return "fp32" if isinstance(value, float) else "i32" if abs(value) < 2**31 else "i64"
+
+    for index, parameter in enumerate(launch.kernel.params):
+        signature[parameter.name] = typed(launch.arguments[parameter.name], (index,), parameter)
     source = ASTSource(launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     return triton.compile(source, target=target, options={**launch.options, "enable_fp_fusion": True})
 

@@ -12,7 +12,7 @@ from i2am_kernels.sweeps.pieces import NOTHING, biased, inverse, load_part, load
 @triton.jit
 def forward_sweep(
     query, key, value, out, lse, mask,
-    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, v_b, v_h, v_r, v_d, o_b, o_h, o_g, o_d, m_b, m_h, m_g, m_r,
+    query_strides, key_strides, value_strides, out_strides, mask_strides,
     heads, generated, reference, scale,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr,
@@ -23,11 +23,12 @@ def forward_sweep(
     queries_left = generated - block * BLOCK_G
     queries = tl.arange(0, BLOCK_G)
     keys = tl.arange(0, BLOCK_R)
-    query = start_of(query, b, h, first, q_b, q_h, q_g, UNIT)
-    q0, q1 = load_tokens(query, queries_left, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
-    key = start_of(key, b, h, 0, k_b, k_h, k_r, UNIT)
-    value = start_of(value, b, h, 0, v_b, v_h, v_r, UNIT)
-    mask += b * m_b + h * m_h + first * m_g
+    query = start_of(query, query_strides, b, h, first, UNIT)
+    q0, q1 = load_tokens(query, query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+    key = start_of(key, key_strides, b, h, 0, UNIT)
+    value = start_of(value, value_strides, b, h, 0, UNIT)
+    mask_b, mask_h, mask_g, mask_r = mask_strides
+    mask += b * mask_b + h * mask_h + first * mask_g
     high = tl.full([BLOCK_G], NOTHING, tl.float32)
     total = tl.zeros([BLOCK_G], tl.float32)
     out0 = tl.zeros([BLOCK_G, V0], tl.float32)
@@ -35,10 +36,10 @@ def forward_sweep(
     for start in range(0, reference, BLOCK_R):
         here = tl.cast(start, tl.int64)
         keys_left = reference - start
-        k0, k1 = load_tokens(token_of(key, here, k_r, UNIT), keys_left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+        k0, k1 = load_tokens(token_of(key, key_strides, here, UNIT), key_strides, keys_left, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
         tile = products(q0, q1, k0, k1, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
         if KIND > 0:
-            tile = biased(tile * scale, mask + here * m_r, queries, keys, queries_left, keys_left, m_g, m_r, KIND)
+            tile = biased(tile * scale, mask + here * mask_r, queries, keys, queries_left, keys_left, mask_g, mask_r, KIND)
         if not EVEN_R:
             tile = tl.where(keys[None, :] < keys_left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
@@ -50,29 +51,29 @@ def forward_sweep(
             tile = tl.exp2(tile * scale - (new * scale)[:, None])
             shrink = tl.exp2((high - new) * scale)
         total = total * shrink + tl.sum(tile, 1)
-        v0 = load_part(token_of(value, here, v_r, UNIT), keys_left, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
+        v0 = load_part(token_of(value, value_strides, here, UNIT), value_strides, keys_left, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
         weights = tile.to(v0.dtype)
         out0 = tl.dot(weights, v0, out0 * shrink[:, None], input_precision=PRECISION)
         if V1 > 0:
-            v1 = load_part(token_of(value, here, v_r, UNIT), keys_left, v_r, v_d, BLOCK_R, V0, V1, V, EVEN_R, UNIT, UPCAST)
+            v1 = load_part(token_of(value, value_strides, here, UNIT), value_strides, keys_left, BLOCK_R, V0, V1, V, EVEN_R, UNIT, UPCAST)
             out1 = tl.dot(weights, v1, out1 * shrink[:, None], input_precision=PRECISION)
         high = new
     if KIND == 0:
         high = high * scale
     tl.store(lse + row_head.to(tl.int64) * generated + first + queries, log2_or(total, high, float("inf")), mask=queries < queries_left)
     norm = inverse(total)
-    store_output(out0, out1, norm, out + b * o_b + h * o_h + first * o_g, queries_left, o_g, o_d, BLOCK_G, V, V0, V1)
+    store_output(out0, out1, norm, start_of(out, out_strides, b, h, first, 1), out_strides, queries_left, BLOCK_G, V, V0, V1, 1)
 
 
 @triton.jit
-def store_output(out0, out1, norm, base, count, row_stride, column_stride,
-                 BLOCK_G: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr):  # fmt: skip
+def store_output(out0, out1, norm, base, strides, count,
+                 BLOCK_G: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr, UNIT: tl.constexpr):  # fmt: skip
     rows = tl.arange(0, BLOCK_G)[:, None]
     channels = tl.arange(0, V0)[None, :]
-    pointers = base + rows * row_stride
+    pointers = base + rows * (strides[2] // UNIT * UNIT)
     inside = (rows < count) & (channels < V)
-    tl.store(pointers + channels * column_stride, (out0 * norm[:, None]).to(base.dtype.element_ty), mask=inside)
+    tl.store(pointers + channels * strides[3], (out0 * norm[:, None]).to(base.dtype.element_ty), mask=inside)
     if V1 > 0:
         channels = V0 + tl.arange(0, V1)[None, :]
         inside = (rows < count) & (channels < V)
-        tl.store(pointers + channels * column_stride, (out1 * norm[:, None]).to(base.dtype.element_ty), mask=inside)
+        tl.store(pointers + channels * strides[3], (out1 * norm[:, None]).to(base.dtype.element_ty), mask=inside)

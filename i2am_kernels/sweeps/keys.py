@@ -29,7 +29,7 @@ from i2am_kernels.sweeps.pieces import (
 @triton.jit(do_not_specialize=["generated"])  # as a constant, one query makes Triton 3.6 fail on sm_100
 def keys_sweep(
     query, key, lse, mask, generated_weight, g2r, columns_lse,
-    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, l_b, l_h, m_b, m_h, m_g, m_r, w_s, w_b, w_n, w_g, g_s, g_b, g_h, g_n, g_r, c_s,
+    query_strides, key_strides, lse_strides, mask_strides, weight_strides, g2r_strides, share_stride,
     heads, generated, reference, shares, weighting_count, scale, even_weight, lse_unit,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_WEIGHTINGS: tl.constexpr,
@@ -42,11 +42,15 @@ def keys_sweep(
     keys_left = reference - block * BLOCK_R
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    k0, k1 = load_tokens(start_of(key, b, h, first, k_b, k_h, k_r, UNIT), keys_left, k_r, k_d, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
-    query = start_of(query, b, h, 0, q_b, q_h, q_g, UNIT)
-    lse += b * l_b + h * l_h
-    mask += b * m_b + h * m_h + first * m_r
-    generated_weight += b * w_b
+    key = start_of(key, key_strides, b, h, first, UNIT)
+    k0, k1 = load_tokens(key, key_strides, keys_left, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+    query = start_of(query, query_strides, b, h, 0, UNIT)
+    lse_b, lse_h = lse_strides
+    lse += b * lse_b + h * lse_h
+    mask_b, mask_h, mask_g, mask_r = mask_strides
+    mask += b * mask_b + h * mask_h + first * mask_r
+    weight_part, weight_b, weight_n, weight_g = weight_strides
+    generated_weight += b * weight_b
     length = tl.cdiv(tl.cdiv(generated, BLOCK_G), shares) * BLOCK_G
     begin = share * length
     end = tl.minimum(begin + length, generated)
@@ -65,9 +69,10 @@ def keys_sweep(
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
         queries_left = generated - start
-        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), queries_left, q_g, q_d, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+        block_start = token_of(query, query_strides, here, UNIT)
+        q0, q1 = load_tokens(block_start, query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
         tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile * scale, mask + here * m_g, keys, queries, keys_left, queries_left, m_r, m_g, KIND)
+        tile = biased(tile * scale, mask + here * mask_g, keys, queries, keys_left, queries_left, mask_r, mask_g, KIND)
         norm = tl.load(lse + here + queries, mask=queries < queries_left, other=float("inf"))
         if KIND > 0 and COLUMNS:
             seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
@@ -78,12 +83,14 @@ def keys_sweep(
             total += tl.sum(tile * tl.exp2(norm_or_nothing(norm) * lse_unit - highest)[None, :], 1)
         if G2R and BLOCK_WEIGHTINGS == 1:
             if WEIGHTED:
-                tile = tile * tl.load(generated_weight + here * w_g + queries * w_g, mask=queries < queries_left, other=0.0)[None, :]
+                weights = tl.load(generated_weight + here * weight_g + queries * weight_g, mask=queries < queries_left, other=0.0)
+                tile = tile * weights[None, :]
             sums += tl.sum(tile, 1)
         if G2R and BLOCK_WEIGHTINGS > 1:
             high, low = load_weights(
-                generated_weight + here * w_g, queries, weightings, queries_left, weighting_count, w_g, w_n, w_s, PRECISION
-            )
+                generated_weight + here * weight_g, queries, weightings, queries_left, weighting_count,
+                weight_g, weight_n, weight_part, PRECISION,
+            )  # fmt: skip
             weighting_sums = weighed(tile, high, low, weighting_sums, PRECISION)
 
     if COLUMNS and tl.program_id(1) == 0:
@@ -92,18 +99,19 @@ def keys_sweep(
             faint = faint & (seen > 0)
         sum_lse = log2_or(total, highest, float("-inf"))
         if tl.max(faint.to(tl.int32), 0) > 0:
-            sum_lse = exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, keys_left, scale,
+            sum_lse = exact_columns(query, mask, k0, k1, query_strides, mask_strides, begin, end, keys_left, scale,
                                     D, D0, D1, BLOCK_G, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         if not SPLIT:
             sum_lse = tl.where(sum_lse == float("-inf"), float("inf"), sum_lse)
-        tl.store(columns_lse + share * c_s + row_head.to(tl.int64) * reference + first + keys, sum_lse, mask=keys < keys_left)
+        tl.store(columns_lse + share * share_stride + row_head.to(tl.int64) * reference + first + keys, sum_lse, mask=keys < keys_left)
     if G2R:
-        g2r += share * g_s + b * g_b + h * g_h + first * g_r
+        g2r_share, g2r_b, g2r_h, g2r_n, g2r_r = g2r_strides
+        g2r += share * g2r_share + b * g2r_b + h * g2r_h + first * g2r_r
         if BLOCK_WEIGHTINGS == 1:
-            add_to(g2r + keys * g_r, sums if WEIGHTED else sums * even_weight, keys < keys_left, SPLIT)
+            add_to(g2r + keys * g2r_r, sums if WEIGHTED else sums * even_weight, keys < keys_left, SPLIT)
         else:
-            inside = (keys[:, None] < keys_left) & (weightings[None, :] < weighting_count)
-            add_to(g2r + keys[:, None] * g_r + weightings[None, :] * g_n, weighting_sums, inside, SPLIT)
+            target = g2r + keys[:, None] * g2r_r + weightings[None, :] * g2r_n
+            add_to(target, weighting_sums, (keys[:, None] < keys_left) & (weightings[None, :] < weighting_count), SPLIT)
 
 
 @triton.jit
@@ -121,10 +129,11 @@ def add_to(pointers, values, inside, FRESH: tl.constexpr):
 
 
 @triton.jit
-def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, keys_left, scale,
+def exact_columns(query, mask, k0, k1, query_strides, mask_strides, begin, end, keys_left, scale,
                   D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr,
                   KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """The column log-sum-exp of a block of `keys_left` keys over the queries begin..end by an online maximum; -inf where none is seen."""
+    _, _, mask_g, mask_r = mask_strides
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
     high = tl.full([BLOCK_R], NOTHING, tl.float32)
@@ -132,9 +141,10 @@ def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, keys_left
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
         queries_left = end - start
-        q0, q1 = load_tokens(token_of(query, here, q_g, UNIT), queries_left, q_g, q_d, BLOCK_G, D, D0, D1, False, UNIT, UPCAST)
+        block_start = token_of(query, query_strides, here, UNIT)
+        q0, q1 = load_tokens(block_start, query_strides, queries_left, BLOCK_G, D, D0, D1, False, UNIT, UPCAST)
         tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile * scale, mask + here * m_g, keys, queries, keys_left, queries_left, m_r, m_g, KIND)
+        tile = biased(tile * scale, mask + here * mask_g, keys, queries, keys_left, queries_left, mask_r, mask_g, KIND)
         tile = tl.where(queries[None, :] < queries_left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
         total = total * tl.exp2(high - new) + tl.sum(tl.exp2(tile - new[:, None]), 1)
@@ -143,7 +153,7 @@ def exact_columns(query, mask, k0, k1, q_g, q_d, m_g, m_r, begin, end, keys_left
 
 
 @triton.jit
-def finish(g2r_shares, columns_shares, g2r, columns_lse, g_b, g_h, g_n, g_r, heads, reference, weighting_count, shares, share_stride,
+def finish(g2r_shares, columns_shares, g2r, columns_lse, g2r_strides, heads, reference, weighting_count, shares, share_stride,
            BLOCK: tl.constexpr, AT_ONCE: tl.constexpr, G2R: tl.constexpr, COLUMNS: tl.constexpr):  # fmt: skip
     """Add the shares up: G2R into its buffer, the column log-sum-exps into one; +inf where a column sees no query.
 
@@ -160,7 +170,8 @@ def finish(g2r_shares, columns_shares, g2r, columns_lse, g_b, g_h, g_n, g_r, hea
             share = first + tl.arange(0, AT_ONCE)[:, None]
             there = (share < shares) & inside[None, :]
             sums += tl.sum(tl.load(source[None, :] + share.to(tl.int64) * share_stride * weighting_count, mask=there, other=0.0), 0)
-        add_to(g2r + b * g_b + h * g_h + weighting * g_n + keys * g_r, sums, inside, False)
+        g2r_b, g2r_h, g2r_n, g2r_r = g2r_strides
+        add_to(g2r + b * g2r_b + h * g2r_h + weighting * g2r_n + keys * g2r_r, sums, inside, False)
     if COLUMNS and weighting == 0:
         source = columns_shares + row_head.to(tl.int64) * reference + keys
         high = tl.full([BLOCK], NOTHING, tl.float32)

@@ -37,7 +37,7 @@ GUARD = tl.constexpr(16)  # queries at a time in the second visit
 @triton.jit
 def one_tile_sweep(
     query, key, value, out, lse, mask, generated_weight, g2r_shares, columns_shares,
-    q_b, q_h, q_g, q_d, k_b, k_h, k_r, k_d, v_b, v_h, v_r, v_d, o_b, o_h, o_g, o_d, m_b, m_h, m_g, m_r, w_b, w_g,
+    query_strides, key_strides, value_strides, out_strides, mask_strides, weight_strides,
     heads, generated, reference, shares, row_start, row_stop, g_start, g_stop, r_start, r_stop, scale, even_weight,
     D: tl.constexpr, D0: tl.constexpr, V: tl.constexpr, V0: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, PARTS: tl.constexpr,
@@ -50,23 +50,25 @@ def one_tile_sweep(
     end = tl.minimum(begin + length, generated)
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    key = start_of(key, b, h, 0, k_b, k_h, k_r, UNIT)
-    value = start_of(value, b, h, 0, v_b, v_h, v_r, UNIT)
-    query = start_of(query, b, h, 0, q_b, q_h, q_g, UNIT)
-    k0 = load_part(key, reference, k_r, k_d, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
-    v0 = load_part(value, reference, v_r, v_d, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
+    key = start_of(key, key_strides, b, h, 0, UNIT)
+    value = start_of(value, value_strides, b, h, 0, UNIT)
+    query = start_of(query, query_strides, b, h, 0, UNIT)
+    k0 = load_part(key, key_strides, reference, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
+    v0 = load_part(value, value_strides, reference, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)
     k0 = tl.trans(k0)  # here: in the loop it would be brought on chip again at every step
     WIDE: tl.constexpr = 8 if V % 8 == 0 else 1  # the output is ours: its strides are multiples of V
-    out = start_of(out, b, h, 0, o_b, o_h, o_g, WIDE)
+    out = start_of(out, out_strides, b, h, 0, WIDE)
     lse += row_head.to(tl.int64) * generated
-    mask += b * m_b + h * m_h
+    mask_b, mask_h, mask_g, mask_r = mask_strides
+    mask += b * mask_b + h * mask_h
     mapped = (b >= row_start) & (b < row_stop)
     row = tl.where(mapped, b - row_start, 0)
-    generated_weight += row * w_b
+    weight_b, weight_g = weight_strides
+    generated_weight += row * weight_b
     unscale = 1.0 / scale
     bias = tl.zeros([1, BLOCK_R], tl.float32)
     if KIND > 0 and not VARIED:  # one mask for all queries
-        bias = biased(bias, mask, tl.arange(0, 1), keys, 1, reference, 0, m_r, KIND)
+        bias = biased(bias, mask, tl.arange(0, 1), keys, 1, reference, 0, mask_r, KIND)
     seen = tl.zeros([PARTS, BLOCK_R], tl.int32)
     g2r_sums = tl.zeros([PARTS, BLOCK_R], tl.float32)
     column_sums = tl.zeros([PARTS, BLOCK_R], tl.float32)
@@ -76,10 +78,10 @@ def one_tile_sweep(
         queries_left = generated - start
         token = start + queries - g_start  # on the canvas
         on_canvas = (token >= 0) & (token < g_stop - g_start)
-        q0 = load_part(token_of(query, here, q_g, UNIT), queries_left, q_g, q_d, BLOCK_G, 0, D0, D, EVEN_G, UNIT, UPCAST)
+        q0 = load_part(token_of(query, query_strides, here, UNIT), query_strides, queries_left, BLOCK_G, 0, D0, D, EVEN_G, UNIT, UPCAST)
         tile = tl.zeros([BLOCK_G, BLOCK_R], tl.float32)
         if VARIED:  # under the product: added to it, the mask's layout would be everything's
-            tile = biased(tile, mask + here * m_g, queries, keys, queries_left, reference, m_g, m_r, KIND) * unscale
+            tile = biased(tile, mask + here * mask_g, queries, keys, queries_left, reference, mask_g, mask_r, KIND) * unscale
         tile = tl.dot(q0, k0, tile, input_precision=PRECISION)  # [BLOCK_G, BLOCK_R]
         if KIND > 0 and not VARIED:
             tile = tile * scale + bias
@@ -103,7 +105,7 @@ def one_tile_sweep(
         if G2R:
             of_row = norm * even_weight
             if WEIGHTED:
-                of_row = norm * tl.load(generated_weight + token.to(tl.int64) * w_g, mask=on_canvas, other=0.0)
+                of_row = norm * tl.load(generated_weight + token.to(tl.int64) * weight_g, mask=on_canvas, other=0.0)
             g2r_sums += added(tile * tl.where(on_canvas, of_row, 0.0)[:, None], PARTS)
         if COLUMNS:
             alive = on_canvas & (total > 0)
@@ -112,7 +114,7 @@ def one_tile_sweep(
             column_sums = column_sums * tl.exp2(top - new)[:, None] + added(tile * column[:, None], PARTS)
             top = new
         out0 = tl.dot(tile.to(v0.dtype), v0, input_precision=PRECISION)  # last: the sums above want its registers
-        store_output(out0, out0, norm, token_of(out, here, o_g, WIDE), queries_left, o_g // WIDE * WIDE, o_d, BLOCK_G, V, V0, 0)
+        store_output(out0, out0, norm, token_of(out, out_strides, here, WIDE), out_strides, queries_left, BLOCK_G, V, V0, 0, WIDE)
 
     on_reference = (keys >= r_start) & (keys < tl.where(mapped, r_stop, 0))
     target = ((share.to(tl.int64) * (row_stop - row_start) + row) * heads + h) * (r_stop - r_start) + keys - r_start
@@ -130,9 +132,11 @@ def one_tile_sweep(
         if tl.max(faint.to(tl.int32), 0) > 0:
             # The keys anew, and counted anew, so that nothing about them is kept through the loop: it would take registers.
             once = tl.where(highest > NOTHING, 1, 0)
-            again = load_part(key, reference * once, k_r * once, k_d, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
-            sum_lse = exact_columns(query, mask, again, again, q_g, q_d, m_g, m_r, tl.maximum(begin, g_start), tl.minimum(end, g_stop),
-                                    reference, scale, D, D0, 0, GUARD, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+            again_strides = (0, 0, key_strides[2] * once, key_strides[3])
+            again = load_part(key, again_strides, reference * once, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
+            begin, end = tl.maximum(begin, g_start), tl.minimum(end, g_stop)
+            sum_lse = exact_columns(query, mask, again, again, query_strides, mask_strides, begin, end, reference, scale,
+                                    D, D0, 0, GUARD, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         tl.store(columns_shares + target, sum_lse, mask=on_reference)
 
 

@@ -1,6 +1,7 @@
 """What the sweeps share: a tile of tokens, a tile of scores, and where a program stands.
 
-Base pointers are moved in 64 bits, offsets inside a tile stay in 32. A head size that is no power of two is cut in two
+A tensor's strides come as one tuple, those of tokens as (batch row, head, token, channel); the compiler knows of each what it would
+know of it alone. Base pointers are moved in 64 bits, offsets inside a tile stay in 32. A head size that is no power of two is cut in two
 (80 = 64 + 16, 160 = 128 + 32), because tile sides are; D1 = 0 where one part is enough.
 """
 
@@ -27,16 +28,16 @@ def inverse(total):
 
 
 @triton.jit
-def start_of(pointer, b, h, token, stride_b, stride_h, stride_t, UNIT: tl.constexpr):
+def start_of(pointer, strides, b, h, token, UNIT: tl.constexpr):
     """Where a token of a row and head begins. UNIT = 8 tells the compiler what the launcher knows: every stride is a
     multiple of 8, so tokens can be read 16 bytes at a time (the runtime's own check only knows 16: not heads of 40 or 72)."""
-    return token_of(pointer + b * (stride_b // UNIT * UNIT) + h * (stride_h // UNIT * UNIT), token, stride_t, UNIT)
+    return token_of(pointer + b * (strides[0] // UNIT * UNIT) + h * (strides[1] // UNIT * UNIT), strides, token, UNIT)
 
 
 @triton.jit
-def token_of(pointer, token, stride, UNIT: tl.constexpr):
+def token_of(pointer, strides, token, UNIT: tl.constexpr):
     """Where a token begins, counted from another."""
-    return pointer + token * (stride // UNIT * UNIT)
+    return pointer + token * (strides[2] // UNIT * UNIT)
 
 
 @triton.jit
@@ -47,13 +48,13 @@ def place(program, blocks, heads):
 
 
 @triton.jit
-def load_part(base, count, row_stride, column_stride,
+def load_part(base, strides, count,
               BLOCK: tl.constexpr, START: tl.constexpr, SIZE: tl.constexpr, D: tl.constexpr,
               EVEN: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """Tokens [BLOCK, SIZE] from `base`, head columns START onwards; zeros behind `count` tokens and D columns."""
     rows = tl.arange(0, BLOCK)
     columns = START + tl.arange(0, SIZE)
-    pointers = base + rows[:, None] * (row_stride // UNIT * UNIT) + columns[None, :] * column_stride
+    pointers = base + rows[:, None] * (strides[2] // UNIT * UNIT) + columns[None, :] * strides[3]
     if EVEN and START + SIZE <= D:
         tile = tl.load(pointers)
     elif START + SIZE <= D:
@@ -68,14 +69,14 @@ def load_part(base, count, row_stride, column_stride,
 
 
 @triton.jit
-def load_tokens(base, count, row_stride, column_stride,
+def load_tokens(base, strides, count,
                 BLOCK: tl.constexpr, D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
                 EVEN: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """Both parts of a tile of tokens; the second repeats the first where D1 = 0 and is not used."""
-    first = load_part(base, count, row_stride, column_stride, BLOCK, 0, D0, D, EVEN, UNIT, UPCAST)
+    first = load_part(base, strides, count, BLOCK, 0, D0, D, EVEN, UNIT, UPCAST)
     second = first
     if D1 > 0:
-        second = load_part(base, count, row_stride, column_stride, BLOCK, D0, D1, D, EVEN, UNIT, UPCAST)
+        second = load_part(base, strides, count, BLOCK, D0, D1, D, EVEN, UNIT, UPCAST)
     return first, second
 
 

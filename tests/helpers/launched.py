@@ -22,13 +22,14 @@ CASES = {
     "shifted": {"shift": 1},  # pointers that are no multiple of 16
     "one tile": {"reference": 77},
     "scaled": {"scale": 0.25},
+    "apart": {"gap": 8},  # strides that are no multiples of 16
 }
 
 
-def call_of(generated=300, reference=333, size=64, dtype=torch.bfloat16, shift=0, scale=None):
+def call_of(generated=300, reference=333, size=64, dtype=torch.bfloat16, shift=0, gap=0, scale=None):
     def heads(tokens):
-        memory = torch.randn(2 * tokens * 2 * size + shift, device="cpu").to(dtype)[shift:]
-        return memory.view(2, tokens, 2, size).transpose(1, 2)
+        memory = torch.randn(2 * tokens * (2 * size + gap) + shift, device="cpu").to(dtype)[shift:]
+        return memory.view(2, tokens, 2 * size + gap)[..., : 2 * size].unflatten(2, (2, size)).transpose(1, 2)
 
     return judge.call_of({"query": heads(generated), "key": heads(reference), "value": heads(reference), "scale": scale,
                           "r2g": torch.zeros(2, 2, generated), "g2r": torch.zeros(2, 2, reference)})  # fmt: skip

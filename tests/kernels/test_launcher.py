@@ -38,7 +38,7 @@ def test_a_remembered_launch_is_tritons_own(version):
 class Compiled:
     """A kernel of Triton's that counts how often it is asked to find out about its arguments."""
 
-    arg_names = ("query", "heads", "SIZE")
+    arg_names = ("query", "strides", "heads", "SIZE")
     device_caches = ()
 
     def __init__(self):
@@ -58,18 +58,20 @@ def test_a_launch_is_remembered_by_all_that_a_kernel_depends_on():
     kernel = launcher.Kernel(jit)
     tensor = torch.zeros(64)
 
-    def launch(query=tensor, heads=2, SIZE=64, num_warps=4):
-        kernel[(7,)](query, heads, SIZE=SIZE, num_warps=num_warps)
+    def launch(query=tensor, strides=(64, 1), heads=2, SIZE=64, num_warps=4):
+        kernel[(7,)](query, strides, heads, SIZE=SIZE, num_warps=num_warps)
 
     for _ in range(3):
         launch()
     assert len(jit.asked) == 1
-    assert jit.run == [((7, 1, 1), (tensor, 2, 64))] * 2  # the constants in the signature's order, options not
-    for other in ({"query": tensor.half()}, {"query": tensor[1:]}, {"heads": 16}, {"SIZE": 32}, {"num_warps": 8}):
+    assert jit.run == [((7, 1, 1), (tensor, (64, 1), 2, 64))] * 2  # the constants in the signature's order, options not
+    others = ({"query": tensor.half()}, {"query": tensor[1:]}, {"strides": (65, 1)}, {"strides": (64, 2)}, {"heads": 16}, {"SIZE": 32},
+              {"num_warps": 8})  # fmt: skip
+    for other in others:
         launch(**other)
-    assert len(jit.asked) == 6
+    assert len(jit.asked) == 8
     launch(query=torch.ones(64))  # the same but for what is in it
-    assert len(jit.asked) == 6
+    assert len(jit.asked) == 8
 
 
 def test_the_memory_is_bounded(monkeypatch):
