@@ -47,7 +47,7 @@ def keys_sweep(
     query = start_of(query, query_strides, b, h, 0, UNIT)
     lse_b, lse_h = lse_strides
     lse += b * lse_b + h * lse_h
-    mask_b, mask_h, mask_g, mask_r = mask_strides
+    mask_b, mask_h, _, mask_r = mask_strides
     mask += b * mask_b + h * mask_h + first * mask_r
     weight_part, weight_b, weight_n, weight_g = weight_strides
     generated_weight += b * weight_b
@@ -69,10 +69,8 @@ def keys_sweep(
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
         queries_left = generated - start
-        block_start = token_of(query, query_strides, here, UNIT)
-        q0, q1 = load_tokens(block_start, query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
-        tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile * scale, mask + here * mask_g, keys, queries, keys_left, queries_left, mask_r, mask_g, KIND)
+        tile = scores(k0, k1, query, query_strides, mask, mask_strides, here, keys_left, queries_left, scale,
+                      D, D0, D1, BLOCK_G, BLOCK_R, EVEN_G, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         norm = tl.load(lse + here + queries, mask=queries < queries_left, other=float("inf"))
         if KIND > 0 and COLUMNS:
             seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
@@ -115,6 +113,18 @@ def keys_sweep(
 
 
 @triton.jit
+def scores(k0, k1, query, query_strides, mask, mask_strides, start, keys_left, queries_left, scale,
+           D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr,
+           KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+    """The masked scores [BLOCK_R, BLOCK_G] of a program's keys with the queries from `start` on; the mask begins at its first key."""
+    q0, q1 = load_tokens(token_of(query, query_strides, start, UNIT), query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
+    tile = products(k0, k1, q0, q1, D1, PRECISION)
+    _, _, mask_g, mask_r = mask_strides
+    keys, queries = tl.arange(0, BLOCK_R), tl.arange(0, BLOCK_G)
+    return biased(tile * scale, mask + start * mask_g, keys, queries, keys_left, queries_left, mask_r, mask_g, KIND)
+
+
+@triton.jit
 def norm_or_nothing(norm):
     """L with -inf in place of +inf, so that a row without keys weighs nothing."""
     return tl.where(norm < float("inf"), norm, float("-inf"))
@@ -133,18 +143,14 @@ def exact_columns(query, mask, k0, k1, query_strides, mask_strides, begin, end, 
                   D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr,
                   KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """The column log-sum-exp of a block of `keys_left` keys over the queries begin..end by an online maximum; -inf where none is seen."""
-    _, _, mask_g, mask_r = mask_strides
-    keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
     high = tl.full([BLOCK_R], NOTHING, tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
     for start in range(begin, end, BLOCK_G):
         here = tl.cast(start, tl.int64)
         queries_left = end - start
-        block_start = token_of(query, query_strides, here, UNIT)
-        q0, q1 = load_tokens(block_start, query_strides, queries_left, BLOCK_G, D, D0, D1, False, UNIT, UPCAST)
-        tile = products(k0, k1, q0, q1, D1, PRECISION)  # [BLOCK_R, BLOCK_G]
-        tile = biased(tile * scale, mask + here * mask_g, keys, queries, keys_left, queries_left, mask_r, mask_g, KIND)
+        tile = scores(k0, k1, query, query_strides, mask, mask_strides, here, keys_left, queries_left, scale,
+                      D, D0, D1, BLOCK_G, BLOCK_R, False, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         tile = tl.where(queries[None, :] < queries_left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
         total = total * tl.exp2(high - new) + tl.sum(tl.exp2(tile - new[:, None]), 1)
