@@ -3,7 +3,8 @@
     all keys in one tile    one_tile (output, L, G2R, column sums) -> finish -> queries (R2G, word maps)
     otherwise               forward (output, L) -> keys (G2R, column sums) [-> finish] -> queries (R2G, word maps)
 
-`forward` is ours or a library's that returns L. Scratch is O(G + R); every buffer element has one writer.
+`forward` is ours or a library's that returns L. Scratch is O(G + R); every buffer element has one writer. Every launch takes the table's
+tile, or another one that it is given.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from i2am_kernels.arguments import EVERY, cdiv, head, mask_of, on_canvas, padded
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
+from i2am_kernels.tiles import Tile
 
 try:
     import triton
@@ -103,14 +105,12 @@ def fits_one_tile(call: Call) -> bool:
     return one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
 
 
-def launch_one_tile(call: Call) -> Tensor:
+def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
     (b0, b1), (g0, g1), (r0, r1) = call.rows, call.generated, call.reference
     batch, heads, canvas, tokens = call.canvas
     generated, reference = call.query.shape[2], call.key.shape[2]
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
-    varied = mask.strides[2] > 0
-    keys = tiles.side(reference)
-    tile = tile_of(f"one_tile {keys}", call, heavy=varied)._replace(block_r=keys)
+    tile = (tile or tile_of("one_tile", call))._replace(block_r=tiles.side(reference))
     shares = shares_in_waves(cdiv(generated, tile.block_g), len(out) * heads, max(1, PROGRAMS_PER_CORE * cores(call.query.device)))
     lse = scratch(call, len(out), heads, generated) if call.token_maps is not None else call.query
     g2r_shares = scratch(call, shares, batch, heads, 1, tokens) if call.g2r is not None else call.query
@@ -121,7 +121,7 @@ def launch_one_tile(call: Call) -> Tensor:
         call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides, (weight.stride(0), weight.stride(-1)),
         heads, generated, reference, shares, b0, b1, g0, g1, r0, r1, call.scale * LOG2E, 1.0 / canvas,
         **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference),
-        PARTS=8 * min(tile.warps, tile.block_g // 16), KIND=mask.kind, VARIED=varied, LSE=call.token_maps is not None,
+        PARTS=8 * min(tile.warps, tile.block_g // 16), KIND=mask.kind, VARIED=mask.strides[2] > 0, LSE=call.token_maps is not None,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
     wanted = call.r2g is not None or call.g2r is not None
@@ -131,11 +131,11 @@ def launch_one_tile(call: Call) -> Tensor:
     return out
 
 
-def launch_forward(call: Call) -> tuple[Tensor, Tensor]:
+def launch_forward(call: Call, tile: Tile | None = None) -> tuple[Tensor, Tensor]:
     """Output and L [B', H, G'], by our own sweep."""
     (b0, b1), (g0, g1) = call.rows, call.generated
     (batch, heads, generated, _), reference = call.query.shape, call.key.shape[2]
-    tile = tile_of("forward", call)
+    tile = tile or tile_of("forward", call)
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     lse = scratch(call, batch, heads, generated)
     forward_sweep[(cdiv(generated, tile.block_g) * batch * heads,)](
@@ -156,14 +156,14 @@ def library_forward(call: Call, library: str) -> tuple[Tensor, Tensor, float]:
     return out, lse if lse.stride(2) == 1 else lse.contiguous(), LOG2E
 
 
-def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0) -> Tensor:
+def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | None = None) -> Tensor:
     """Add G2R; returns the column log-sum-exp [B', H, R'] (unwritten where R2G is not wanted)."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     weightings = 0 if call.g2r is None else call.g2r.shape[2]
     per_visit = 1 if weightings < 2 else min(tiles.PER_VISIT, tiles.side(weightings))
-    tile = tile_of("keys", call, heavy=weightings > 1)
+    tile = tile or tile_of("keys", call)
     blocks = cdiv(reference, tile.block_r)
     shares = shares_to_fill(blocks * batch * heads, cdiv(generated, tile.block_g), call.query.device)
     columns = scratch(call, shares, batch, heads, reference) if call.r2g is not None else lse
@@ -196,11 +196,11 @@ def launch_finish(call: Call, shares: int, g2r_shares: Tensor, columns_shares: T
     return columns
 
 
-def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1.0) -> None:
+def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1.0, tile: Tile | None = None) -> None:
     """Add R2G from the column log-sum-exp and the word maps from L."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
-    tile = tile_of("queries", call, heavy=call.token_maps is not None)
+    tile = tile or tile_of("queries", call)
     tile = tile._replace(block_r=min(tile.block_r, tiles.side(reference)))  # no wider than the keys
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     words = call.token_maps.shape[2] if call.token_maps is not None else 0
@@ -217,11 +217,20 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
     )  # fmt: skip
 
 
-def tile_of(sweep: str, call: Call, heavy: bool = False) -> tiles.Tile:
+def tile_of(sweep: str, call: Call) -> Tile:
+    """The table's tile for a sweep of the call."""
     size = call.query.shape[3] if sweep in ("keys", "queries") else max(call.query.shape[3], call.value.shape[3])
-    heavy = heavy or (call.mask is not None and "one_tile" not in sweep)
-    kind = "float32" if call.query.dtype == torch.float32 else "heavy" if heavy else ""
-    return tiles.tile(sweep, size, capability(call.query.device), kind)
+    kind = "float32" if call.query.dtype == torch.float32 else "heavy" if heavy(sweep, call) else ""
+    name = f"one_tile {tiles.side(call.key.shape[2])}" if sweep == "one_tile" else sweep
+    return tiles.tile(name, size, capability(call.query.device), kind)
+
+
+def heavy(sweep: str, call: Call) -> bool:
+    """Whether the sweep wants more registers a score than for a plain call."""
+    if sweep == "one_tile":  # for which a mask of the keys alone is light
+        return call.mask is not None and call.mask.shape[2] > 1
+    several = call.g2r is not None and call.g2r.shape[2] > 1
+    return call.mask is not None or (sweep == "keys" and several) or (sweep == "queries" and call.token_maps is not None)
 
 
 def high_and_low(call: Call, weight: Tensor | None, whole: bool = False) -> Tensor:

@@ -1,15 +1,13 @@
 """The tile sweep of the pack: which tile shape is fastest for each sweep and head size, on this GPU.
 
-A candidate replaces the table's tile for one sweep while its launch runs; a result that differs from the table's own tile
-is red and has no time. The table itself (`i2am_kernels.tiles`) is changed by hand, from the recorded rows.
+A candidate is given to one sweep's launch in the place of the table's tile; a result that differs from what the table's own tile
+gives is red and has no time. The table itself (`i2am_kernels.tiles`) is changed by hand, from the recorded rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -20,7 +18,7 @@ from benchmarks.measuring.measure import captured, interleaved
 from benchmarks.measuring.rows import Row, percentiles
 from benchmarks.operator import judge
 from benchmarks.operator.shapes import TINY, Shape, arguments
-from i2am_kernels import tiles, triton_backend
+from i2am_kernels import triton_backend
 from i2am_kernels.call import Call
 from i2am_kernels.tiles import Tile
 
@@ -48,53 +46,40 @@ FEWER = {  # in the place of "one_tile" for other numbers of keys, all of which 
 }
 
 
-def launches(call: Call) -> dict[str, Callable[[], Tensor]]:
-    """Each sweep alone; what a run returns is what its tile must not change."""
+Launch = Callable[[Tile], Tensor]
+
+
+def launches(call: Call) -> dict[str, Launch]:
+    """Each sweep alone, with a tile; what it returns is what the tile must not change."""
     assert call.r2g is not None
     assert call.g2r is not None
     r2g, g2r = call.r2g, call.g2r
     _, lse = triton_backend.launch_forward(call)
     columns = triton_backend.launch_keys(call, lse)
 
-    def forward() -> Tensor:
-        return triton_backend.launch_forward(call)[0]
+    def forward(tile: Tile) -> Tensor:
+        return triton_backend.launch_forward(call, tile)[0]
 
-    def keys() -> Tensor:
-        triton_backend.launch_keys(call, lse)
+    def keys(tile: Tile) -> Tensor:
+        triton_backend.launch_keys(call, lse, tile=tile)
         return g2r
 
-    def queries() -> Tensor:
-        triton_backend.launch_queries(call, lse, columns)
+    def queries(tile: Tile) -> Tensor:
+        triton_backend.launch_queries(call, lse, columns, tile=tile)
         return r2g
 
-    def one_tile() -> Tensor:  # with the R2G sweep that follows it
-        triton_backend.launch_one_tile(call)
+    def one_tile(tile: Tile) -> Tensor:  # with the R2G sweep that follows it
+        triton_backend.launch_one_tile(call, tile)
         return g2r
 
     return {"forward": forward, "keys": keys, "queries": queries, "one_tile": one_tile}
 
 
-@contextmanager
-def tile_for(sweep: str, candidate: Tile | None) -> Iterator[list[Tile]]:
-    """The candidate in the table's place for one sweep; None leaves the table and tells which tile it gave."""
-    table, given = tiles.tile, []
-
-    def tile(name: str, *place: object) -> Tile:
-        found = table(name, *place)  # type: ignore[arg-type]
-        if name.split()[0] == sweep:  # a one_tile's name ends in its number of keys
-            given.append(found)
-            return candidate or found
-        return found
-
-    with patch.object(tiles, "tile", tile):
-        yield given
-
-
-def result(call: Call, launch: Callable[[], Tensor]) -> Tensor:
+def result(call: Call, launch: Launch, tile: Tile) -> Tensor:
     for buffer in (call.r2g, call.g2r):
         assert buffer is not None
         buffer.zero_()
-    return launch().double().clone()
+    return launch(tile).double().clone()
 
 
 def tune(
@@ -128,9 +113,8 @@ def tune_layer(
     if sweep == "one_tile" and not triton_backend.fits_one_tile(call):
         return
     launch = launches(call)[sweep]
-    with tile_for(sweep, None) as given:
-        wanted = result(call, launch)
-    table = given[0]
+    table = triton_backend.tile_of(sweep, call)
+    wanted = result(call, launch, table)
     what = {"sweep": sweep, "size": size, "generated": layer.generated, "reference": layer.reference,
             "heads": layer.heads, "batch": call.query.shape[0], "dtype": str(dtype).removeprefix("torch.")}  # fmt: skip
     rows: dict[Tile, Row] = {}
@@ -139,15 +123,14 @@ def tune_layer(
             continue
         row = rows[candidate] = {**what, "tile": list(candidate), "table": candidate == table}
         try:
-            with tile_for(sweep, candidate):
-                got = result(call, launch)
+            got = result(call, launch, candidate)
             row["difference"] = ((got - wanted).abs().amax() / wanted.abs().amax()).item()
             row["red"] = not row["difference"] <= (2.0**-6 if sweep == "forward" else 1e-3)
         except Exception as broken:  # too much shared memory, mostly
             row["error"] = health.told(broken, device)
     good = [candidate for candidate, row in rows.items() if row.get("red") is False]
     if timed:
-        runs: dict[str, Callable[[], object]] = {str(list(candidate)): partial(run_with, sweep, candidate, launch) for candidate in good}
+        runs: dict[str, Callable[[], object]] = {str(list(candidate)): partial(launch, candidate) for candidate in good}
         if device.type == "cuda":  # device time alone: the host is slower than a small sweep
             runs = {name: captured(run).replay for name, run in runs.items()}
         times = interleaved(runs, 1 if quick else 15, device, seconds)
@@ -155,11 +138,6 @@ def tune_layer(
             taken = times[str(list(candidate))]
             rows[candidate] |= {"ms": percentiles(taken), "repeats": len(taken)}
     yield from rows.values()
-
-
-def run_with(sweep: str, candidate: Tile, launch: Callable[[], Tensor]) -> None:
-    with tile_for(sweep, candidate):
-        launch()
 
 
 def look(device: torch.device, quick: bool) -> list[Item]:

@@ -111,7 +111,7 @@ def test_the_guard_holds_in_every_program(programs, kind, hidden):
 
 def test_more_shares_than_are_read_at_once(monkeypatch):
     """`finish` reads 32 at a time."""
-    monkeypatch.setattr(triton_backend, "tile_of", lambda sweep, call, heavy=False: tiles.Tile(16, 64, 1, 1))
+    monkeypatch.setattr(triton_backend, "tile_of", lambda sweep, call: tiles.Tile(16, 64, 1, 1))
     monkeypatch.setattr(triton_backend, "shares_in_waves", lambda blocks, others, programs: blocks)
     check(make(heads=1, tokens=(33 * 16 + 1, R)), "triton")
 
