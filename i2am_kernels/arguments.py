@@ -59,7 +59,7 @@ def padded_head(letter: str, tensor: Tensor) -> dict[str, int]:
     return {letter: size, f"{letter}0": tiles.side(size)}
 
 
-def unit_of(call: Call) -> int:
+def stride_unit(call: Call) -> int:
     """8 where every token of the operands begins at a multiple of 8 elements, else 1."""
     return 8 if all(map(in_eights, (call.query, call.key, call.value))) else 1
 

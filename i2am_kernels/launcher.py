@@ -12,10 +12,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 REMEMBERS = True  # False: every launch goes Triton's own way, for a comparison
-WHOLE = frozenset((int, tuple))  # numbers, and a tensor's strides: remembered as they are
+EXACT = frozenset((int, tuple))  # sizes, strides and ranges, which are remembered as they are
 MOST = 4096  # launches of a kernel that are remembered: the shapes of a process are few
 
 
@@ -36,7 +35,7 @@ class Kernel:
         key = (
             torch.cuda.current_device() if values[0].is_cuda else None,
             *constants.values(),
-            *[v if v.__class__ in WHOLE else (v.dtype, v.data_ptr() & 15) if isinstance(v, Tensor) else None for v in values],
+            *[v if v.__class__ in EXACT else None if v.__class__ is float else (v.dtype, v.data_ptr() & 15) for v in values],
         )
         compiled = self.known.get(key)
         if compiled is not None:

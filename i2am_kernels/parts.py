@@ -55,11 +55,11 @@ def parts(call: Call, elements: int, most: int) -> Iterator[tuple[Part, Tensor]]
         fit -= fit % threads if fit > threads else 0
     else:
         fit = max(1, device_bytes(call.query.device) // (4 * elements))
-    rows, some = (1, min(fit, heads)) if heads > 1 else (min(fit, batch), 1)
-    scratch = memory(call.query, rows * some * elements)
-    for b in range(0, batch, rows):
-        for h in range(0, heads, some):
-            yield Part(slice(b, min(b + rows, batch)), slice(h, min(h + some, heads))), scratch
+    part_rows, part_heads = (1, min(fit, heads)) if heads > 1 else (min(fit, batch), 1)
+    scratch = memory(call.query, part_rows * part_heads * elements)
+    for b in range(0, batch, part_rows):
+        for h in range(0, heads, part_heads):
+            yield Part(slice(b, min(b + part_rows, batch)), slice(h, min(h + part_heads, heads))), scratch
 
 
 class Kept(threading.local):

@@ -112,13 +112,13 @@ def softmax(call: Call, part: Part, query: Tensor, key: Tensor, scratch: Tensor,
     if not far:
         first = tile[..., 0] * LOG2E
         torch.softmax(scores, dim, out=scores)
-        share = tile[..., 0].log2()
-        least = share.amin().item()
+        log_share = tile[..., 0].log2()
+        least = log_share.amin().item()
         if call.r2g is not None and least < FAR:
             return softmax(call, part, query, key, scratch, far=True)
         if least < NEAR:
             torch.threshold_(scores, 2.0**FAR, 0.0)
-        return tile, first.sub_(share), far
+        return tile, first.sub_(log_share), far
     bias = bias_of(call, part, slice(None), slice(None))
     if bias is not None:
         tile.add_(bias)
@@ -180,7 +180,7 @@ class Maps:
                 self.weight.masked_fill_(log_norm.isposinf(), 0.0)
             if self.trusted:
                 weights.append(self.weight[:, None])
-            self.share = self.of_heads(self.r2g_weight)  # [m, 1, R']
+            self.reference_weight = self.of_heads(self.r2g_weight)  # [m, 1, R']
         self.query_weights = torch.cat(weights, 1) if weights else log_norm.new_empty(len(log_norm), 0, log_norm.shape[1])
         self.word_weight = self.of_heads(call.token_weight.mT) if call.token_weight is not None and self.words else None  # [m, n, R']
         self.sums: Tensor | None = None
@@ -206,7 +206,7 @@ class Maps:
         key_weights = []
         if self.trusted:
             total = totals[:, self.weightings :]  # LS [m, 1, c]
-            key_weights.append(self.share[..., start : start + tile.shape[1]] / total)
+            key_weights.append(self.reference_weight[..., start : start + tile.shape[1]] / total)
             if self.call.mask is not None:
                 key_weights[0].masked_fill_(total == 0, 0.0)
         if self.word_weight is not None:
@@ -244,12 +244,12 @@ class Maps:
         call, (key, query) = self.call, self.operands()
         block = max(1, scratch.numel() // (len(query) * query.shape[2]))
         sums = torch.zeros_like(self.weight)
-        for start, keys, share in zip(range(0, key.shape[1], block), key.split(block, 1), self.share.split(block, 2)):
+        for start, keys, key_weight in zip(range(0, key.shape[1], block), key.split(block, 1), self.reference_weight.split(block, 2)):
             tile = product(keys, query, scratch, call.scale * LOG2E)
             if call.mask is not None:
                 tile.add_(self.bias(start, start + block).mT)
             total = raised(tile, 2)[1].mT  # [m, 1, c]
-            weight = share / total
+            weight = key_weight / total
             if call.mask is not None:  # columns that no row sees
                 weight.masked_fill_(total == 0, 0.0)
             sums += torch.bmm(weight, tile)[:, 0]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.arguments import EVERY, cdiv, head, mask_of, on_canvas, padded_head, pointer_of, scratch, unit_of
+from i2am_kernels.arguments import EVERY, cdiv, head, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
@@ -106,7 +106,7 @@ def fits_one_tile(call: Call) -> bool:
 
 
 def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
-    (b0, b1), (g0, g1), (r0, r1) = call.rows, call.generated, call.reference
+    (b0, b1), (g0, g1) = call.rows, call.generated
     batch, heads, canvas, tokens = call.canvas
     generated, reference = call.query.shape[2], call.key.shape[2]
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
@@ -119,9 +119,9 @@ def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
     one_tile_sweep[(shares * len(out) * heads,)](
         call.query, call.key, call.value, out, lse, mask.values, weight, g2r_shares, columns_shares,
         call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides, (weight.stride(0), weight.stride(-1)),
-        heads, generated, reference, shares, b0, b1, g0, g1, r0, r1, call.scale * LOG2E, 1.0 / canvas,
+        heads, generated, reference, shares, call.rows, call.generated, call.reference, call.scale * LOG2E, 1.0 / canvas,
         **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference),
-        PARTS=8 * min(tile.warps, tile.block_g // 16), KIND=mask.kind, VARIED=mask.strides[2] > 0, LSE=call.token_maps is not None,
+        PARTS=8 * min(tile.warps, tile.block_g // 16), MASK_KIND=mask.kind, VARIED=mask.strides[2] > 0, LSE=call.token_maps is not None,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
     wanted = call.r2g is not None or call.g2r is not None
@@ -142,7 +142,7 @@ def launch_forward(call: Call, tile: Tile | None = None) -> tuple[Tensor, Tensor
         call.query, call.key, call.value, out, lse, mask.values,
         call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides,
         heads, generated, reference, call.scale * LOG2E,
-        **head("D", call.query), **head("V", call.value), **blocks_of(call, tile, generated, reference), KIND=mask.kind,
+        **head("D", call.query), **head("V", call.value), **blocks_of(call, tile, generated, reference), MASK_KIND=mask.kind,
     )  # fmt: skip
     return out, lse[b0:b1, :, g0:g1]
 
@@ -172,11 +172,10 @@ def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | Non
         target = scratch(call, shares, batch, heads, weightings, reference)
     keys_sweep[(blocks * shares * batch * heads, max(1, cdiv(weightings, per_visit)))](
         query, key, lse, mask.values, weight, target, columns,
-        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride(),
-        (0, *target.stride())[-5:], batch * heads * reference,
-        heads, generated, reference, shares, weightings, call.scale * LOG2E, 1.0 / generated, lse_unit,
-        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_WEIGHTINGS=per_visit, SPLIT=shares > 1,
-        G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
+        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride(), (0, *target.stride())[-5:],
+        batch * heads * reference, heads, generated, reference, shares, weightings, call.scale * LOG2E, 1.0 / generated, lse_unit,
+        **head("D", query), **blocks_of(call, tile, generated, reference), MASK_KIND=mask.kind, BLOCK_WEIGHTINGS=per_visit,
+        SPLIT=shares > 1, G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
     return columns[0] if shares == 1 else launch_finish(call, shares, target, columns)
 
@@ -212,7 +211,7 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
         query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride()[:2], token_weight.stride(),
         r2g.stride()[:3], token_maps.stride(),
         heads, generated, reference, words, call.scale * LOG2E, 1.0 / reference, lse_unit,
-        **head("D", query), **blocks_of(call, tile, generated, reference), KIND=mask.kind, BLOCK_WORDS=per_visit,
+        **head("D", query), **blocks_of(call, tile, generated, reference), MASK_KIND=mask.kind, BLOCK_WORDS=per_visit,
         R2G=call.r2g is not None, WEIGHTED=call.reference_weight is not None, TOKEN_MAPS=call.token_maps is not None,
     )  # fmt: skip
 
@@ -247,7 +246,7 @@ def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> d
     return {
         "BLOCK_G": tile.block_g, "BLOCK_R": tile.block_r,
         "EVEN_G": generated % tile.block_g == 0, "EVEN_R": reference % tile.block_r == 0,
-        "PRECISION": PRECISION, "UNIT": unit_of(call),
+        "PRECISION": PRECISION, "UNIT": stride_unit(call),
         "UPCAST": INTERPRETED and call.query.dtype == torch.bfloat16,  # the interpreter's bfloat16 products are wrong
         "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,  # a quarter more instructions without
     }  # fmt: skip

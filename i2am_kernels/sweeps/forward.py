@@ -16,7 +16,7 @@ def forward_sweep(
     heads, generated, reference, scale,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr,
-    KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    MASK_KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
@@ -38,12 +38,12 @@ def forward_sweep(
         keys_left = reference - start
         k0, k1 = load_tokens(token_of(key, key_strides, here, UNIT), key_strides, keys_left, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
         tile = products(q0, q1, k0, k1, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
-        if KIND > 0:
-            tile = biased(tile * scale, mask + here * mask_r, queries, keys, queries_left, keys_left, mask_g, mask_r, KIND)
+        if MASK_KIND > 0:
+            tile = biased(tile * scale, mask + here * mask_r, queries, keys, queries_left, keys_left, mask_g, mask_r, MASK_KIND)
         if not EVEN_R:
             tile = tl.where(keys[None, :] < keys_left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
-        if KIND > 0:
+        if MASK_KIND > 0:
             new = tl.where(new == float("-inf"), NOTHING, new)
             tile = tl.exp2(tile - new[:, None])
             shrink = tl.exp2(high - new)
@@ -58,7 +58,7 @@ def forward_sweep(
             v1 = load_part(token_of(value, value_strides, here, UNIT), value_strides, keys_left, BLOCK_R, V0, V1, V, EVEN_R, UNIT, UPCAST)
             out1 = tl.dot(weights, v1, out1 * shrink[:, None], input_precision=PRECISION)
         high = new
-    if KIND == 0:
+    if MASK_KIND == 0:
         high = high * scale
     tl.store(lse + row_head.to(tl.int64) * generated + first + queries, log2_or(total, high, float("inf")), mask=queries < queries_left)
     norm = inverse(total)

@@ -29,11 +29,11 @@ from i2am_kernels.sweeps.pieces import (
 @triton.jit(do_not_specialize=["generated"])  # as a constant, one query makes Triton 3.6 fail on sm_100
 def keys_sweep(
     query, key, lse, mask, generated_weight, g2r, columns_lse,
-    query_strides, key_strides, lse_strides, mask_strides, weight_strides, g2r_strides, share_stride,
-    heads, generated, reference, shares, weighting_count, scale, even_weight, lse_unit,
+    query_strides, key_strides, lse_strides, mask_strides, weight_strides, g2r_strides,
+    share_stride, heads, generated, reference, shares, weighting_count, scale, even_weight, lse_unit,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_WEIGHTINGS: tl.constexpr,
-    KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr,
+    MASK_KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr,
     PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * shares, heads)
@@ -70,9 +70,9 @@ def keys_sweep(
         here = tl.cast(start, tl.int64)
         queries_left = generated - start
         tile = scores(k0, k1, query, query_strides, mask, mask_strides, here, keys_left, queries_left, scale,
-                      D, D0, D1, BLOCK_G, BLOCK_R, EVEN_G, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+                      D, D0, D1, BLOCK_G, BLOCK_R, EVEN_G, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         norm = tl.load(lse + here + queries, mask=queries < queries_left, other=float("inf"))
-        if KIND > 0 and COLUMNS:
+        if MASK_KIND > 0 and COLUMNS:
             seen = tl.maximum(seen, tl.max((tile > float("-inf")).to(tl.int32), 1))
         # times lse_unit at each of its uses: Triton 3.6 would otherwise lay one product out for the scores, and take exponentials
         # of it there
@@ -93,12 +93,12 @@ def keys_sweep(
 
     if COLUMNS and tl.program_id(1) == 0:
         faint = (total < UNDERFLOW) & (keys < keys_left)
-        if KIND > 0:
+        if MASK_KIND > 0:
             faint = faint & (seen > 0)
         sum_lse = log2_or(total, highest, float("-inf"))
         if tl.max(faint.to(tl.int32), 0) > 0:
             sum_lse = exact_columns(query, mask, k0, k1, query_strides, mask_strides, begin, end, keys_left, scale,
-                                    D, D0, D1, BLOCK_G, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+                                    D, D0, D1, BLOCK_G, BLOCK_R, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         if not SPLIT:
             sum_lse = tl.where(sum_lse == float("-inf"), float("inf"), sum_lse)
         tl.store(columns_lse + share * share_stride + row_head.to(tl.int64) * reference + first + keys, sum_lse, mask=keys < keys_left)
@@ -115,13 +115,13 @@ def keys_sweep(
 @triton.jit
 def scores(k0, k1, query, query_strides, mask, mask_strides, start, keys_left, queries_left, scale,
            D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr,
-           KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+           MASK_KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """The masked scores [BLOCK_R, BLOCK_G] of a program's keys with the queries from `start` on; the mask begins at its first key."""
     q0, q1 = load_tokens(token_of(query, query_strides, start, UNIT), query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
     tile = products(k0, k1, q0, q1, D1, PRECISION)
     _, _, mask_g, mask_r = mask_strides
     keys, queries = tl.arange(0, BLOCK_R), tl.arange(0, BLOCK_G)
-    return biased(tile * scale, mask + start * mask_g, keys, queries, keys_left, queries_left, mask_r, mask_g, KIND)
+    return biased(tile * scale, mask + start * mask_g, keys, queries, keys_left, queries_left, mask_r, mask_g, MASK_KIND)
 
 
 @triton.jit
@@ -141,7 +141,7 @@ def add_to(pointers, values, inside, FRESH: tl.constexpr):
 @triton.jit
 def exact_columns(query, mask, k0, k1, query_strides, mask_strides, begin, end, keys_left, scale,
                   D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr,
-                  KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+                  MASK_KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
     """The column log-sum-exp of a block of `keys_left` keys over the queries begin..end by an online maximum; -inf where none is seen."""
     queries = tl.arange(0, BLOCK_G)
     high = tl.full([BLOCK_R], NOTHING, tl.float32)
@@ -150,7 +150,7 @@ def exact_columns(query, mask, k0, k1, query_strides, mask_strides, begin, end, 
         here = tl.cast(start, tl.int64)
         queries_left = end - start
         tile = scores(k0, k1, query, query_strides, mask, mask_strides, here, keys_left, queries_left, scale,
-                      D, D0, D1, BLOCK_G, BLOCK_R, False, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+                      D, D0, D1, BLOCK_G, BLOCK_R, False, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         tile = tl.where(queries[None, :] < queries_left, tile, float("-inf"))
         new = tl.maximum(high, tl.max(tile, 1))
         total = total * tl.exp2(high - new) + tl.sum(tl.exp2(tile - new[:, None]), 1)

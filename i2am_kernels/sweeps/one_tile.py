@@ -38,10 +38,10 @@ GUARD = tl.constexpr(16)  # queries at a time in the second visit
 def one_tile_sweep(
     query, key, value, out, lse, mask, generated_weight, g2r_shares, columns_shares,
     query_strides, key_strides, value_strides, out_strides, mask_strides, weight_strides,
-    heads, generated, reference, shares, row_start, row_stop, g_start, g_stop, r_start, r_stop, scale, even_weight,
+    heads, generated, reference, shares, rows, generated_range, reference_range, scale, even_weight,
     D: tl.constexpr, D0: tl.constexpr, V: tl.constexpr, V0: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, PARTS: tl.constexpr,
-    KIND: tl.constexpr, VARIED: tl.constexpr, LSE: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr,
+    MASK_KIND: tl.constexpr, VARIED: tl.constexpr, LSE: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     share, row_head, b, h = place(tl.program_id(0), shares, heads)
@@ -61,14 +61,17 @@ def one_tile_sweep(
     lse += row_head.to(tl.int64) * generated
     mask_b, mask_h, mask_g, mask_r = mask_strides
     mask += b * mask_b + h * mask_h
+    row_start, row_stop = rows
+    g_start, g_stop = generated_range
+    r_start, r_stop = reference_range
     mapped = (b >= row_start) & (b < row_stop)
     row = tl.where(mapped, b - row_start, 0)
     weight_b, weight_g = weight_strides
     generated_weight += row * weight_b
     unscale = 1.0 / scale
     bias = tl.zeros([1, BLOCK_R], tl.float32)
-    if KIND > 0 and not VARIED:  # one mask for all queries
-        bias = biased(bias, mask, tl.arange(0, 1), keys, 1, reference, 0, mask_r, KIND)
+    if MASK_KIND > 0 and not VARIED:  # one mask for all queries
+        bias = biased(bias, mask, tl.arange(0, 1), keys, 1, reference, 0, mask_r, MASK_KIND)
     seen = tl.zeros([PARTS, BLOCK_R], tl.int32)
     g2r_sums = tl.zeros([PARTS, BLOCK_R], tl.float32)
     column_sums = tl.zeros([PARTS, BLOCK_R], tl.float32)
@@ -81,9 +84,9 @@ def one_tile_sweep(
         q0 = load_part(token_of(query, query_strides, here, UNIT), query_strides, queries_left, BLOCK_G, 0, D0, D, EVEN_G, UNIT, UPCAST)
         tile = tl.zeros([BLOCK_G, BLOCK_R], tl.float32)
         if VARIED:  # under the product: added to it, the mask's layout would be everything's
-            tile = biased(tile, mask + here * mask_g, queries, keys, queries_left, reference, mask_g, mask_r, KIND) * unscale
+            tile = biased(tile, mask + here * mask_g, queries, keys, queries_left, reference, mask_g, mask_r, MASK_KIND) * unscale
         tile = tl.dot(q0, k0, tile, input_precision=PRECISION)  # [BLOCK_G, BLOCK_R]
-        if KIND > 0 and not VARIED:
+        if MASK_KIND > 0 and not VARIED:
             tile = tile * scale + bias
         elif not EVEN_R:
             tile = tl.where(keys[None, :] < reference, tile, float("-inf"))
@@ -91,9 +94,9 @@ def one_tile_sweep(
         if VARIED and COLUMNS:
             visible = (tile > float("-inf")) & on_canvas[:, None]
             seen = tl.maximum(seen, most(visible.to(tl.int32), PARTS))
-        if KIND > 0:
+        if MASK_KIND > 0:
             high = tl.where(high == float("-inf"), 0.0, high)
-        if KIND > 0 and not VARIED:
+        if MASK_KIND > 0 and not VARIED:
             tile = tl.exp2(tile - high[:, None])
         else:  # one multiply-add a score: scale > 0 keeps the order, so the maximum was taken before it
             high = high * scale
@@ -127,7 +130,7 @@ def one_tile_sweep(
         faint = on_reference & (sums < tl.where(highest > NOTHING * 0.5, UNDERFLOW, 0.0))
         if VARIED:
             faint = faint & (tl.max(seen, 0) > 0)
-        elif KIND > 0:
+        elif MASK_KIND > 0:
             faint = faint & (tl.max(bias, 0) > float("-inf"))
         if tl.max(faint.to(tl.int32), 0) > 0:
             # The keys anew, and counted anew, so that nothing about them is kept through the loop: it would take registers.
@@ -136,7 +139,7 @@ def one_tile_sweep(
             again = load_part(key, again_strides, reference * once, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
             begin, end = tl.maximum(begin, g_start), tl.minimum(end, g_stop)
             sum_lse = exact_columns(query, mask, again, again, query_strides, mask_strides, begin, end, reference, scale,
-                                    D, D0, 0, GUARD, BLOCK_R, KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+                                    D, D0, 0, GUARD, BLOCK_R, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         tl.store(columns_shares + target, sum_lse, mask=on_reference)
 
 

@@ -120,12 +120,12 @@ def weighed(tile, high, low, sums, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def biased(tile, mask, rows, columns, row_count, column_count, row_stride, column_stride, KIND: tl.constexpr):
-    """The scores with the mask applied, hidden outside the counts; KIND 0: no mask, 1: true = attend, 2: added."""
-    if KIND > 0:
+def biased(tile, mask, rows, columns, row_count, column_count, row_stride, column_stride, MASK_KIND: tl.constexpr):
+    """The scores with the mask applied, hidden outside the counts; MASK_KIND 0: no mask, 1: true = attend, 2: added."""
+    if MASK_KIND > 0:
         pointers = mask + rows[:, None] * row_stride + columns[None, :] * column_stride
         inside = (rows[:, None] < row_count) & (columns[None, :] < column_count)
-        if KIND == 1:
+        if MASK_KIND == 1:
             tile = tl.where(tl.load(pointers, mask=inside, other=0) != 0, tile, float("-inf"))
         else:
             bias = tl.load(pointers, mask=inside, other=float("-inf")).to(tl.float32)

@@ -17,7 +17,7 @@ def queries_sweep(
     heads, generated, reference, word_count, scale, even_weight, lse_unit,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_WORDS: tl.constexpr,
-    KIND: tl.constexpr, R2G: tl.constexpr, WEIGHTED: tl.constexpr, TOKEN_MAPS: tl.constexpr,
+    MASK_KIND: tl.constexpr, R2G: tl.constexpr, WEIGHTED: tl.constexpr, TOKEN_MAPS: tl.constexpr,
     PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
@@ -47,7 +47,7 @@ def queries_sweep(
         keys_left = reference - start
         k0, k1 = load_tokens(token_of(key, key_strides, here, UNIT), key_strides, keys_left, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
         tile = products(q0, q1, k0, k1, D1, PRECISION)  # [BLOCK_G, BLOCK_R]
-        tile = biased(tile * scale, mask + here * mask_r, queries, keys, queries_left, keys_left, mask_g, mask_r, KIND)
+        tile = biased(tile * scale, mask + here * mask_r, queries, keys, queries_left, keys_left, mask_g, mask_r, MASK_KIND)
         if R2G:
             column = tl.load(columns_lse + here + keys, mask=keys < keys_left, other=float("inf"))
             columnwise = tl.exp2(tile - column[None, :])  # C

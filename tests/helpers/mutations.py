@@ -57,7 +57,7 @@ TRITON = [
     Fault("forget the scale", "triton", Q, "biased(tile * scale,", "biased(tile * 1.4426950408889634,"),
     Fault("skip the tail tile", "triton", Q, "range(0, reference, BLOCK_R)", "range(0, reference - BLOCK_R + 1, BLOCK_R)"),
     Fault("ignore rows", "triton", "arguments.py", "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
-    Fault("ignore the mask", "triton", "sweeps/pieces.py", "    if KIND > 0:", "    if KIND > 9:"),
+    Fault("ignore the mask", "triton", "sweeps/pieces.py", "    if MASK_KIND > 0:", "    if MASK_KIND > 9:"),
     Fault("trust a faint column", "triton", K, "if tl.max(faint.to(tl.int32), 0) > 0:", "if tl.max(faint.to(tl.int32), 0) > 1:"),
     Fault("overwrite the buffers", "triton", K, "values += tl.load(pointers, mask=inside, other=0.0)", "values += 0.0"),
     Fault("1/R instead of 1/G", "triton", T, "LOG2E, 1.0 / generated,", "LOG2E, 1.0 / reference,"),
