@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 END = "<!-- end of table -->"
 CODE = re.compile(r"\[`([\w.()]+)`\]\(([\w./-]+\.py)#L\d+\)")
 PLAIN = "scaled_dot_product_attention without maps"
+NO_GPU_RUN = "*No GPU has recorded a run yet: the Triton kernels run under the interpreter, and are compiled for real architectures.*"
 NO_GPU = "*No GPU has recorded a row yet: this table is empty until `make gpu-pack` has run on one.*"
 COLUMNS = (("streaming", "all"), ("triton", "all"), ("eager", "all"), ("four_flash", "all"), ("streaming", "half"), ("triton", "half"))
 NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two softmaxes", "four_flash": "four flash calls"}
@@ -98,32 +99,46 @@ def line(shape: str, columns: list[tuple[str, str]], found: dict[tuple[str, str,
 
 
 def cost(rows: list[Row]) -> str:
-    """What a trace costs, in a line a model: the last place that measured whole runs, beside the release's hooks."""
+    """What a trace costs, in a line a model, on the CPU and the GPU that measured last, beside the release's hooks."""
     rows = [row for row in rows if "untraced_peak_mb" in row and "ms" in row]
-    last = max((row for row in rows if row["runner"] == "i2am"), key=lambda row: row["environment"]["date"])
-    here = {(row["section"], row["case"], row["runner"]): row for row in rows if place(row) == place(last)}
-    lines = ["| model, and what is traced | overhead of the run | extra memory | the release's hooks |", "|---|---|---|---|"]
-    for (section, case, runner), row in here.items():
-        if runner == "i2am" and (section, case) in COST:
-            hooks = here.get((section, case, "eager_hook"))
-            release = f"{hooks['overhead_percent']['p50']:.0f}%, {hooks['extra_mb']:.0f} MB" if hooks else ""
-            lines.append(f"| {COST[section, case]} | {row['overhead_percent']['p50']:.1f}% | {row['extra_mb']:.0f} MB | {release} |")
-    commits = ", ".join(dict.fromkeys(commit(row) for row in here.values()))
-    return "\n".join([*lines, "", f"{place(last)}; float32, medians; measured at {commits} with `make bench-full`."])
+    parts = []
+    for gpu in (False, True):
+        of = [row for row in rows if on_gpu(row) == gpu]
+        last = max((row for row in of if cost_of(row)), key=lambda row: row["environment"]["date"], default=None)
+        if last is None:
+            parts.append(NO_GPU_RUN if gpu else "*No CPU has recorded a run yet.*")
+            continue
+        here = {(row["section"], row["case"], row["runner"]): row for row in of
+                if place(row) == place(last) and row["dtype"] == last["dtype"]}  # fmt: skip
+        lines = ["| model, and what is traced | overhead of the run | extra memory | the release's hooks |", "|---|---|---|---|"]
+        for (section, case, _), row in here.items():
+            if name := cost_of(row):
+                hooks = here.get((section, case, "eager_hook"))
+                release = f"{hooks['overhead_percent']['p50']:.0f}%, {hooks['extra_mb']:.0f} MB" if hooks else ""
+                lines.append(f"| {name} | {row['overhead_percent']['p50']:.1f}% | {row['extra_mb']:.0f} MB | {release} |")
+        commits = ", ".join(dict.fromkeys(commit(row) for row in here.values()))
+        command = "make gpu-pack" if gpu else "make bench-full"
+        parts.append("\n".join([*lines, "", f"{place(last)}; {last['dtype']}, medians; measured at {commits} with `{command}`."]))
+    return "\n\n".join(parts)
+
+
+def cost_of(row: Row) -> str | None:
+    """How a traced run is called in the table of costs, if it is there."""
+    return COST.get((row["section"], row["case"])) if row["runner"] == "i2am" else None
 
 
 COST = {
     ("sd15-full", "one_token"): "Stable Diffusion 1.5's width, a reference of one token",
-    ("sd15-full", "clip_257"): "... a reference of 257 tokens, both directions",
-    ("sd15-full", "both_77"): "... a reference and every word of the prompt",
-    ("sd15-full", "dino_1036"): "... a reference of 1036 tokens",
+    ("sd15-full", "clip_257"): "Stable Diffusion 1.5's width, a reference of 257 tokens, both directions",
+    ("sd15-full", "both_77"): "Stable Diffusion 1.5's width, a reference and every word of the prompt",
+    ("sd15-full", "dino_1036"): "Stable Diffusion 1.5's width, a reference of 1036 tokens",
     ("stableviton", "all_levels"): "StableVITON at full width, all levels and a patch",
     ("small-world", "all_levels"): "the embedded model, 4 images, all levels and a patch",
 }
 
 
 TABLES: dict[str, Callable[[list[Row]], str]] = {
-    "<!-- table: cost -->": lambda rows: cost(rows),
+    "<!-- table: cost -->": cost,
     "<!-- table: operators -->": lambda rows: summary(latest(rows, gpu=False)),
     "<!-- table: operators on a GPU -->": lambda rows: summary(latest(rows, gpu=True)) or NO_GPU,
     "<!-- table: pipelines -->": pipelines,

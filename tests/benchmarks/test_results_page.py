@@ -172,6 +172,7 @@ def test_the_page_takes_any_part_of_the_rows(seed: int) -> None:
     assert page.page(kept)
     for gpu in (False, True):
         tables.summary(tables.latest(kept["operators"], gpu))
+    assert tables.cost(kept["pipelines"])
     if seed == 0:
         for draw in page.pictures(kept).values():
             page.plots().close(draw())
@@ -193,3 +194,27 @@ def test_a_gpu_table_is_beside_the_fastest_attention_and_says_where_there_is_non
     marker = "<!-- table: operators on a GPU -->"
     assert tables.NO_GPU in tables.filled(f"{marker}\n{tables.END}", rows["operators"])
     assert page.page(rows).count("*No row of a GPU yet.*") == 3  # the kinds that have rows
+
+
+def test_the_cost_of_a_trace_is_that_of_each_kind_of_machine_that_measured_last(rows: page.Rows) -> None:
+    environment = {**rows["operators"][0]["environment"], "date": "2026-01-02", "device": "a CPU", "capability": None}
+    row = {"runner": "i2am", "section": "sd15-full", "case": "clip_257", "dtype": "float32", "untraced_peak_mb": 1.0, "ms": {},
+           "overhead_percent": {"p50": 1.25}, "extra_mb": 13.4, "environment": environment}  # fmt: skip
+    hooks = {**row, "runner": "eager_hook", "overhead_percent": {"p50": 29.0}, "extra_mb": 720.5}
+    older = {
+        **row,
+        "overhead_percent": {"p50": 99.0},
+        "environment": {**row["environment"], "date": "2026-01-01", "device": "an older CPU"},
+    }
+    on_a_gpu = {**row, "dtype": "bfloat16", "overhead_percent": {"p50": 2.5}, "environment": {**row["environment"], **GPU}}
+    name = tables.COST["sd15-full", "clip_257"]
+    alone = tables.cost([older, row, hooks])
+    assert f"| {name} | 1.2% | 13 MB | 29%, 720 MB |" in alone
+    assert tables.NO_GPU_RUN in alone
+    assert "99" not in alone
+    both = tables.cost([row, hooks, on_a_gpu])
+    assert f"| {name} | 2.5% | 13 MB |  |" in both
+    assert "bfloat16, medians" in both
+    assert "make gpu-pack" in both
+    assert tables.NO_GPU_RUN not in both
+    assert "No CPU" in tables.cost([])
