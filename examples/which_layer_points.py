@@ -20,11 +20,11 @@ def main() -> None:
         pipe(unit(pairs.person), pairs.mask[:, None].float(), unit(pairs.garment), unit(pairs.densepose), num_inference_steps=asked.steps)
 
     found = pointing(run.maps, pairs.truth)
-    print(f"{'baseline: the same place on the garment':48} {found.baseline_accuracy:7.1%}")
+    print(f"{'baseline: the same place on the garment':64} {found.baseline_accuracy:7.1%}")
     for row in table(run.maps, pairs.truth):
         if row["level"] in ("unified", "layer", "head"):
             name = (row["layer"] or "all layers") + ("" if row["head"] is None else f", head {row['head']}")
-            print(f"{name:48} {row['accuracy']:7.1%}")
+            print(f"{name:64} {row['accuracy']:7.1%}")
 
 
 if __name__ == "__main__":
