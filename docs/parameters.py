@@ -14,16 +14,16 @@ class Parameters(griffe.Extension):
     """Turns the paragraphs of a docstring that speak of parameters or fields into lists."""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        told(func, {parameter.name for parameter in func.parameters})
+        rewrite(func, {parameter.name for parameter in func.parameters})
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         names = set(cls.members)
         if "__init__" in cls.members and isinstance(cls["__init__"], griffe.Function):
             names |= {parameter.name for parameter in cls["__init__"].parameters}
-        told(cls, names)
+        rewrite(cls, names)
 
 
-def told(thing: griffe.Object, names: set[str]) -> None:
+def rewrite(thing: griffe.Object, names: set[str]) -> None:
     if thing.docstring is not None:
         thing.docstring.value = "\n\n".join(listed(part, names) for part in thing.docstring.value.split("\n\n"))
 

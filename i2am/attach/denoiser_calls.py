@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from i2am.attach import steps
 from i2am.attach.guidance import NONE, Layout, known_layout
+from i2am.attach.steps import wrap
 from i2am.common.checks import refuse
 from i2am.maps.tokens import Range
 
@@ -109,4 +109,4 @@ class Calls:
             finally:
                 self.active = True
 
-        steps.wrap(denoiser, "cache_context", cache_context, undo)
+        wrap(denoiser, "cache_context", cache_context, undo)

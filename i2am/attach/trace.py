@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from i2am.attach import ldm, sdpa, steps
+from i2am.attach import ldm, sdpa
 from i2am.attach.denoiser_calls import Calls
 from i2am.attach.families import Found, with_generated_grid
 from i2am.attach.finder import Finder, scheduler_of
 from i2am.attach.guidance import final_layout, layout_before_run, parse
 from i2am.attach.prompts import Listener, asked
-from i2am.attach.sdpa import Tap
+from i2am.attach.steps import count_steps
 from i2am.common.checks import counted, is_size, refuse, said, whole_number
 from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen
@@ -39,7 +39,7 @@ class Trace:
         self.declared_steps = recorder.steps
         self.calls = Calls(finder.denoiser, finder.owner, parse(guidance) or layout_before_run(finder.pipe))
         self.listener = Listener(finder.pipe) if words else None
-        self.taps: dict[str, Tap] = {}
+        self.taps: dict[str, sdpa.Tap] = {}
         self.finished: AttributionMaps | None = None
         self.taken = True  # whether the maps of the last call have been read
 
@@ -61,7 +61,7 @@ class Trace:
             self.undo.callback(self.close)
             sdpa.listen(self.undo)
             self.install()
-            steps.count_steps(self.scheduler, self.finder.pipe, self.started, self.stepped, self.undo)
+            count_steps(self.scheduler, self.finder.pipe, self.started, self.stepped, self.undo)
             self.calls.watch(self.undo)
             if self.listener is not None:
                 self.listener.listen(self.undo)
@@ -99,7 +99,7 @@ class Trace:
         for name in chosen(list(found), self.only):
             new = name not in self.taps
             if new:
-                self.taps[name] = Tap(name, found[name], self)
+                self.taps[name] = sdpa.Tap(name, found[name], self)
             if not ldm.is_ldm(found[name]):
                 sdpa.install(self.taps[name], self.undo)
             elif new:
@@ -163,7 +163,7 @@ class Trace:
         if self.listener is not None:
             self.listener.begin()
 
-    def slots(self, tap: Tap, place: int, query: Tensor, key: Tensor) -> list[Slot]:
+    def slots(self, tap: sdpa.Tap, place: int, query: Tensor, key: Tensor) -> list[Slot]:
         """Decide, at its first call, what is recorded of an attention call."""
         seen = Seen(tap.name, tap.module, place, query.shape[2], key.shape[2], self.calls.inputs, tap.images.get(place))
         found: Found = self.finder.rule(seen)
@@ -179,8 +179,8 @@ class Trace:
 
     def placed(self, tokens: Tokens, seen: Seen) -> Tokens:
         """The tokens with their grids: from the latent, and from what the user said of the reference."""
-        said = self.reference_grid is not None or self.special
-        if said and tokens.reference is not None and tokens.reference_grid is None and tokens.reference[1] - tokens.reference[0] > 1:
+        start, stop = tokens.reference or (0, 0)
+        if (self.reference_grid or self.special) and tokens.reference_grid is None and stop - start > 1:
             tokens = replace(tokens, reference_grid=self.reference_grid, special=self.special)
         return with_generated_grid(tokens, seen)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,15 @@ def test_a_gpu_table_is_beside_the_fastest_attention_and_says_where_there_is_non
     marker = "<!-- table: operators on a GPU -->"
     assert tables.NO_GPU in tables.filled(f"{marker}\n{tables.END}", rows["operators"])
     assert page.page(rows).count("*No row of a GPU yet.*") == 3  # the kinds that have rows
+
+
+@pytest.mark.parametrize("package", ["triton", "diffusers", "grimp"])
+def test_the_page_is_made_where_a_package_is_absent(package: str) -> None:
+    """On the machine that has measured, or on one that has only the rows."""
+    code = f"import sys; sys.modules[{package!r}] = None; from benchmarks.report import page; print(len(page.page(page.everything())))"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert int(made.stdout) > 10_000
 
 
 def test_the_cost_of_a_trace_is_that_of_each_kind_of_machine_that_measured_last(rows: page.Rows) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from i2am.data.synthetic import draw, read_truth, write_vitonhd
-from i2am.data.synthetic.disk import BATCH, GREY, in_bytes
+from i2am.data.synthetic.disk import BATCH, GREY, to_255
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
@@ -113,7 +113,7 @@ def test_threads_write_what_one_would_and_leave_torch_its_own(tmp_path: Path) ->
     write_vitonhd(tmp_path / "few", 3, size=(32, 24))
     many = contents(tmp_path / "many")
     assert all(many[name] == data for name, data in contents(tmp_path / "few").items() if name != "test_pairs.txt")
-    assert torch.equal(in_bytes(drawn.person[:1]).masked_fill(drawn.mask[:1], GREY), in_bytes(drawn.agnostic[:1]))
+    assert torch.equal(to_255(drawn.person[:1]).masked_fill(drawn.mask[:1], GREY), to_255(drawn.agnostic[:1]))
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"size": (24, 32)}, {"rich": 0.5}], ids=str)

@@ -38,16 +38,14 @@ def blocks_of(page: Path) -> list[Block]:
             open_at = (number, fence[2], [])
         elif open_at is not None and fence and not fence[2]:
             begin, language, lines = open_at
-            block = Block(page, begin, language, "\n".join(lines) + "\n")
-            if mark is not None:
-                setattr(block, {"given": "given", "not run": "not_run"}[mark[0]], mark[1])
-            found.append(block)
+            said = {mark[0].replace(" ", "_"): mark[1]} if mark else {}
+            found.append(Block(page, begin, language, "\n".join(lines) + "\n", **said))
             open_at = mark = None
         elif open_at is not None:
             open_at[2].append(line)
         elif line.strip():
-            said = MARK.match(line)
-            mark = (said[1], said[2]) if said else None
+            comment = MARK.match(line)
+            mark = (comment[1], comment[2]) if comment else None
     assert open_at is None, f"{page}: a block is not closed"
     return found
 

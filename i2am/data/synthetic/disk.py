@@ -78,8 +78,8 @@ def stem(index: int) -> str:
 
 def write(folder: Path, name: str, pair: Pairs) -> None:
     """One pair's files."""
-    person = in_bytes(pair.person)
-    pictures = {"image": person, "cloth": in_bytes(pair.garment), "image-densepose": in_bytes(pair.densepose)}
+    person = to_255(pair.person)
+    pictures = {"image": person, "cloth": to_255(pair.garment), "image-densepose": to_255(pair.densepose)}
     pictures["agnostic-v3.2"] = person.masked_fill(pair.mask, GREY)
     for where, picture in pictures.items():
         channels = [Image.fromarray(channel.numpy()) for channel in picture]
@@ -90,7 +90,7 @@ def write(folder: Path, name: str, pair: Pairs) -> None:
     save_file(truth, folder / "truth" / f"{name}.safetensors")
 
 
-def in_bytes(picture: Tensor) -> Tensor:
+def to_255(picture: Tensor) -> Tensor:
     """[3, H, W] in 0 ... 255 from [1, 3, H, W] in -1 ... 1."""
     return ((picture[0] + 1) * 127.5).round().byte()
 
