@@ -4,6 +4,7 @@ Imports: nothing of this project.
 Begin with: `reference.py`, the definition; `op.py`, the public function; `streaming.py` (any device) and `sweeps/` (Triton).
 """
 
+from i2am_kernels.fields import field, moments
 from i2am_kernels.op import bi_attention, bi_attention_reference
 
-__all__ = ["bi_attention", "bi_attention_reference"]
+__all__ = ["bi_attention", "bi_attention_reference", "field", "moments"]

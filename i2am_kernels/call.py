@@ -29,9 +29,11 @@ class Call:
     r2g: Tensor | None  # [B', H, G']
     g2r: Tensor | None  # [B', H, n, R']
     token_maps: Tensor | None  # [B', H, n, G']
+    column_maps: Tensor | None  # [B', H, n, R']
     generated_weight: Tensor | None  # [B', n, G']
     reference_weight: Tensor | None  # [B', R']
     token_weight: Tensor | None  # [B', R', n]
+    column_weight: Tensor | None  # [B', n, G']
     rows: tuple[int, int]
     generated: tuple[int, int]
     reference: tuple[int, int]
@@ -45,6 +47,15 @@ class Call:
             self.generated[1] - self.generated[0],
             self.reference[1] - self.reference[0],
         )
+
+    @property
+    def wants_columns(self) -> bool:
+        """Whether some map is made from C, and so from the column log-sum-exp."""
+        return self.r2g is not None or self.column_maps is not None
+
+    @property
+    def wants_maps(self) -> bool:
+        return self.wants_columns or self.g2r is not None or self.token_maps is not None
 
     def g2r_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[B', n, G']: the weights of the generated rows, the default 1/G' written out without memory."""

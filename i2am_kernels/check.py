@@ -204,9 +204,11 @@ def checked(
     r2g: Tensor | None,
     g2r: Tensor | None,
     token_maps: Tensor | None,
+    column_maps: Tensor | None,
     generated_weight: Tensor | None,
     reference_weight: Tensor | None,
     token_weight: Tensor | None,
+    column_weight: Tensor | None,
     attn_mask: Tensor | None,
     scale: float | None,
     rows: Range | None,
@@ -224,6 +226,7 @@ def checked(
     dtypes = (torch.float32, torch.float64) if double else (torch.float32,)
     check_buffer("r2g", r2g, (batch, heads, canvas), "[B', H, G']", query, dtypes)
     check_buffer("token_maps", token_maps, (batch, heads, None, canvas), "[B', H, n, G']", query, dtypes)
+    check_buffer("column_maps", column_maps, (batch, heads, None, tokens), "[B', H, n, R']", query, dtypes)
     if g2r is not None and isinstance(g2r, Tensor) and g2r.ndim == 4:
         check_buffer("g2r", g2r, (batch, heads, None, tokens), "[B', H, n, R']", query, dtypes)
         weightings = g2r.shape[2]
@@ -241,18 +244,21 @@ def checked(
         g2r = None if g2r is None else g2r.unsqueeze(2)
         weight = None if weight is None else weight.unsqueeze(1)
     words = 0 if token_maps is None else token_maps.shape[2]
+    columns = 0 if column_maps is None else column_maps.shape[2]
     if token_maps is not None and token_weight is None:
-        refuse(
-            "token_weight",
-            f"[B', R', n] = {sizes((batch, tokens, words))} with token_maps",
-            None,
-            "For one map per token pass torch.eye(R').expand(rows, -1, -1).",
-        )
+        remedy = "For one map per token pass torch.eye(R').expand(rows, -1, -1)."
+        refuse("token_weight", f"[B', R', n] = {sizes((batch, tokens, words))} with token_maps", None, remedy)
+    if column_maps is not None and column_weight is None:
+        remedy = "For where reference tokens go pass i2am_kernels.moments(grid).expand(rows, -1, -1)."
+        refuse("column_weight", f"[B', n, G'] = {sizes((batch, columns, canvas))} with column_maps", None, remedy)
     return Call(
         query=query, key=key, value=value, mask=check_mask(attn_mask, query, key),
         scale=check_scale(scale, query.shape[-1]),
-        r2g=r2g, g2r=g2r, token_maps=token_maps, generated_weight=weight,
+        r2g=r2g, g2r=g2r, token_maps=token_maps, column_maps=column_maps, generated_weight=weight,
         reference_weight=check_weight("reference_weight", reference_weight, (batch, tokens), "[B', R']", query, "r2g", r2g),
         token_weight=check_weight("token_weight", token_weight, (batch, tokens, words), "[B', R', n]", query, "token_maps", token_maps),
+        column_weight=check_weight(
+            "column_weight", column_weight, (batch, columns, canvas), "[B', n, G']", query, "column_maps", column_maps
+        ),
         rows=rows, generated=generated, reference=reference,
     )  # fmt: skip

@@ -24,9 +24,11 @@ def bi_attention(
     r2g: Tensor | None = None,
     g2r: Tensor | None = None,
     token_maps: Tensor | None = None,
+    column_maps: Tensor | None = None,
     generated_weight: Tensor | None = None,
     reference_weight: Tensor | None = None,
     token_weight: Tensor | None = None,
+    column_weight: Tensor | None = None,
     attn_mask: Tensor | None = None,
     scale: float | None = None,
     rows: Range | None = None,
@@ -34,7 +36,7 @@ def bi_attention(
     reference: Range | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """Attention that also adds its maps into `r2g`, `g2r` and `token_maps`, without storing the G x R matrix.
+    """Attention that also adds its maps into `r2g`, `g2r`, `token_maps` and `column_maps`, without storing the G x R matrix.
 
     In plain PyTorch, with b, g, r the slices `rows`, `generated`, `reference` (default: everything):
 
@@ -43,11 +45,14 @@ def bi_attention(
         g2r += generated_weight[:, None] @ P                                    # default weight 1/G'
         r2g += C @ reference_weight[:, None, :, None]                           # default weight 1/R'
         token_maps += (P @ token_weight[:, None]).mT
+        column_maps += column_weight[:, None] @ C
         return S.softmax(-1) @ value
 
     query [B, H, G, D], key [B, H, R, D], value [B, H, R, Dv]: float32, float16 or bfloat16, any strides. Buffers are float32:
-    r2g [B', H, G'], g2r [B', H, R'] or [B', H, n, R'], token_maps [B', H, n, G']; they may be views into larger tensors.
-    Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'], token_weight [B', R', n].
+    r2g [B', H, G'], g2r [B', H, R'] or [B', H, n, R'], token_maps [B', H, n, G'], column_maps [B', H, n, R']; they may be views into
+    larger tensors. Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'], token_weight [B', R', n],
+    column_weight [B', n, G'].
+    With `i2am_kernels.moments` of a grid as token_weight and column_weight the last two are the correspondence field, both ways.
     attn_mask is scaled_dot_product_attention's; values at or below -2^24 hide a key like -inf. A row with every key hidden
     has no maps and an output of zero. With no buffer this is scaled_dot_product_attention. The maps carry no gradient; where the
     output must, it is scaled_dot_product_attention's own, computed beside the maps.
@@ -59,14 +64,15 @@ def bi_attention(
     if isinstance(query, Tensor) and torch.is_autocast_enabled(query.device.type):
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
-    call = checked(query, key, value, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
+    call = checked(query, key, value, r2g, g2r, token_maps, column_maps, generated_weight, reference_weight, token_weight, column_weight,
                    attn_mask, scale, rows, generated, reference)  # fmt: skip
-    if r2g is None and g2r is None and token_maps is None:
+    if not call.wants_maps:
         return plain(call)
     if not torch.compiler.is_compiling():
         inputs = {"query": query, "key": key, "value": value, "generated_weight": call.generated_weight,
-                  "reference_weight": call.reference_weight, "token_weight": call.token_weight, "attn_mask": attn_mask}  # fmt: skip
-        check_aliases({"r2g": r2g, "g2r": g2r, "token_maps": token_maps}, inputs)
+                  "reference_weight": call.reference_weight, "token_weight": call.token_weight, "column_weight": call.column_weight,
+                  "attn_mask": attn_mask}  # fmt: skip
+        check_aliases({"r2g": r2g, "g2r": g2r, "token_maps": token_maps, "column_maps": column_maps}, inputs)
     learning = any(tensor is not None and tensor.requires_grad for tensor in (query, key, value, call.mask))
     if learning and torch.is_grad_enabled():
         run(call, backend)
@@ -81,9 +87,11 @@ def bi_attention_reference(
     r2g: Tensor | None = None,
     g2r: Tensor | None = None,
     token_maps: Tensor | None = None,
+    column_maps: Tensor | None = None,
     generated_weight: Tensor | None = None,
     reference_weight: Tensor | None = None,
     token_weight: Tensor | None = None,
+    column_weight: Tensor | None = None,
     attn_mask: Tensor | None = None,
     scale: float | None = None,
     rows: Range | None = None,
@@ -91,7 +99,7 @@ def bi_attention_reference(
     reference: Range | None = None,
 ) -> Tensor:
     """The definition of `bi_attention`: eager, storing S, in the precision of the inputs; float64 inputs and buffers give the truth."""
-    call = checked(query, key, value, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
+    call = checked(query, key, value, r2g, g2r, token_maps, column_maps, generated_weight, reference_weight, token_weight, column_weight,
                    attn_mask, scale, rows, generated, reference, double=True)  # fmt: skip
     return run_reference(call)
 
@@ -112,8 +120,8 @@ def run(call: Call, backend: str) -> Tensor:
     """The call as one node of a graph."""
     return torch.ops.i2am_kernels.bi_attention(
         call.query.detach(), call.key.detach(), call.value.detach(), None if call.mask is None else call.mask.detach(),
-        call.r2g, call.g2r, call.token_maps,
-        call.generated_weight, call.reference_weight, call.token_weight, call.scale,
+        call.r2g, call.g2r, call.token_maps, call.column_maps,
+        call.generated_weight, call.reference_weight, call.token_weight, call.column_weight, call.scale,
         [*call.rows, *call.generated, *call.reference], backend,
     )  # fmt: skip
 
@@ -122,7 +130,8 @@ def run(call: Call, backend: str) -> Tensor:
 LIBRARY = torch.library.Library("i2am_kernels", "DEF")
 LIBRARY.define(
     "bi_attention(Tensor query, Tensor key, Tensor value, Tensor? mask, Tensor(a!)? r2g, Tensor(b!)? g2r, Tensor(c!)? token_maps, "
-    "Tensor? generated_weight, Tensor? reference_weight, Tensor? token_weight, float scale, SymInt[] ranges, str backend) -> Tensor"
+    "Tensor(d!)? column_maps, Tensor? generated_weight, Tensor? reference_weight, Tensor? token_weight, Tensor? column_weight, "
+    "float scale, SymInt[] ranges, str backend) -> Tensor"
 )
 
 
@@ -135,19 +144,22 @@ def bi_attention_op(
     r2g: Tensor | None,
     g2r: Tensor | None,
     token_maps: Tensor | None,
+    column_maps: Tensor | None,
     generated_weight: Tensor | None,
     reference_weight: Tensor | None,
     token_weight: Tensor | None,
+    column_weight: Tensor | None,
     scale: float,
     ranges: Sequence[int],
     backend: str,
 ) -> Tensor:
     if query.device.type == "cpu":  # the same bits wherever the tensors lie; buffers and masks enter no product
         query, key, value = aligned(query), aligned(key), aligned(value)
-        generated_weight, reference_weight, token_weight = (
-            weight if weight is None else aligned(weight) for weight in (generated_weight, reference_weight, token_weight)
+        generated_weight, reference_weight, token_weight, column_weight = (
+            weight if weight is None else aligned(weight) for weight in (generated_weight, reference_weight, token_weight, column_weight)
         )
-    call = Call(query, key, value, mask, scale, r2g, g2r, token_maps, generated_weight, reference_weight, token_weight,
+    call = Call(query, key, value, mask, scale, r2g, g2r, token_maps, column_maps,
+                generated_weight, reference_weight, token_weight, column_weight,
                 rows=(ranges[0], ranges[1]), generated=(ranges[2], ranges[3]), reference=(ranges[4], ranges[5]))  # fmt: skip
     with torch.autocast(query.device.type, enabled=False):  # the sums stay float32
         out = BACKENDS[choose(backend, call)](call)

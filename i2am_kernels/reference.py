@@ -1,7 +1,8 @@
 """The definition, eager and obvious: it stores the whole G x R score matrix S = scale * Q K^T + bias.
 
 P = softmax over the keys       G2R[j] = sum_i generated_weight_i P_ij       token_maps[i] = sum_j P_ij token_weight_j
-C = softmax over the canvas     R2G[i] = sum_j reference_weight_j C_ij       output = P V
+C = softmax over the canvas     R2G[i] = sum_j reference_weight_j C_ij       column_maps[j] = sum_i column_weight_i C_ij
+output = P V
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ def reference(call: Call) -> Tensor:
         call.g2r.add_(call.g2r_weight(seen.dtype)[:, None] @ seen)
     if call.token_maps is not None and call.token_weight is not None:
         call.token_maps.add_((seen @ call.token_weight[:, None].to(seen.dtype)).transpose(-1, -2))
-    if call.r2g is not None:
+    if call.wants_columns:
         columnwise = softmax(scores.detach()[b0:b1, :, g0:g1, r0:r1], -2)  # C
+    if call.column_maps is not None and call.column_weight is not None:
+        call.column_maps.add_(call.column_weight[:, None].to(seen.dtype) @ columnwise)
+    if call.r2g is not None:
         call.r2g.add_((columnwise @ call.r2g_weight(seen.dtype)[:, None, :, None]).squeeze(-1))
     return call.empty_output().copy_(rowwise @ call.value)
 

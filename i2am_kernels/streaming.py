@@ -70,7 +70,7 @@ def one_tile(call: Call) -> Tensor:
     out = call.empty_output()
     for start, stop in ((0, call.rows[0]), (call.rows[1], len(out))):  # rows without maps
         if start < stop and call.key.shape[2] <= FEW:
-            visit_tiles(replace(call, r2g=None, g2r=None, token_maps=None, rows=(start, stop)), out)
+            visit_tiles(replace(call, r2g=None, g2r=None, token_maps=None, column_maps=None, rows=(start, stop)), out)
         elif start < stop:
             out[start:stop] = plain(call, slice(start, stop))
     visit_tiles(call, out)
@@ -81,7 +81,7 @@ def visit_tiles(call: Call, out: Tensor) -> None:
     """The output and the maps of the call's rows."""
     canvas, columns = slice(*call.generated), slice(*call.reference)
     query, key, value, out = (t[slice(*call.rows)] for t in (call.query, call.key, call.value, out))
-    maps = None if call.r2g is None and call.g2r is None and call.token_maps is None else Maps(call)
+    maps = Maps(call) if call.wants_maps else None
     far = True if call.mask is not None else None
     for part, scratch in parts(call, query.shape[2] * key.shape[2], SCRATCH_BYTES):
         tile, log_norm, far = softmax(call, part, part.of(query).float(), part.of(key).float(), scratch, far)
@@ -106,7 +106,7 @@ def softmax(call: Call, part: Part, query: Tensor, key: Tensor, scratch: Tensor,
     scores = product(left, right, scratch, call.scale * (LOG2E if far else 1.0))
     tile = scores.mT if few else scores
     if far is None:
-        far = call.r2g is not None and sharp(tile)
+        far = call.wants_columns and sharp(tile)
         if far:
             scores.mul_(LOG2E)
     if not far:
@@ -114,7 +114,7 @@ def softmax(call: Call, part: Part, query: Tensor, key: Tensor, scratch: Tensor,
         torch.softmax(scores, dim, out=scores)
         log_share = tile[..., 0].log2()
         least = log_share.amin().item()
-        if call.r2g is not None and least < FAR:
+        if call.wants_columns and least < FAR:
             return softmax(call, part, query, key, scratch, far=True)
         if least < NEAR:
             torch.threshold_(scores, 2.0**FAR, 0.0)
@@ -172,7 +172,8 @@ class Maps:
         """The next part, with L [m, G'] in log2 units."""
         call, self.part = self.call, part
         weights = [self.of_heads(self.g2r_weight)] if call.g2r is not None else []
-        if call.r2g is not None:
+        self.column_weight = None if call.column_weight is None else self.of_heads(call.column_weight)  # [m, n, G']
+        if call.wants_columns:
             top = log_norm if call.mask is None else log_norm.masked_fill(log_norm.isposinf(), -math.inf)
             self.weight = (log_norm - top.amax(1, keepdim=True)).exp2_()  # [m, G']
             self.trusted = self.on_cpu and not self.weight.amin().item() < UNDERFLOW  # where L spans more, some LS will be lost
@@ -180,6 +181,8 @@ class Maps:
                 self.weight.masked_fill_(log_norm.isposinf(), 0.0)
             if self.trusted:
                 weights.append(self.weight[:, None])
+                if self.column_weight is not None:
+                    weights.append(self.column_weight * self.weight[:, None])
             self.reference_weight = self.of_heads(self.r2g_weight)  # [m, 1, R']
         self.query_weights = torch.cat(weights, 1) if weights else log_norm.new_empty(len(log_norm), 0, log_norm.shape[1])
         self.word_weight = self.of_heads(call.token_weight.mT) if call.token_weight is not None and self.words else None  # [m, n, R']
@@ -201,19 +204,22 @@ class Maps:
 
     def add(self, tile: Tensor, start: int) -> None:
         """Add one block of P, [m, c, G'], whose columns begin at `start`."""
-        totals = summed(self.query_weights, tile.mT)  # [m, n + 1, c]
+        totals = summed(self.query_weights, tile.mT)  # [m, n + 1 + columns, c]
         self.totals.append(totals)
         key_weights = []
-        if self.trusted:
-            total = totals[:, self.weightings :]  # LS [m, 1, c]
-            key_weights.append(self.reference_weight[..., start : start + tile.shape[1]] / total)
-            if self.call.mask is not None:
-                key_weights[0].masked_fill_(total == 0, 0.0)
+        if self.trusted and self.call.r2g is not None:
+            total = totals[:, self.weightings : self.weightings + 1]  # LS [m, 1, c]
+            key_weights.append(self.over(self.reference_weight[..., start : start + tile.shape[1]], total))
         if self.word_weight is not None:
             key_weights.append(self.word_weight[..., start : start + tile.shape[1]])
         if key_weights:
             weights = key_weights[0] if len(key_weights) == 1 else torch.cat(key_weights, 1)
             self.sums = torch.bmm(weights, tile) if self.sums is None else self.sums.baddbmm_(weights, tile)  # [m, 1 + n, G']
+
+    def over(self, sums: Tensor, total: Tensor) -> Tensor:
+        """sums [m, n, c] / LS [m, 1, c], and nothing for columns that no row sees."""
+        share = sums / total
+        return share if self.call.mask is None else share.masked_fill_(total == 0, 0.0)
 
     def close(self, scratch: Tensor) -> None:
         """Add what was summed over the blocks to the call's buffers."""
@@ -223,11 +229,15 @@ class Maps:
             part.of(call.g2r).add_(totals[:, : self.weightings])
         if call.token_maps is not None and self.sums is not None:
             part.of(call.token_maps).add_(self.sums[:, -self.words :])
-        if call.r2g is not None:
-            if self.trusted and self.sums is not None and not self.lost(totals[:, self.weightings :]):
+        if call.wants_columns:
+            total = totals[:, self.weightings : self.weightings + 1]  # LS, where it is trusted
+            if not self.trusted or self.lost(total):
+                self.exact(scratch)
+                return
+            if call.r2g is not None and self.sums is not None:
                 part.of(call.r2g).addcmul_(self.sums[:, 0], self.weight)
-            else:
-                part.of(call.r2g).add_(self.exact(scratch))
+            if call.column_maps is not None:
+                part.of(call.column_maps).add_(self.over(totals[:, self.weightings + 1 :], total))
 
     def lost(self, total: Tensor) -> bool:
         """Whether a column sum [m, 1, R'] has underflowed that is not zero for want of keys."""
@@ -239,18 +249,20 @@ class Maps:
             for start, some in zip(range(0, total.shape[2], BLOCK_R), (total < UNDERFLOW).split(BLOCK_R, 2))
         )
 
-    def exact(self, scratch: Tensor) -> Tensor:
-        """R2G [m, G'] of the part from its scores once more, each column by its own maximum."""
+    def exact(self, scratch: Tensor) -> None:
+        """Add the maps that C makes from the part's scores once more, each column by its own maximum."""
         call, (key, query) = self.call, self.operands()
         block = max(1, scratch.numel() // (len(query) * query.shape[2]))
-        sums = torch.zeros_like(self.weight)
+        sums = torch.zeros_like(self.weight)  # [m, G']
         for start, keys, key_weight in zip(range(0, key.shape[1], block), key.split(block, 1), self.reference_weight.split(block, 2)):
             tile = product(keys, query, scratch, call.scale * LOG2E)
             if call.mask is not None:
                 tile.add_(self.bias(start, start + block).mT)
             total = raised(tile, 2)[1].mT  # [m, 1, c]
-            weight = key_weight / total
-            if call.mask is not None:  # columns that no row sees
-                weight.masked_fill_(total == 0, 0.0)
-            sums += torch.bmm(weight, tile)[:, 0]
-        return sums
+            if call.r2g is not None:
+                sums += torch.bmm(self.over(key_weight, total), tile)[:, 0]
+            if call.column_maps is not None and self.column_weight is not None:
+                columns = self.over(torch.bmm(self.column_weight, tile.mT), total)
+                self.part.of(call.column_maps)[..., start : start + keys.shape[1]].add_(columns)
+        if call.r2g is not None:
+            self.part.of(call.r2g).add_(sums)
