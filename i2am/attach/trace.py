@@ -257,6 +257,7 @@ def trace(
     reference_mask: Any = None,
     specific: Sequence[Region] | str | None = None,
     words: bool | Sequence[str] | None = None,
+    field: bool = False,
     guidance: str = "auto",
     steps: int | None = None,
     backend: str = "auto",
@@ -276,19 +277,18 @@ def trace(
     layers: names, patterns ("*attn2", "up_blocks*") or a function of the name; default: every layer in which the reference enters.
     generated_mask: inpainting mask(s), 1 inside, of any size; weigh G2R. reference_mask: the same on the reference; weighs R2G.
     specific: points (y, x), boxes (top, left, bottom, right) in fractions of the image, masks, or "grid": each adds a map on the
-        reference, in the same visit to the scores: R float32 per image, group, head and layer, so "grid" (some 50 cells) takes
-        some 50 times G2R's memory: 64x48 reference tokens, 8 heads, 5 groups: 24 MB per image and layer.
+        reference: R float32 per image, group, head and layer. "grid" (some 50 cells) of 64x48 tokens, 8 heads, 5 groups: 24 MB a layer.
     words: True, or a list of words: DAAM's maps of the prompt. One map [G] per text token, image, group, head and layer: with
         SD1.5 at 512x512 a 10-word prompt takes about 50 MB per image and group; a list of words keeps their tokens alone.
-    guidance: "auto", "none", or the layout of the batch: "uncond-cond", "cond-uncond", "cond-image-uncond"; "cond|uncond" for
-        separate calls of the model.
+    field: where every patch comes from and where it goes, for `maps.field`: six sums a token and direction beside the maps' one.
+    guidance: "auto", "none", or the batch's layout: "uncond-cond", "cond-uncond", "cond-image-uncond"; "cond|uncond" for separate calls.
     reference: "auto"; "context" (the cross-attention's keys), "adapter" (IP-Adapter), "self" (self-attention that also sees the
         reference), or a rule: a function of `i2am.Seen` that returns `i2am.Tokens` or None.
     reference_grid, special: the reference's (height, width) in tokens, and its leading tokens without a place (CLS); default: what
         the pipeline declares as `reference_tokens`, a pair of the two.
     """
     recorder = Recorder(groups=groups, steps=steps, generated_mask=generated_mask, reference_mask=reference_mask, specific=specific,
-                        backend=backend)  # fmt: skip
+                        field=field, backend=backend)  # fmt: skip
     words, finder = asked(words), Finder(pipe, reference)
     scheduler = scheduler_of(pipe) if scheduler is None else scheduler
     if reference_grid is not None and not is_size(reference_grid):

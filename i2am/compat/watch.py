@@ -23,7 +23,8 @@ from i2am.attach.guidance import NONE, Layout, parse
 from i2am.attach.ldm import install_ldm, is_ldm
 from i2am.attach.sdpa import Tap
 from i2am.common.checks import is_whole, refuse
-from i2am.maps.buffers import LayerSums, Slot
+from i2am.maps.buffers import Slot
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers, chosen
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import Recorder

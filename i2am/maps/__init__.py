@@ -7,8 +7,10 @@ Begin with: `recorder.py` and `buffers.py` (attention in, sums out), then `level
 __all__ = [
     "buffers",
     "canvas",
+    "field",
     "files",
     "kept_pictures",
+    "layer_sums",
     "layers",
     "levels",
     "prompt",

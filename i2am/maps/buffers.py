@@ -5,56 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from i2am.common.checks import afford, fields_said, is_whole, refuse, said
+from i2am.common.checks import afford, fields_said, refuse
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.regions import Region, images_of, on_grid, per_image, regions_on_grid
-from i2am.maps.tokens import Grid, Range, Tokens, check_grid
-from i2am_kernels import bi_attention
+from i2am.maps.tokens import Range, Tokens, check_grid
+from i2am_kernels import bi_attention, moments
+from i2am_kernels.fields import MOMENTS
 
 CPU: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 LESS = "Its sums are float32 [images, groups, heads, regions or words, tokens]: ask for fewer regions, layers (layers=), groups or images."
-
-
-@dataclass(frozen=True, eq=False)
-class LayerSums:
-    """What one run added up for one reference of one layer: float32, on the CPU."""
-
-    layer: str
-    source: str
-    generated_grid: Grid | None
-    reference_grid: Grid | None
-    special: int  # leading reference tokens without a place on the canvas
-    r2g: Tensor | None = None  # [B, groups, heads, G]
-    g2r: Tensor | None = None  # [B, groups, heads, R]
-    specific: Tensor | None = None  # [B, groups, heads, n, R]
-    words: Tensor | None = None  # [B, groups, heads, n, G]
-    __repr__ = fields_said
-
-    def __post_init__(self) -> None:
-        shapes = [t.shape[:3] for t in (self.r2g, self.g2r, self.specific, self.words) if t is not None]
-        if len(set(shapes)) != 1 or 0 in shapes[0]:
-            refuse(f"the sums of {self.layer}", "of the same images, groups and heads", [tuple(s) for s in shapes], "Do not mix runs.")
-        for side, grid, special, ours in (("generated", self.generated_grid, 0, (self.r2g, self.words)),
-                                          ("reference", self.reference_grid, self.special, (self.g2r, self.specific))):  # fmt: skip
-            for tensor in ours:
-                if tensor is None:
-                    continue
-                count = tensor.shape[-1]
-                if not is_whole(special) or special >= count:
-                    refuse("special", f"fewer than the {count} {side} tokens of {self.layer}", said(special), "A CLS token counts 1.")
-                if grid is not None:
-                    check_grid(f"{self.layer}'s {side}", grid, count - special, f"{count} tokens, {special} of them special")
-
-    @cached_property
-    def broken(self) -> tuple[str, ...]:
-        """The maps that hold NaN or infinity."""
-        there = {name: t for name in ("r2g", "g2r", "specific", "words") if (t := getattr(self, name)) is not None and t.numel()}
-        return tuple(name for name, t in there.items() if not all(end.isfinite() for end in t.aminmax()))
 
 
 @dataclass(frozen=True)
@@ -67,6 +31,7 @@ class Wanted:
     regions: Sequence[Region] = ()
     columns: Sequence[int] | None = None  # which word tokens; None means every one
     backend: str = "auto"
+    field: bool = False
     __repr__ = fields_said
 
     @property
@@ -121,10 +86,12 @@ class Slot:
         # views of the sums: the time group that is being added to
         self.r2g: Tensor | None = None
         self.g2r: Tensor | None = None
-        self.word_maps: Tensor | None = None
+        self.token_maps: Tensor | None = None  # of the words, and the field's moments behind them
+        self.column_maps: Tensor | None = None
         self.generated_weight: Tensor | None = None  # [B', 1 + n, G']
         self.reference_weight: Tensor | None = None  # [B', R']
-        self.word_weight: Tensor | None = None  # [B', R', n]
+        self.token_weight: Tensor | None = None  # [B', R', n]
+        self.column_weight: Tensor | None = None  # [B', 6, G']
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -152,8 +119,10 @@ class Slot:
             self.reference_weight = self._reference_weight(images)
         if "g2r" in shapes:
             self.generated_weight = self._generated_weight(images)
-        if "words" in shapes:
-            self.word_weight = self._word_weight(images)
+        if "token_maps" in shapes:
+            self.token_weight = self._token_weight(images)
+        if "column_maps" in shapes and self.tokens.generated_grid is not None:
+            self.column_weight = moments(self.tokens.generated_grid, device=self.device).expand(images, -1, -1)
         with torch.inference_mode(False):  # steps in and out of inference mode may alternate
             self.sums = {name: torch.zeros(groups, *shape, dtype=torch.float32, device=self.device) for name, shape in shapes.items()}
         self.turn(0)
@@ -168,9 +137,22 @@ class Slot:
             if tokens.reference[1] - tokens.reference[0] > 1:
                 weighed = wanted.generated_mask is not None or len(wanted.regions) > 0
                 shapes["g2r"] = (images, heads, *([1 + len(wanted.regions)] if weighed else []), keys)
-        if tokens.words is not None:
-            shapes["words"] = (images, heads, len(self.columns), canvas)
+        if tokens.words is not None or "token_maps" in self.moments:
+            shapes["token_maps"] = (images, heads, len(self.columns) + MOMENTS * ("token_maps" in self.moments), canvas)
+        if "column_maps" in self.moments:
+            shapes["column_maps"] = (images, heads, MOMENTS, keys)
         return shapes
+
+    @property
+    def moments(self) -> list[str]:
+        """The buffers that hold the field's sums."""
+        found = {"token_maps": self.tokens.reference_grid, "column_maps": self.tokens.generated_grid}
+        return [name for name, grid in found.items() if self.has_field and grid is not None]
+
+    @property
+    def has_field(self) -> bool:
+        """Whether a field was asked for and there are parts of the reference to tell apart."""
+        return self.wanted.field and self.tokens.reference is not None and self.tokens.reference[1] - self.tokens.reference[0] > 1
 
     def settle(self, rows: Range, groups: int) -> None:
         """Keep the rows that turned out to be the conditional ones, and make room for all time groups."""
@@ -182,21 +164,25 @@ class Slot:
     @property
     def columns(self) -> Sequence[int]:
         """The recorded word tokens."""
-        assert self.tokens.words is not None
+        if self.tokens.words is None:
+            return ()
         return range(self.tokens.words[1] - self.tokens.words[0]) if self.wanted.columns is None else self.wanted.columns
 
     def turn(self, group: int) -> None:
         """Add to this time group from now on."""
-        self.r2g, self.g2r, self.word_maps = (self.sums[name][group] if name in self.sums else None for name in ("r2g", "g2r", "words"))
+        views = {name: sums[group] for name, sums in self.sums.items()}
+        self.r2g, self.g2r, self.token_maps = views.get("r2g"), views.get("g2r"), views.get("token_maps")
+        self.column_maps = views.get("column_maps")
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
         """The layer's own output; its maps are added up beside it."""
         first, last, start, stop, before, behind = self.ranges.shape
         try:
             return bi_attention(
-                query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.word_maps,
-                generated_weight=self.generated_weight, reference_weight=self.reference_weight, token_weight=self.word_weight,
-                attn_mask=mask, scale=scale, rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
+                query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.token_maps, column_maps=self.column_maps,
+                generated_weight=self.generated_weight, reference_weight=self.reference_weight,
+                token_weight=self.token_weight, column_weight=self.column_weight, attn_mask=mask, scale=scale,
+                rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
             )  # fmt: skip
         except ValueError as error:
             raise of_layer(self.layer, error) from error
@@ -205,13 +191,19 @@ class Slot:
         """The sums as they stand, on the CPU, images first."""
         tokens = self.tokens
         sums = {name: tensor.detach().to("cpu", copy=True).transpose(0, 1) for name, tensor in self.sums.items()}
-        if "g2r" in sums and tokens.reference is not None:
-            start = tokens.reference[0] - self.keys[0]
-            sums["g2r"] = sums["g2r"][..., start : start + tokens.reference[1] - tokens.reference[0]]
-            if sums["g2r"].ndim == 5:
-                sums["g2r"], sums["specific"] = sums["g2r"][:, :, :, 0], sums["g2r"][:, :, :, 1:]
-                if sums["specific"].shape[3] == 0:
-                    del sums["specific"]
+        if tokens.reference is not None:
+            part = slice(*(place - self.keys[0] for place in tokens.reference))
+            sums |= {name: sums[name][..., part] for name in ("g2r", "column_maps") if name in sums}
+        words = len(self.columns)
+        if "token_maps" in sums:
+            maps = sums.pop("token_maps")
+            sums |= {name: one for name, one in (("words", maps[:, :, :, :words]), ("field_g2r", maps[:, :, :, words:])) if one.shape[3]}
+        if "column_maps" in sums:
+            sums["field_r2g"] = sums.pop("column_maps")
+        if "g2r" in sums and sums["g2r"].ndim == 5:
+            sums["g2r"], sums["specific"] = sums["g2r"][:, :, :, 0], sums["g2r"][:, :, :, 1:]
+            if sums["specific"].shape[3] == 0:
+                del sums["specific"]
         sums = {name: tensor.contiguous() for name, tensor in sums.items()}
         return LayerSums(self.layer, tokens.source, tokens.generated_grid, tokens.reference_grid, tokens.special, **sums)
 
@@ -244,13 +236,18 @@ class Slot:
             weight[:, start + tokens.special : stop] *= per_image(on_grid(mask, tokens.reference_grid), images, "reference_mask")
         return weight.to(self.device)
 
-    def _word_weight(self, images: int) -> Tensor:
-        """[B', R', n]: one column per recorded word token."""
-        assert self.tokens.words is not None
-        (first, last), columns = self.tokens.words, self.columns
-        if len(columns) == 0 or max(columns) >= last - first:
+    def _token_weight(self, images: int) -> Tensor:
+        """[B', R', n]: one column per recorded word token, then the moments of the reference's grid."""
+        tokens, columns = self.tokens, self.columns
+        first, last = tokens.words or (0, 0)
+        if tokens.words is not None and (len(columns) == 0 or max(columns) >= last - first):
             refuse(f"the words of {self.layer}", f"among its {last - first} text tokens", list(columns), "Shorten the prompt.")
         weight = torch.zeros(images, self.keys[1] - self.keys[0], len(columns), **CPU)
         for n, column in enumerate(columns):
             weight[:, first - self.keys[0] + column, n] = 1
+        if "token_maps" in self.moments and tokens.reference is not None and tokens.reference_grid is not None:
+            part = slice(*(place - self.keys[0] for place in tokens.reference))
+            places = torch.zeros(images, weight.shape[1], MOMENTS, **CPU)
+            places[:, part] = moments(tokens.reference_grid, tokens.special, "cpu").mT
+            weight = torch.cat([weight, places], 2)
         return weight.to(self.device)

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2am.common.checks import afford, is_whole, refuse, said
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.regions import where
 from i2am.maps.tokens import Grid
 
-SIDES = {"r2g": "generated", "g2r": "reference", "specific": "reference", "words": "generated"}
+SIDES = {"r2g": "generated", "g2r": "reference", "specific": "reference", "words": "generated",
+         "field_g2r": "generated", "field_r2g": "reference"}  # fmt: skip
 CHUNK = 1 << 26  # numbers resized at a time
 NOT_FINITE = (
     "Look for overflow in the model: bfloat16 and float32 reach further than float16. Layers that are whole can be read alone: "

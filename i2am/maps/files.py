@@ -1,6 +1,6 @@
 """Maps on disk: one safetensors file, whose metadata says in JSON all that is needed to read it in ten years.
 
-Tensors are named "<place of the layer in the metadata>.<r2g | g2r | specific | words>", pictures "pictures.generated.<image>" and
+Tensors are named "<place of the layer in the metadata>.<name of the sums>", pictures "pictures.generated.<image>" and
 "pictures.references.<place>.<image>"; loading reads numbers and JSON, and never runs anything.
 """
 
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from i2am.common import outputs
 from i2am.common.checks import as_path, refuse, said
-from i2am.maps.buffers import LayerSums
 from i2am.maps.kept_pictures import PREFIX, Pictures
 from i2am.maps.kept_pictures import tensor_names as picture_names
+from i2am.maps.layer_sums import SUMS, LayerSums
 from i2am.maps.prompt import Prompt
 from i2am.maps.run_sums import Recorded, Some
+from i2am_kernels.fields import MOMENTS
 
 FORMAT = "i2am maps 1"
-SUMS = ("r2g", "g2r", "specific", "words")
 
 
 def versions() -> dict[str, str]:
@@ -52,16 +52,15 @@ def write(maps: Recorded, path: str | Path) -> Path:
     from safetensors.torch import save_file
 
     path = outputs.file(path, "path", (".safetensors",))
-    tensors = {
-        f"{i}.{name}": getattr(s, name).contiguous() for i, s in enumerate(maps.sums) for name in SUMS if getattr(s, name) is not None
-    }
+    tensors = {f"{i}.{name}": sums.contiguous() for i, s in enumerate(maps.sums) for name, sums in s.recorded.items()}
     pictures, shown = (maps.pictures or Pictures()).to_file()
     about = {
         "format": FORMAT,
         "axes": {"r2g": "image group head generated", "g2r": "image group head reference",
-                 "specific": "image group head region reference", "words": "image group head token generated"},
+                 "specific": "image group head region reference", "words": "image group head token generated",
+                 "field_g2r": "image group head moment generated", "field_r2g": "image group head moment reference"},
         "layers": [{**{f.name: getattr(s, f.name) for f in fields(s) if f.name not in SUMS},
-                    "maps": [name for name in SUMS if getattr(s, name) is not None]} for s in maps.sums],
+                    "maps": list(s.recorded)} for s in maps.sums],
         "steps": maps.steps,
         "groups": maps.groups,
         "regions": maps.regions,
@@ -123,9 +122,11 @@ def rebuilt(about: dict[str, Any], tensors: dict[str, Tensor], kind: type[Some])
     for i, layer in enumerate(about["layers"]):
         found = {name: tensors[f"{i}.{name}"] for name in layer["maps"]}
         for name, tensor in found.items():
-            if tensor.dtype != torch.float32 or tensor.ndim != (5 if name in ("specific", "words") else 4):
+            if tensor.dtype != torch.float32 or tensor.ndim != (4 if name in ("r2g", "g2r") else 5):
                 raise ValueError(f"{i}.{name} is {tensor.dtype} {tuple(tensor.shape)}")
-            count = {"specific": len(regions), "words": None if columns is None else len(columns)}.get(name)
+            count = {
+                "specific": len(regions), "words": None if columns is None else len(columns), "field_g2r": MOMENTS, "field_r2g": MOMENTS,
+            }.get(name)  # fmt: skip
             if tensor.shape[1] != about["groups"] or (count is not None and tensor.shape[3] != count):
                 raise ValueError(f"{i}.{name} is {tuple(tensor.shape)}, not of {about['groups']} time groups and {count} maps")
         grids: dict[str, Any] = {side: None if layer[side] is None else tuple(layer[side]) for side in ("generated_grid", "reference_grid")}

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import cited, counted, is_size, is_whole, refuse, said
-from i2am.maps.buffers import LayerSums
 from i2am.maps.canvas import SIDES, canvas, check_finite, check_room, grid, picked, resize, squashed
+from i2am.maps.field import Field, combined, pointing
 from i2am.maps.files import read, write
 from i2am.maps.kept_pictures import refuse_missing, with_new
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.prompt import Prompt
 from i2am.maps.run_sums import Recorded, with_warning
@@ -30,6 +31,8 @@ from i2am.maps.words import WordMaps
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+NO_FIELD = "Trace with field=True; layers whose tokens have no known grid (reference_grid=, special=), or one reference token, have none."
+
 
 @dataclass(frozen=True, eq=False)
 class AttributionMaps(Recorded):
@@ -37,7 +40,8 @@ class AttributionMaps(Recorded):
 
     r2g lies on the generated image (where the reference acts), g2r on the reference (which parts of it are used). Every level takes
     size=(height, width), None for the largest layer's grid; layers= names, patterns or a function; heads= and groups= indices;
-    reference= where a run has several; balance=True to weigh layers equally. Levels return float32 on the CPU.
+    reference= where a run has several; balance=True to weigh layers equally. Levels return float32 on the CPU. `field` leads from each
+    patch of one picture to the other.
     """
 
     def __repr__(self) -> str:
@@ -103,6 +107,25 @@ class AttributionMaps(Recorded):
             refuse("region", f"one of the {len(self.regions)} declared regions", said(region), "They are counted from 0.")
         return self.level("specific", level, size, item=region % len(self.regions), **choice)
 
+    def field(
+        self, direction: str = "g2r", size: Grid | None = None, *, level: str = "unified", layers: Layers = None,
+        heads: Sequence[int] | int | None = None, groups: Sequence[int] | int | None = None,
+        reference: int | str | None = None, weigh: str = "return",
+    ) -> Field:  # fmt: skip
+        """Where each patch of the generated image comes from on the reference ("g2r"), or goes from there ("r2g"), and how widely it
+        attends: positions [B, H, W, 2], (y, x) in fractions, and spread [B, H, W]; with level= as for the others.
+
+        weigh: "return" lets each head of each layer count by whether the way there and back leads home: of the head the squared share of
+        patches for which it does, within one patch, and of the patch 1 / (distance^2 + 1/4); "spread" by its inverse variance there;
+        "evenly" by its attention's mass alone.
+        """
+        if direction not in ("g2r", "r2g"):
+            refuse("direction", 'one of "g2r", "r2g"', said(direction), '"g2r" leads from the generated image to the reference.')
+        sums = f"field_{direction}"
+        parts = self._parts(sums, layers, reference)
+        check_level(level, parts, sums)
+        return combined(parts, sums, None if size is None else checked_size(size), level, heads, groups, weigh)
+
     def words(self, prompt: str | Sequence[str] | None = None, size: Grid | None = None, **choice: Any) -> WordMaps:
         """DAAM's maps, word -> [B, H, W], for the prompt of the run, or one prompt per image."""
         maps = self.level("words", "unified", size, **choice)  # [B, n, H, W]
@@ -152,7 +175,7 @@ class AttributionMaps(Recorded):
         if not isinstance(direction, str) or direction not in SIDES:
             expected = 'one of "r2g", "g2r" (or "specific", "words" for raw sums)'
             refuse("direction", expected, said(direction), "The last letter is the canvas.")
-        there = [s for s in self.sums if getattr(s, direction) is not None]
+        there = [s for s in self.sums if direction in s.recorded]
         if direction != "words":
             there = self._of_reference(there, reference)
         if not there:
@@ -161,8 +184,13 @@ class AttributionMaps(Recorded):
                 "specific": "The reference is one token in every layer: there are no parts of it to tell apart.",
                 "words": "Trace with words=True (or a list of words).",
                 "r2g": "Only words were traced.",
+                "field_g2r": NO_FIELD,
+                "field_r2g": NO_FIELD,
             }
             raise ValueError(f"i2am: this run has no {direction} maps. {absent[direction]}")
+        if isinstance(layers, str) and layers == "pointing":
+            heads = pointing(self.sums if reference is None else self._of_reference(list(self.sums), reference))
+            return [s.of_heads(heads[key]) for s in there if (key := (s.layer, s.source)) in heads]
         names = set(chosen([s.layer for s in there], layers))
         return [s for s in there if s.layer in names]
 
@@ -199,23 +227,11 @@ class AttributionMaps(Recorded):
     ) -> Tensor:
         """Any of them by its name: [B, (groups, heads or layers,) (n,) H, W]; "specific" and "words" have a map for each of n regions
         or tokens, unless `item` picks one."""
-        if level not in ("unified", "time", "head", "layer"):
-            refuse("level", '"unified", "time", "head" or "layer"', said(level), "The documentation has a table of levels.")
         parts = self._parts(direction, layers, reference)
-        counts = {s.layer: getattr(s, direction).shape[2] for s in parts}
-        if level == "head" and len(set(counts.values())) > 1:
-            raise ValueError(
-                "i2am: the head level needs layers with the same number of heads, and these have "
-                + ", ".join(f"{n} ({sum(c == n for c in counts.values())} layers)" for n in sorted(set(counts.values())))
-                + f". Choose with layers=. {listed([f'{name}: {n}' for name, n in counts.items()])}"
-            )
+        counts = check_level(level, parts, direction)
         grids = [grid(s, direction) for s in parts]
         check_finite(parts, direction)
-        if size is None:
-            size = max(grids, key=lambda g: g[0] * g[1])
-        if not is_size(size):
-            refuse("size", "(height, width)", said(size), "None keeps the largest layer's grid.")
-        size = (int(size[0]), int(size[1]))
+        size = max(grids, key=lambda g: g[0] * g[1]) if size is None else checked_size(size)
         if item is not None:
             picked(item, getattr(parts[0], direction).shape[3] if direction in ("specific", "words") else 0, f"item of {direction}")
         check_room(parts, direction, level, size, item)
@@ -239,6 +255,26 @@ class AttributionMaps(Recorded):
             return torch.stack([m / getattr(s, direction).shape[2] if heads is None else m / len(picked(heads, counts[s.layer], "heads"))
                                 for m, s in zip(maps, parts)], 1)  # fmt: skip
         return torch.stack(maps).sum(0) / total
+
+
+def check_level(level: str, parts: Sequence[LayerSums], direction: str) -> dict[str, int]:
+    """A level that these layers have; how many heads each has."""
+    if level not in ("unified", "time", "head", "layer"):
+        refuse("level", '"unified", "time", "head" or "layer"', said(level), "The documentation has a table of levels.")
+    counts = {s.layer: getattr(s, direction).shape[2] for s in parts}
+    if level == "head" and len(set(counts.values())) > 1:
+        raise ValueError(
+            "i2am: the head level needs layers with the same number of heads, and these have "
+            + ", ".join(f"{n} ({sum(c == n for c in counts.values())} layers)" for n in sorted(set(counts.values())))
+            + f". Choose with layers=. {listed([f'{name}: {n}' for name, n in counts.items()])}"
+        )
+    return counts
+
+
+def checked_size(size: Grid) -> Grid:
+    if not is_size(size):
+        refuse("size", "(height, width)", said(size), "None keeps the largest layer's grid.")
+    return int(size[0]), int(size[1])
 
 
 def load(path: str | Path) -> AttributionMaps:

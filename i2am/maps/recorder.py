@@ -34,6 +34,7 @@ class Recorder:
     specific: points (y, x), boxes (top, left, bottom, right), in fractions of the image, and masks; or "grid", about 8 x 8 cells
     that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
     in the same visit to the scores; "grid" therefore takes some 50 times G2R's memory and small products.
+    field: six sums a token and direction more, of which `maps.field` makes where every token comes from and where it goes.
     """
 
     def __init__(
@@ -44,11 +45,14 @@ class Recorder:
         generated_mask: Any = None,
         reference_mask: Any = None,
         specific: Sequence[Region] | str | None = None,
+        field: bool = False,
         backend: str = "auto",
     ) -> None:
         for name, number in (("groups", groups), ("steps", steps)):
             if number is not None and not is_whole(number, 1):
                 refuse(name, "a whole number of at least 1", repr(number), "groups=1 keeps time in one piece.")
+        if not isinstance(field, bool):
+            refuse("field", "True or False", said(field), "True adds up where each token comes from and goes.")
         self.regions = as_regions(specific)
         self.wanted = Wanted(
             groups,
@@ -57,6 +61,7 @@ class Recorder:
             self.regions or (),
             None,
             backend,
+            field,
         )
         self.steps = steps
         self.about: dict[str, str] = {}
@@ -166,6 +171,9 @@ class Recorder:
         if self.steps is not None and self.done >= self.steps:
             refuse("the run", f"{self.steps} steps long, as declared", f"step {self.done + 1}", "Pass the right steps=..., or clear().")
         before = self.group
+        if self.wanted.field and not self.done and self.slots and not any(slot.moments for slot in self.slots.values()):
+            refuse("field", "left out where no layer knows where its tokens lie", f"layers such as {next(iter(self.slots))[0]}",
+                   "Say it: reference_grid=(height, width), special=1 for a leading CLS token. One token has no field.")  # fmt: skip
         self.done += 1
         if self.group != before and self.done != self.steps:
             for slot in self.slots.values():

@@ -6,12 +6,10 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from i2am.common.checks import cited, index_of, refuse
-from i2am.maps.buffers import LayerSums
 from i2am.maps.canvas import NOT_FINITE
 from i2am.maps.kept_pictures import Pictures
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.prompt import Prompt
 
 Some = TypeVar("Some", bound="Recorded")
@@ -43,10 +41,7 @@ class Recorded:
         if not part:
             refuse("the images asked for", f"among {len(self)}", index, "A batch of no images has no maps.")
 
-        def cut(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[part]
-
-        sums = (replace(s, r2g=cut(s.r2g), g2r=cut(s.g2r), specific=cut(s.specific), words=cut(s.words)) for s in self.sums)
+        sums = (s.cut(part) for s in self.sums)
         per = len(self) // max(1, len(self.prompts))
         prompts = tuple(self.prompts[i // per] for i in part) if self.prompts else ()
         return replace(self, sums=tuple(sums), prompts=prompts, pictures=self.pictures and self.pictures[part])

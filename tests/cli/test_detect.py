@@ -13,7 +13,7 @@ from i2am import AttributionMaps
 from i2am.cli.detect import add_detect
 from i2am.cli.main import main
 from i2am.data.coco import read_coco
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 
 pytest.importorskip("scipy")
 pytest.importorskip("torchmetrics")

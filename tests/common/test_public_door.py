@@ -18,7 +18,7 @@ from i2am.data.coco import read_coco
 from i2am.data.synthetic import draw
 from i2am.data.truth import Truth, oracle_maps
 from i2am.data.vitonhd import VitonHD
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.prompt import Prompt
 from i2am.maps.words import iou, mean_iou, overlap, show
 from i2am.score.correlation import spearman

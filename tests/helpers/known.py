@@ -9,7 +9,7 @@ from torch import Tensor
 
 from i2am import AttributionMaps, cells
 from i2am.data.truth import Truth
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.recorder import describe
 from i2am.maps.regions import on_grid
 from i2am.score.pointing import Pointing

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from i2am import Recorder
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 
 
 def noise(*shape: int) -> Tensor:

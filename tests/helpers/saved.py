@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from i2am import AttributionMaps
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.prompt import Prompt
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from i2am import AttributionMaps
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 
 LAYERS = {  # generated grid, reference grid, special tokens, heads; r2g is "large" in another layer than g2r
     "down.0.attn2": ((3, 2), (5, 7), 1, 2),

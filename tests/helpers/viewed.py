@@ -14,7 +14,7 @@ from torch import Tensor
 
 import i2am
 from i2am import AttributionMaps
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 from i2am.maps.prompt import Prompt
 from i2am.maps.recorder import describe
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import i2am
 from i2am import AttributionMaps
-from i2am.maps.buffers import LayerSums
 from i2am.maps.kept_pictures import Pictures
+from i2am.maps.layer_sums import LayerSums
 
 CPU: dict[str, Any] = {"device": "cpu"}
 

@@ -8,7 +8,7 @@ import torch
 from scored import boxes, noise
 
 from i2am import AttributionMaps, imacs
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 from i2am.score.imacs import CONVENTIONS, Convention, Side, convention, scores
 
 

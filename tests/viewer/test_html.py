@@ -14,7 +14,7 @@ from viewed import CELLS, LAYERS, REFERENCE, Page, drawn, flat, known, parsed, s
 
 import i2am
 from i2am import AttributionMaps
-from i2am.maps.buffers import LayerSums
+from i2am.maps.layer_sums import LayerSums
 from i2am.viewer import places, size_limit
 from i2am.viewer.html import page
 from i2am.viewer.size_limit import Detail

@@ -1,0 +1,189 @@
+"""The correspondence field: where on the other picture every patch's attention lies, and how widely, at any level, from one run.
+
+    "g2r"   a field on the generated image: where on the reference each patch comes from (the row softmax P)
+    "r2g"   a field on the reference: where on the generated image each patch goes (the column softmax C)
+
+A layer's head gives each patch a distribution over the other canvas, special tokens and other keys left out and the rest renormalised;
+what is kept of it are its mass, mean and covariance. Several heads, layers, groups and images of a resized grid give mixtures of theirs:
+the moments add up, each by its weight, so that the spread of a mixture holds both how wide its parts are and how far they lie apart.
+
+Most heads of a model do not point, and many of those look sharply: a narrow spread alone says nothing. What tells pointing heads apart is
+that following a patch to the other picture and back again leads home. `weigh="return"` counts each head by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2am.common.checks import fields_said, refuse, said
+from i2am.maps.canvas import canvas, check_finite, grid, picked
+from i2am.maps.layer_sums import LayerSums
+from i2am.maps.tokens import Grid
+from i2am_kernels import field
+
+Heads = Sequence[int] | int | None  # or groups
+WEIGHINGS = ("return", "spread", "evenly")
+TARGET = {"field_g2r": "reference_grid", "field_r2g": "generated_grid"}
+BACK = {"field_g2r": "field_r2g", "field_r2g": "field_g2r"}
+NEAR = 1.0  # patches: who comes back nearer than this, returns
+ENOUGH = 0.5  # of the best head's share of returning patches: a head that points
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Positions and spread of every patch: `positions, spread = maps.field("g2r")`, [B, (groups, heads or layers,) H, W].
+
+    Positions are fractions (y, x) of the other picture's height and width, the spread is the square root of the trace of the covariance
+    in these fractions; NaN where a patch attends to nothing there. A mean is a good answer where attention has one peak. Where it has
+    several, the mean lies between them and the spread is wide: look at the peaks of such a patch with `specific=[(y, x)]`.
+    """
+
+    positions: Tensor  # [..., H, W, 2]
+    covariance: Tensor  # [..., H, W, 3]: yy, yx, xx
+    direction: str
+    __repr__ = fields_said
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.positions, self.spread))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, images: int | slice) -> Field:
+        """The field of one image, or of several."""
+        part = [range(len(self))[images]] if isinstance(images, int) else list(range(len(self))[images])
+        return Field(self.positions[part], self.covariance[part], self.direction)
+
+    @property
+    def spread(self) -> Tensor:
+        """[..., H, W]."""
+        return (self.covariance[..., 0] + self.covariance[..., 2]).sqrt()
+
+
+def combined(
+    parts: Sequence[LayerSums],
+    direction: str,
+    size: Grid | None = None,
+    level: str = "unified",
+    heads: Heads = None,
+    groups: Heads = None,
+    weigh: str = "return",
+) -> Field:
+    """The field of these layers; `direction` is "field_g2r" or "field_r2g"."""
+    if weigh not in WEIGHINGS:
+        refuse("weigh", 'one of "return", "spread", "evenly"', said(weigh), '"return" lets those heads count that point.')
+    grids = [grid(s, direction) for s in parts]
+    check_finite(parts, direction)
+    finest = max(grids, key=lambda g: g[0] * g[1])
+    size = finest if size is None else size
+    each = [resized(weighed(s, direction, weigh, finest, (level, heads, groups)), size) for s in parts]
+    if level == "layer":
+        sums = torch.stack([one.sum((1, 2)) for one in each], 1)
+    elif level == "head":
+        sums = torch.stack([one.sum(1) for one in each]).sum(0)
+    else:
+        sums = torch.stack([one.sum(2) for one in each]).sum(0)
+        sums = sums if level == "time" else sums.sum(1)
+    positions, covariance, _ = field(sums.flatten(-2), (1, 1))
+    return Field(positions.float().unflatten(-2, size), covariance.float().unflatten(-2, size), direction.removeprefix("field_"))
+
+
+def weighed(s: LayerSums, direction: str, weigh: str, patches: Grid, choice: tuple[str, Heads, Heads]) -> Tensor:
+    """One layer's moments, each head's by what it counts for at each patch."""
+    sums = chosen_moments(s, direction, *choice)
+    if weigh == "evenly":
+        return sums
+    if weigh == "spread":
+        return sums / (variance(sums) + cell(s, direction))
+    if BACK[direction] not in s.recorded:
+        refuse("weigh", f'"evenly" or "spread", as {s.layer} has no way back', '"return"', "Both grids must be known in the run.")
+    away = strayed(sums, chosen_moments(s, BACK[direction], *choice), patches)
+    return sums * (returned(away)[..., None, None] ** 2 / (away**2 + (NEAR / 2) ** 2)).unsqueeze(-3)
+
+
+def chosen_moments(s: LayerSums, direction: str, level: str, heads: Heads, groups: Heads) -> Tensor:
+    """One layer's moments [B, groups or 1, heads, 6, h, w] in fractions of the other picture, float64."""
+    sums = canvas(s, direction)
+    sums = sums if groups is None else sums[:, picked(groups, sums.shape[1], "groups")]
+    sums = sums if heads is None else sums[:, :, picked(heads, sums.shape[2], "heads")]
+    sums = (sums if level == "time" else sums.sum(1, keepdim=True, dtype=torch.float64)).double()
+    height, width = getattr(s, TARGET[direction])
+    units = torch.tensor([1, height, width, height**2, height * width, width**2], dtype=torch.float64, device="cpu")
+    return sums / units[:, None, None]
+
+
+def cell(s: LayerSums, direction: str) -> float:
+    """The variance of a single cell of the other picture: no layer says where within a cell it looks."""
+    height, width = getattr(s, TARGET[direction])
+    return (1 / height**2 + 1 / width**2) / 12
+
+
+def variance(sums: Tensor) -> Tensor:
+    """[..., 1, h, w]: the trace of the covariance of moments [..., 6, h, w]; 0 without mass."""
+    mass, y, x, yy, _, xx = sums.unbind(-3)
+    return ((yy + xx) / mass - (y / mass) ** 2 - (x / mass) ** 2).nan_to_num(0.0).clamp(min=0).unsqueeze(-3)
+
+
+def means(sums: Tensor) -> Tensor:
+    """Positions [..., 2, h, w] of moments [..., 6, h, w]."""
+    return sums[..., 1:3, :, :] / sums[..., :1, :, :]
+
+
+def strayed(there: Tensor, back: Tensor, patches: Grid) -> Tensor:
+    """How far from itself each patch ends that is followed there and back, [..., h, w] in patches of this grid; far without mass."""
+    *lead, _, h, w = there.shape
+    to, home = means(there).flatten(0, -4), means(back).flatten(0, -4)  # [N, 2, h, w], [N, 2, h', w']
+    return distance(followed(to, home), patches).nan_to_num(max(patches)).view(*lead, h, w)
+
+
+def followed(to: Tensor, home: Tensor) -> Tensor:
+    """[N, 2, h, w]: what the way back `home` [N, 2, h', w'] says at the positions `to` [N, 2, h, w], between its patches linearly."""
+    at = to.flip(1).movedim(1, -1) * 2 - 1
+    return F.grid_sample(home.to(at), at, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def distance(ends: Tensor, patches: Grid) -> Tensor:
+    """[N, h, w]: how far positions [N, 2, h, w] are from the centres of their own patches, in patches of a grid."""
+    starts = places((ends.shape[-2], ends.shape[-1])).to(ends)
+    return ((ends - starts) * ends.new_tensor(patches)[:, None, None]).norm(dim=1)
+
+
+def places(grid: Grid) -> Tensor:
+    """[2, h, w] float64: the centres of a grid's patches, (y, x) in fractions."""
+    y, x = ((torch.arange(n, dtype=torch.float64, device="cpu") + 0.5) / n for n in grid)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"))
+
+
+def returned(away: Tensor) -> Tensor:
+    """[...]: the share of patches [..., h, w] that come back; by one patch more, so that nobody counts nothing."""
+    return ((away < NEAR).sum((-2, -1)) + 1) / (away.shape[-2] * away.shape[-1])
+
+
+def pointing(parts: Sequence[LayerSums], direction: str = "field_g2r") -> dict[tuple[str, str], list[int]]:
+    """The heads that point, by layer and reference: those with at least half the best head's share of returning patches."""
+    both = [s for s in parts if {direction, BACK[direction]} <= s.recorded.keys()]
+    if not both:
+        refuse('layers="pointing"', "asked of a run that recorded the field", "none", "Trace with field=True, and both grids known.")
+    check_finite(both, direction)
+    check_finite(both, BACK[direction])
+    finest = max((grid(s, direction) for s in both), key=lambda g: g[0] * g[1])
+    shares = []
+    for s in both:
+        there, back = (chosen_moments(s, name, "unified", None, None) for name in (direction, BACK[direction]))
+        shares.append(returned(strayed(there, back, finest)).mean((0, 1)))  # [heads]
+    best = max(share.max() for share in shares)
+    heads = {(s.layer, s.source): (share >= ENOUGH * best).nonzero()[:, 0].tolist() for s, share in zip(both, shares)}
+    return {key: found for key, found in heads.items() if found}
+
+
+def resized(sums: Tensor, size: Grid) -> Tensor:
+    """Between patches lies the mixture of what they attend to: linear, so that it stays one."""
+    if tuple(sums.shape[-2:]) == tuple(size):
+        return sums
+    flat = F.interpolate(sums.flatten(0, 3)[:, None], tuple(size), mode="bilinear", align_corners=False)
+    return flat.view(*sums.shape[:4], *size)
