@@ -39,6 +39,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--layers", nargs="+", action="extend", metavar="PATTERN", help="layers that are scored (default: the convention's)"
     )
+    parser.add_argument("--no-field", action="store_true", help="score no correspondence; saved maps are a seventh in size")
     parser.add_argument("--groups", type=int, default=1, help="time groups in saved maps (default: 1)")
     parser.add_argument("--metrics", nargs="*", action="extend", default=[], metavar="NAME", help="beside IMACS: ssim, lpips, fid, kid")
     parser.add_argument("--metric-weights", metavar="FOLDER", help="where the files lie that LPIPS, FID and KID need")
@@ -65,6 +66,7 @@ def evaluate(parsed: argparse.Namespace) -> None:
         "guidance_scale": parsed.guidance_scale, "seed": parsed.seed, "convention": parsed.convention,
         "layers": tuple(parsed.layers) if parsed.layers else None, "groups": parsed.groups, "metrics": tuple(parsed.metrics),
         "repaint": parsed.repaint, "images": parsed.save_images, "maps": parsed.save_maps,
+        "field": False if parsed.no_field else None,
     }  # fmt: skip
     with quiet():
         page = run(
@@ -115,7 +117,7 @@ def table(report: dict[str, Any]) -> str:
     for name, found in report["metrics"].items():
         lost = f", {found['nan']} without a score" if found["nan"] else ""
         mean = "none" if found["mean"] is None else f"{found['mean']:8.4f}  [{found['low']:.4f}, {found['high']:.4f}]"
-        lines.append(f"{name:10} {mean}  of {found['count']} pairs{lost}")
-    lines += [f"{name:10} {value:8.4f}" for name, value in report["sets"].items() if value is not None]
+        lines.append(f"{name:14} {mean}  of {found['count']} pairs{lost}")
+    lines += [f"{name:14} {value:8.4f}" for name, value in report["sets"].items() if value is not None]
     failed = report["pairs"]["failed"]
     return "\n".join([*lines, *([f"{failed} pairs were left out; the report names them."] if failed else [])])

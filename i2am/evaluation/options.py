@@ -48,6 +48,7 @@ class Options:
     repaint: bool = False
     images: bool = False
     maps: bool = False
+    field: bool | None = None  # None: where there are maps on the garment
 
     def __post_init__(self) -> None:
         for name, least, remedy in WHOLE:
@@ -60,6 +61,8 @@ class Options:
             refuse("guidance_scale", "a number of at least 0", repr(self.guidance_scale), "Up to 1 the model paints without guidance.")
         if self.convention is not None:
             by_name(self.convention)
+        if self.field not in (None, True, False):
+            refuse("field", "True or False", repr(self.field), "True also scores whether attention corresponds.")
 
     def settled(self, model: TryOn) -> Options:
         """With the model's own values where none was asked for."""
@@ -74,7 +77,8 @@ class Options:
             size=model.size if self.size is None else self.size,
             steps=steps,
             guidance_scale=model.guidance_scale if self.guidance_scale is None else float(self.guidance_scale),
-            convention=by_name(model.convention if self.convention is None else self.convention),
+            convention=(how := by_name(model.convention if self.convention is None else self.convention)),
+            field=how.g2r is not None if self.field is None else self.field,
             images=self.images or bool({"fid", "kid"} & set(self.metrics)),  # they compare whole sets, at the end
         )
 

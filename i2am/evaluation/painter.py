@@ -27,6 +27,7 @@ from i2am.evaluation.shards import Row
 from i2am.evaluation.tryon import Batch, TryOn
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
+from i2am.score import correspondence
 from i2am.score.imacs import Convention, scores
 
 LOOK = 256  # pixels high
@@ -104,6 +105,8 @@ class Painter:
         how = self.convention
         garment_mask = None if how.g2r is None else batch["garment_mask"]
         found = scores(maps, batch["mask"], garment_mask, convention=how, layers=self.options.layers)
+        if self.options.field:
+            found |= correspondence.scores(maps, batch["mask"], batch["garment_mask"], layers=self.options.layers)
         found |= self.scorer(images, batch["person"], batch["mask"])
         self.keep(images, maps, batch)
         return {name: numbers(values) for name, values in found.items()}
@@ -117,7 +120,7 @@ class Painter:
         model, options = self.model, self.options
         weighed = {"generated_mask": batch["mask"]} if self.convention.weighed else {}
         scale = model.guidance_scale if options.guidance_scale is None else options.guidance_scale
-        with trace(model.pipeline, **{"groups": options.groups, **weighed, **model.trace}) as run:
+        with trace(model.pipeline, **{"groups": options.groups, "field": bool(options.field), **weighed, **model.trace}) as run:
             generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
             images = model.paint(moved(batch, self.device), steps=steps, guidance_scale=scale, generators=generators)
         shape = batch["person"].shape
@@ -152,7 +155,7 @@ class Painter:
 
 def without_numbers(images: Tensor, maps: AttributionMaps) -> dict[int, str]:
     """The images that hold NaN or infinity, or whose maps do, and what is said of them."""
-    sums = [t for s in maps.sums for t in (s.r2g, s.g2r, s.specific, s.words) if t is not None] if maps.broken else []
+    sums = [t for s in maps.sums for t in s.recorded.values()] if maps.broken else []
     lost = {i: "its maps are not finite" for i in range(len(images)) if not all(t[i].isfinite().all() for t in sums)}
     return lost | {i: "the image is not finite" for i, image in enumerate(images) if not image.isfinite().all()}
 
@@ -163,13 +166,19 @@ def numbers(score: Tensor) -> list[float | None]:
 
 
 def strips(images: Tensor, maps: AttributionMaps, batch: Batch, how: Convention, layers: Layers) -> list[Any]:
-    """A look at each pair: the garment under its G2R, what was generated under its R2G, and the person's own picture."""
+    """A look at each pair: the garment under its G2R, what was generated under its R2G, and the person's own picture.
+
+    Where there is a field, and no layers were asked for, the maps are of the heads that point, pair by pair.
+    """
     height, width = images.shape[-2:]
     size = (max(1, round(LOOK * width / height)), LOOK)
     sets = {name: [picture(p).resize(size) for p in found] for name, found in
             (("g2r", batch["garment"]), ("r2g", images), ("person", batch["person"]))}  # fmt: skip
     for direction in ("g2r", "r2g"):
         if direction == "g2r" and how.g2r is None:
+            continue
+        if maps.has_field and not layers:
+            sets[direction] = [maps[i].overlay(one, direction, layers="pointing")[0] for i, one in enumerate(sets[direction])]
             continue
         names = maps.names(direction, layers) if layers else how.layers(direction, maps.names(direction))
         sets[direction] = maps.overlay(sets[direction], direction, layers=names)

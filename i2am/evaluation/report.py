@@ -20,12 +20,13 @@ import torch
 
 from i2am.common.outputs import write_whole
 from i2am.evaluation.report_page import page
+from i2am.score import correspondence
 from i2am.score.intervals import bootstrap
 
 FILES = ("scores.csv", "report.json", "report.html")
 Rows = Sequence[Mapping[str, Any]]
 RESAMPLES, CONFIDENCE, SEED = 1000, 0.95, 0
-BETTER = {"imacs_g": "higher", "imacs_r": "higher", "ssim": "higher", "lpips": "lower", "fid": "lower", "kid": "lower"}
+BETTER = dict.fromkeys(("imacs_g", "imacs_r", *correspondence.NAMES, "ssim"), "higher") | dict.fromkeys(("lpips", "fid", "kid"), "lower")
 
 
 def write(out: Path, rows: Rows, facts: Mapping[str, Any]) -> Path:

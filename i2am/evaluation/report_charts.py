@@ -16,8 +16,11 @@ MANY = 300  # points, from which they are drawn smaller
 NAMES = {"imacs_g": "IMACS<sub>g</sub>", "imacs_r": "IMACS<sub>r</sub>", "ssim": "SSIM", "lpips": "LPIPS", "fid": "FID", "kid": "KID"}
 
 
+TITLES = NAMES | {name: name.capitalize() for name in ("correspondence", "returning", "inside", "sharpness", "smoothness")}
+
+
 def label(name: str) -> str:
-    return NAMES.get(name) or escape(name)
+    return TITLES.get(name) or escape(name)
 
 
 def number(x: float | None) -> str:

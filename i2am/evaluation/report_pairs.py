@@ -14,11 +14,12 @@ from i2am.evaluation.report_charts import Columns, label, number
 Chosen = dict[str, dict[str, list[int]]]  # metric -> "Best", "Worst" -> places of rows
 
 LOOKS = 6
+SORTED = ("correspondence", "imacs_g", "imacs_r")
 
 
 def best_and_worst(columns: Columns) -> Chosen:
-    """By each IMACS of which there is a score."""
-    return {name: extremes(column) for name, column in columns.items() if name.startswith("imacs") and any(x is not None for x in column)}
+    """By correspondence, and by each IMACS, of which there is a score."""
+    return {name: extremes(columns[name]) for name in SORTED if any(x is not None for x in columns.get(name, ()))}
 
 
 def extremes(column: Sequence[float | None]) -> dict[str, list[int]]:

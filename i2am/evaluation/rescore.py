@@ -20,6 +20,7 @@ from i2am.evaluation.provenance import every_version, hardware
 from i2am.evaluation.report import FILES, write
 from i2am.maps.levels import load
 from i2am.maps.tokens import Grid
+from i2am.score import correspondence
 from i2am.score.imacs import Convention, scores
 
 PARTS = ("mask", "garment_mask")
@@ -57,11 +58,14 @@ def score_again(
     chosen = [places[path.stem] for path in files]
     if problems := pairs.check(sorted(chosen)):
         raise ValueError(f"i2am: the data in {data} have problems, and nothing was scored.\n{problems_in_words(problems)}\nMend the copy.")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in tqdm(sorted(files, key=lambda path: places[path.stem]), desc="scoring", unit="pair"):
         index = places[path.stem]
         found = score_one(path, pairs[index], how, choice)
         person, cloth = pairs.pairs[index]
+        if rows and found.keys() != rows[0]["scores"].keys():
+            refuse(str(path), "maps with the same sums as the others", f"scores {', '.join(found)}, before {', '.join(rows[0]['scores'])}",
+                   "Score maps with and without the field apart.")  # fmt: skip
         seed = seed_of(was["seed"], person, cloth) if "seed" in was else None
         rows.append({"index": index, "name": person, "cloth": cloth, "seed": seed, "scores": found})
     out.mkdir(parents=True, exist_ok=True)
@@ -84,6 +88,9 @@ def score_one(path: Path, pair: dict[str, Any], how: Convention, choice: dict[st
         refuse(str(path), "maps of numbers", f"NaN or infinity in {len(maps.broken)} layers", "Leave the file out, or trace in float32.")
     garment_mask = None if how.g2r is None else pair["garment_mask"]
     found = scores(maps, pair["mask"], garment_mask, convention=how, **choice)
+    if maps.has_field and garment_mask is not None:
+        chosen = {name: value for name, value in choice.items() if name != "balance"}
+        found |= correspondence.scores(maps, pair["mask"], garment_mask, **chosen)
     return {name: numbers(values)[0] for name, values in found.items()}
 
 

@@ -57,6 +57,11 @@ class Recorded:
         return list(dict.fromkeys(s.source for s in self.sums if s.r2g is not None))
 
     @property
+    def has_field(self) -> bool:
+        """Whether some layer recorded its field both ways."""
+        return any({"field_g2r", "field_r2g"} <= s.recorded.keys() for s in self.sums)
+
+    @property
     def groups(self) -> int:
         """Time groups; group 0 is the noisiest."""
         tensor = next(t for t in (self.sums[0].r2g, self.sums[0].words) if t is not None)

@@ -21,6 +21,7 @@ from i2am.data.synthetic import write_vitonhd
 from i2am.data.vitonhd import VitonHD
 from i2am.evaluation import TryOn, evaluate, resolve
 from i2am.evaluation.built_in import pixels
+from i2am.score.correspondence import NAMES
 
 __all__ = ["tree"]
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -73,7 +74,7 @@ def test_stableviton_from_a_folder(stableviton: Path, tmp_path: Path) -> None:
     assert not torch.allclose(painted(noisy, [data[1]], 1.0)[0], together[1], atol=1e-4)
     evaluate(tree, model, out=tmp_path / "out", steps=2)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert list(report["metrics"]) == ["imacs_g", "imacs_r"]
+    assert list(report["metrics"]) == ["imacs_g", "imacs_r", *NAMES]
     assert report["convention"]["name"] == "stableviton"
     assert all(found["count"] == 2 for found in report["metrics"].values())
 
@@ -110,7 +111,7 @@ def test_a_batch_paints_what_single_pairs_do(
 
 @pytest.mark.parametrize(
     ("name", "scores", "convention"),
-    [("paint-by-example", ["imacs_g"], "paint-by-example"), ("plus", ["imacs_g"], "method"), ("full", ["imacs_g", "imacs_r"], "method")],
+    [("paint-by-example", ["imacs_g"], "paint-by-example"), ("plus", ["imacs_g"], "method"), ("full", ["imacs_g", "imacs_r", *NAMES], "method")],
 )
 def test_they_are_evaluated(
     name: str, scores: list[str], convention: str, tree: Path, paint_by_example: Path, inpainting: Path, tmp_path: Path

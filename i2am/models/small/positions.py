@@ -33,6 +33,7 @@ class PlacedLinear(nn.Linear):
 
     def __init__(self, inside: int, outside: int, grid: Grid) -> None:
         super().__init__(inside, outside, bias=False)
+        self.grid = grid
         self.place = nn.Parameter(torch.empty(outside, WAVES))
         self.register_buffer("waves", waves(grid), persistent=False)
 
