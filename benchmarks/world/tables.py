@@ -1,6 +1,6 @@
 """Tables and plots of the small world from its recorded rows: `python -m benchmarks.world.tables`.
 
-Writes benchmarks/results/small-world.md, docs/along-training.png and docs/faithfulness.png; `python -m benchmarks.report.tables` puts
+Writes benchmarks/results/small-world.md, docs/along-training.png, docs/scores.png and docs/faithfulness.png; `python -m benchmarks.report.tables` puts
 the short table where it is read.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measuring.rows import SMALL_WORLD, Row, read
 from benchmarks.measuring.table import commit, place
+from benchmarks.world import field_tables
+from benchmarks.world.plots import plots
 from i2am.score.correlation import spearman
 
 ROOT = Path(__file__).parents[2]
@@ -103,16 +104,6 @@ def source(row: Row) -> str:
     return f"{count} held-out pairs, {row['steps']} steps, guidance {row['guidance']}; {place(row)}, at {commit(row)}."
 
 
-def plots() -> Any:
-    """Matplotlib, without a screen."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
 def plot_checkpoints(rows: Sequence[Row], path: Path) -> None:
     plt = plots()
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
@@ -167,11 +158,15 @@ def summary(rows: Sequence[Row]) -> str:
 def report(rows: Sequence[Row]) -> str:
     truth, random, checkpoints = latest(rows, "truth")[-1], latest(rows, "random"), latest(rows, "checkpoints")
     hiding, swapping = latest(rows, "hiding"), latest(rows, "swapping")
+    ends, fields = latest(rows, "end points")[-1], latest(rows, "field scores")
     return "\n\n".join([
         "# The small try-on world", "Made from `small-world.jsonl` by `python -m benchmarks.world.tables`.",
         "## Pointing", pointing(truth), source(truth),
         "## Scores", scores(truth, random), source(truth),
         "## Along training", along(checkpoints), source(checkpoints[-1]), "![checkpoints](../../docs/along-training.png)",
+        "## Where the field ends", field_tables.end_points(ends), source(ends),
+        "## Which score follows the truth", field_tables.verdict(fields), field_tables.scores(fields), source(fields[-1]),
+        "![scores](../../docs/scores.png)",
         "## Faithfulness", changes(hiding, "hidden by G2R"), changes(swapping, "changed, by R2G"),
         f"Rank correlation of R2G and change over an image's patches, mean: {swapping[0]['rank_correlation']:.3f}.", source(hiding[0]),
         "![faithfulness](../../docs/faithfulness.png)",
@@ -183,7 +178,8 @@ def main() -> None:
     (SMALL_WORLD.parent / "small-world.md").write_text(report(rows))
     plot_checkpoints(latest(rows, "checkpoints"), ROOT / "docs" / "along-training.png")
     plot_changes(latest(rows, "hiding"), latest(rows, "swapping"), ROOT / "docs" / "faithfulness.png")
-    print(f"wrote small-world.md, along-training.png and faithfulness.png from {len(rows)} rows")
+    field_tables.plot_scores(latest(rows, "field scores"), ROOT / "docs" / "scores.png")
+    print(f"wrote small-world.md, along-training.png, scores.png and faithfulness.png from {len(rows)} rows")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ __all__ = [
     "correspondence",
     "correspondence_metric",
     "detection",
+    "end_points",
     "faithfulness",
     "imacs",
     "imacs_metric",
