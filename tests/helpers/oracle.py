@@ -239,6 +239,37 @@ def word_maps(
     return torch.stack([empty + value for value in out], 1)
 
 
+def moments(grid: Range, special: int = 0) -> Tensor:
+    """[special + h * w, 6] float64: 1, y, x, y^2, yx, x^2 of each cell's centre in cells; nothing of special tokens."""
+    places = [[row + 0.5, column + 0.5] for row in range(grid[0]) for column in range(grid[1])]
+    lines = [[0.0] * 6] * special + [[1.0, y, x, y * y, y * x, x * x] for y, x in places]
+    return torch.tensor(lines, dtype=torch.float64)
+
+
+def fields(
+    calls: Sequence[Call],
+    generated_grid: Range,
+    reference_grid: Range,
+    special: int = 0,
+    rows: slice = slice(None),
+    generated: Range | None = None,
+    reference: Range | None = None,
+    groups: int = 1,
+    steps: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One layer's moments: of P on the reference, [B, groups, H, 6, G], and of C on the generated image, [B, groups, H, 6, R]."""
+    steps = steps or len(calls)
+    landing: list[Any] = [0.0] * groups
+    leaving: list[Any] = [0.0] * groups
+    there, back = moments(reference_grid, special), moments(generated_grid)
+    for call in calls:
+        p, c = (values[rows] for values in probabilities(call, generated, reference))
+        place = group(call.step, groups, steps)
+        landing[place] = landing[place] + (p @ there.to(p)).mT
+        leaving[place] = leaving[place] + back.mT.to(c) @ c
+    return torch.stack(landing, 1), torch.stack(leaving, 1)
+
+
 def level(name: str, buffers: Sequence[Tensor], size: Range) -> Tensor:
     """`buffers`: [B, groups, H, h, w] of each layer. Sum over the steps, resize each (layer, head), clamp, mean.
 
