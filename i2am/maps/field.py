@@ -14,7 +14,8 @@ that following a patch to the other picture and back again leads home. `weigh="r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,9 +23,13 @@ from torch.nn import functional as F
 
 from i2am.common.checks import fields_said, refuse, said
 from i2am.maps.canvas import canvas, check_finite, grid, picked
+from i2am.maps.kept_pictures import Set, picked_from
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.tokens import Grid
-from i2am_kernels import field
+from i2am_kernels import field as moments_as_field
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Heads = Sequence[int] | int | None  # or groups
 WEIGHINGS = ("return", "spread", "evenly")
@@ -46,6 +51,8 @@ class Field:
     positions: Tensor  # [..., H, W, 2]
     covariance: Tensor  # [..., H, W, 3]: yy, yx, xx
     direction: str
+    generated: Set = field(default=(), repr=False)  # the pictures of both sides, where the maps carry them
+    reference: Set = field(default=(), repr=False)
     __repr__ = fields_said
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -57,12 +64,66 @@ class Field:
     def __getitem__(self, images: int | slice) -> Field:
         """The field of one image, or of several."""
         part = [range(len(self))[images]] if isinstance(images, int) else list(range(len(self))[images])
-        return Field(self.positions[part], self.covariance[part], self.direction)
+        pictures = picked_from(self.generated, part), picked_from(self.reference, part)
+        return Field(self.positions[part], self.covariance[part], self.direction, *pictures)
 
     @property
     def spread(self) -> Tensor:
         """[..., H, W]."""
         return (self.covariance[..., 0] + self.covariance[..., 2]).sqrt()
+
+    # Pictures, one an image; `images` are the generated ones, and both come from the maps where `maps.with_pictures` kept them
+
+    def warp(self, references: Any = None, images: Any = None, size: Grid | None = None, **options: Any) -> list[Image]:
+        """What attention alone would paint: each pixel of the generated image (for "r2g" of the reference) as its patch's position on
+        the other picture has it, the clearer the narrower the patch looks, over the picture in pale grey."""
+        from i2am.show.fields import warp
+
+        canvas, other = self.sides(images, references)
+        return warp(*self.drawable(), wanted(other, self, -1), canvas, size, **options)
+
+    def arrows(self, images: Any = None, **options: Any) -> list[Image]:
+        """Arrows from the place that a patch of the generated image comes from to the patch, over the image; for "r2g" from a patch of
+        the reference, whose pictures `images` then are, to the place it goes to."""
+        from i2am.show.field_marks import arrows
+
+        canvas = self.sides(None, None)[0] if images is None else images
+        return arrows(*self.drawable(), wanted(canvas, self, 0), back=self.direction == "g2r", **options)
+
+    def matches(self, images: Any = None, references: Any = None, **options: Any) -> list[Image]:
+        """Both pictures side by side, with dots of the same colour and number on a patch and where it points."""
+        from i2am.show.field_marks import matches
+
+        canvas, other = self.sides(images, references)
+        return matches(*self.drawable(), wanted(canvas, self, 0), wanted(other, self, -1), **options)
+
+    def wheel(self, size: Grid | None = None, **options: Any) -> list[Image]:
+        """Where patches moved from the reference to the generated image: hue is the direction and saturation the length."""
+        from i2am.show.fields import wheel
+
+        return wheel(*self.drawable(), size, back=self.direction == "g2r", **options)
+
+    def sides(self, images: Any, references: Any) -> tuple[Any, Any]:
+        """The pictures of the canvas that the field lies on, and the others; None where there are none."""
+        generated = list(self.generated) or None if images is None else images
+        reference = list(self.reference) or None if references is None else references
+        return (generated, reference) if self.direction == "g2r" else (reference, generated)
+
+    def drawable(self) -> tuple[Tensor, Tensor]:
+        """Positions and spread of the unified level."""
+        if self.positions.ndim != 4:
+            refuse("a field that is drawn", "of level \"unified\", [B, H, W]", f"positions {list(self.positions.shape)}",
+                   "Choose one of the level: maps.field(layers=name), heads=0 or groups=0.")  # fmt: skip
+        return self.positions, self.spread
+
+
+def wanted(pictures: Any, of: Field, side: int) -> Any:
+    """The pictures, or what to do without them; side 0 is the field's canvas, -1 the other picture."""
+    if pictures is not None:
+        return pictures
+    name = "images" if (of.direction == "g2r") == (side == 0) else "references"
+    refuse(name, f"given for this picture of {of.direction}", "none, and the maps carried none",
+           "Keep them with maps.with_pictures(images, references).")  # fmt: skip
 
 
 def combined(
@@ -89,7 +150,7 @@ def combined(
     else:
         sums = torch.stack([one.sum(2) for one in each]).sum(0)
         sums = sums if level == "time" else sums.sum(1)
-    positions, covariance, _ = field(sums.flatten(-2), (1, 1))
+    positions, covariance, _ = moments_as_field(sums.flatten(-2), (1, 1))
     return Field(positions.float().unflatten(-2, size), covariance.float().unflatten(-2, size), direction.removeprefix("field_"))
 
 

@@ -30,11 +30,8 @@ class Pictures:
 
     def __getitem__(self, images: list[int]) -> Pictures:
         """Those of some images of the batch."""
-
-        def part(found: Set) -> Set:
-            return found if len(found) < 2 else tuple(found[i] for i in images)
-
-        return Pictures(part(self.generated), {name: part(found) for name, found in self.references.items()})
+        references = {name: picked_from(found, images) for name, found in self.references.items()}
+        return Pictures(picked_from(self.generated, images), references)
 
     def check(self, images: int, references: Sequence[str]) -> None:
         """One for all, or one per image; of references that there are."""
@@ -65,6 +62,11 @@ class Pictures:
         found = iter([tensors[name] for name in tensor_names(about)])
         generated = tuple(next(found) for _ in range(about["generated"]))
         return cls(generated, {str(name): tuple(next(found) for _ in range(count)) for name, count in about["references"]})
+
+
+def picked_from(found: Set, images: Sequence[int]) -> Set:
+    """Those of some images of the batch; one may serve all."""
+    return found if len(found) < 2 else tuple(found[i] for i in images)
 
 
 def tensor_names(about: dict[str, Any]) -> list[str]:

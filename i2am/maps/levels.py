@@ -113,7 +113,8 @@ class AttributionMaps(Recorded):
         reference: int | str | None = None, weigh: str = "return",
     ) -> Field:  # fmt: skip
         """Where each patch of the generated image comes from on the reference ("g2r"), or goes from there ("r2g"), and how widely it
-        attends: positions [B, H, W, 2], (y, x) in fractions, and spread [B, H, W]; with level= as for the others.
+        attends: positions [B, H, W, 2], (y, x) in fractions, and spread [B, H, W]; with level= as for the others. A field draws itself:
+        `field.warp()`, `.arrows()`, `.matches()`, `.wheel()`.
 
         weigh: "return" lets each head of each layer count by whether the way there and back leads home: of the head the squared share of
         patches for which it does, within one patch, and of the patch 1 / (distance^2 + 1/4); "spread" by its inverse variance there;
@@ -124,7 +125,9 @@ class AttributionMaps(Recorded):
         sums = f"field_{direction}"
         parts = self._parts(sums, layers, reference)
         check_level(level, parts, sums)
-        return combined(parts, sums, None if size is None else checked_size(size), level, heads, groups, weigh)
+        found = combined(parts, sums, None if size is None else checked_size(size), level, heads, groups, weigh)
+        sides = {d: self.pictures.on(d, reference, self.references) for d in ("r2g", "g2r")} if self.pictures else {}
+        return replace(found, generated=sides.get("r2g", ()), reference=sides.get("g2r", ()))
 
     def words(self, prompt: str | Sequence[str] | None = None, size: Grid | None = None, **choice: Any) -> WordMaps:
         """DAAM's maps, word -> [B, H, W], for the prompt of the run, or one prompt per image."""

@@ -1,7 +1,7 @@
 """Pictures of plain tensors: overlays, animations, labelled sheets. Knows no runs and no models.
 
 Imports: common.
-Begin with: `pictures.py`; colours are in `drawing.py`.
+Begin with: `pictures.py`, and `fields.py` for correspondences; colours are in `drawing.py`.
 """
 
-__all__ = ["drawing", "pictures", "sheets"]
+__all__ = ["drawing", "field_marks", "fields", "pictures", "sheets"]
