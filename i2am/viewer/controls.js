@@ -13,13 +13,17 @@ function radios(kind, legend, name, options, chosen, change) {
 
 function directions_control() {
   const options = directions.map((kind) => [kind, h("b", {}, kind === "words" ? "Words" : kind.toUpperCase()), h("span", {}, ABOUT[kind])]);
-  const group = radios("cards", "What is painted", "direction", options, () => state.direction, (direction) => choose({ direction }));
+  if (fields.length) options.push(["warp", h("b", {}, "Warp"), h("span", {}, ABOUT.warp)]);
+  const group = radios("cards", "What is painted", "direction", options, () => (state.warp ? "warp" : state.direction),
+    (chosen) => choose(chosen === "warp" ? { warp: true } : { warp: false, direction: chosen }));
   const why = h("p", { class: "say" });
   listeners.push(() => {
     const lost = ["r2g", "g2r", "words"].filter((kind) => kinds.has(kind) && !set_of(kind, state.reference));
-    group.querySelectorAll("input").forEach((input) => (input.disabled = !set_of(input.value, state.reference)));
+    group.querySelectorAll("input").forEach((input) => (input.disabled = input.value === "warp" ? !can_warp() : !set_of(input.value, state.reference)));
     const absent = run.lacks.filter((lack) => lack.kind !== "specific" && (lack.reference === state.reference || lack.reference === null));
-    why.textContent = absent.filter((lack) => lost.includes(lack.kind) || !kinds.has(lack.kind)).map((lack) => `No ${lack.kind.toUpperCase()}. ${sentence(lack.why)}`).join(" ");
+    const said = absent.filter((lack) => lost.includes(lack.kind) || !kinds.has(lack.kind)).map((lack) => `No ${lack.kind.toUpperCase()}. ${sentence(lack.why)}`);
+    if (fields_of(state.reference) && !can_warp()) said.push("No warp without a picture of the reference.");
+    why.textContent = said.join(" ");
     why.hidden = !why.textContent;
   });
   return h("section", {}, h("h3", {}, "What is painted"), group, why);
@@ -32,11 +36,11 @@ function words_control() {
     const now = set_of("words", null).names_of(state.image);
     if (now.join("\n") !== names) {
       names = now.join("\n");
-      const inputs = now.map((word) => h("input", { type: "radio", name: "word", value: word, onchange: () => choose({ direction: "words", word }) }));
+      const inputs = now.map((word) => h("input", { type: "radio", name: "word", value: word, onchange: () => choose({ warp: false, direction: "words", word }) }));
       room.replaceChildren(h("fieldset", { class: "chips" }, h("legend", { class: "away" }, "Word"),
         ...now.map((word, i) => h("label", { title: word }, inputs[i], word))));
     }
-    room.querySelectorAll("input").forEach((input) => (input.checked = state.direction === "words" && input.value === state.word));
+    room.querySelectorAll("input").forEach((input) => (input.checked = !state.warp && state.direction === "words" && input.value === state.word));
   });
   return h("section", { id: "words" }, h("h3", {}, "Words of the prompt"), room);
 }
@@ -97,12 +101,12 @@ function display_control() {
     sample.style.background = ramp(name);
     return [name, sample, name];
   });
-  const slider = h("input", { type: "range", id: "opacity", min: 0, max: 100, step: 5, oninput: () => choose({ opacity: slider.value / 100 }) });
+  const slider = h("input", { type: "range", id: "opacity", min: 0, max: 100, step: 5, oninput: () => choose({ [state.warp ? "clear" : "opacity"]: slider.value / 100 }) });
   const said = h("output", { for: "opacity" });
   const check = (name, text) => h("label", { class: "check" }, h("input", { type: "checkbox", name, onchange: (event) => choose({ [name]: event.target.checked }) }), text);
   const checks = h("div", { class: "checks" }, check("patches", "Show patches as they are"), check("fade", "Let low values fade"));
   listeners.push(() => {
-    slider.value = Math.round(100 * state.opacity);
+    slider.value = Math.round(100 * (state.warp ? state.clear : state.opacity));
     said.textContent = `${slider.value} %`;
     checks.querySelectorAll("input").forEach((input) => (input.checked = state[input.name]));
   });

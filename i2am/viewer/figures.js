@@ -61,14 +61,17 @@ class Figure {
   draw(shown) {
     this.shown = shown;
     const { context, side } = this, paint = shown[side], { width, height } = this.canvas;
-    const asked = [paint?.map, ...(paint?.range ?? []), state.colours, state.opacity, state.patches, state.fade, this.picture, dark(), width, height];
+    const warp = side === "generated" ? shown.warp : null, other = warp && figures.reference.picture;
+    const asked = [paint?.map, ...(paint?.range ?? []), state.colours, state.opacity, state.patches, state.fade, this.picture, dark(), width, height, warp?.field, other, state.clear];
     if (asked.length !== this.drawn?.length || asked.some((one, i) => one !== this.drawn[i])) {
       this.drawn = asked; // only what changed is painted again
       context.clearRect(0, 0, width, height);
       ground(context, this.picture, dark());
       if (paint) lay(context, paint, state);
+      else if (other) lay_warped(context, warp.field, other, state.clear);
     }
-    this.title.textContent = paint ? `${paint.title} · ${paint.level}` : "";
+    const said = paint ?? warp;
+    this.title.textContent = said ? `${said.title} · ${said.level}` : "";
     this.title.title = this.title.textContent;
     this.bar.classList.toggle("off", !paint);
     if (paint) {
@@ -96,6 +99,8 @@ class Figure {
       const { h, w, peak: [row, column], rows, columns } = paint.map, middle = (edges, n, i) => (edges ? (edges[i] + edges[i + 1]) / 2 : (i + 0.5) / n);
       found.push(outline("peak point", [middle(rows, h, row), middle(columns, w, column)]));
     }
+    const to = shown.pointed;
+    if (to?.side === this.side) found.push(ellipse(to, this.ratio), outline("aim", [to.y, to.x]));
     this.marks.replaceChildren(...found.filter(Boolean));
   }
 
@@ -123,6 +128,11 @@ class Figure {
     } else if (here && this.grid()) {
       const [height, width] = this.grid();
       nodes = [plain(`row ${edge(null, height, here.y)}, column ${edge(null, width, here.x)} of ${height} × ${width}`)];
+    }
+    const to = shown.pointed, whole = (part) => `${Math.round(100 * part)} %`;
+    if (to?.side === this.side) {
+      const way = this.side === "reference" ? "comes from" : "goes to";
+      nodes.push(h("span", { class: "points" }, `${way} `, h("b", {}, `${whole(to.y)} down, ${whole(to.x)} across`), `, spread ${whole(to.spread)}`));
     }
     this.readout.replaceChildren(...nodes);
   }

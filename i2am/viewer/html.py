@@ -1,7 +1,8 @@
 """The viewer: one HTML file that shows a run's maps over its pictures, without a network, fonts or scripts from elsewhere.
 
-`contents` says what maps and levels there are, `places` where the regions of specific maps lie, `encoding` makes maps into bytes,
-`size_limit` decides how much detail is kept, `photos` makes pictures into bytes; template.html, the styles and the scripts are the page.
+`contents` says what maps and levels there are, `places` where the regions of specific maps lie, `encoding` makes maps into bytes and
+`fields` correspondence fields, `size_limit` decides how much detail is kept, `photos` makes pictures into bytes; template.html, the
+styles and the scripts are the page.
 """
 
 from __future__ import annotations
@@ -25,12 +26,25 @@ from i2am.maps.kept_pictures import Pictures
 from i2am.maps.levels import AttributionMaps, load
 from i2am.viewer.contents import Held, contents_of
 from i2am.viewer.encoding import encoded
+from i2am.viewer.fields import Fields, fields_of
 from i2am.viewer.size_limit import Maps, Part, Photos, fitted, flawless
 
 __all__ = ["page", "view"]
 
 STYLES = ("style.css", "controls.css")
-SCRIPTS = ("colours.js", "data.js", "texts.js", "state.js", "paint.js", "figures.js", "charts.js", "controls.js", "pointer.js", "main.js")
+SCRIPTS = (
+    "colours.js",
+    "data.js",
+    "texts.js",
+    "state.js",
+    "paint.js",
+    "fields.js",
+    "figures.js",
+    "charts.js",
+    "controls.js",
+    "pointer.js",
+    "main.js",
+)
 MARGIN = 4_000  # bytes kept free for the description of the maps, before it is written
 
 
@@ -90,16 +104,17 @@ def within_size(maps: AttributionMaps, title: str, megabytes: float, made_with: 
         return probes[id(h)]
 
     parts = [part for h in held for part in (Maps(h, len(maps), probe, True), Maps(h, len(maps), probe, False)) if part.levels]
-    photos = Photos(pictures)
-    everything: list[Part] = [*parts, photos]
+    photos, fields = Photos(pictures), fields_of(maps, notes)
+    everything: list[Part] = [*parts, *fields, photos]
     room = megabytes * 1e6 - shell
     while True:
         fitted(everything, room, megabytes)
         sets, blobs = written(parts, len(maps))
-        said = [*(part.said(probe(part.held), len(maps.references) > 1) for part in parts), photos.said()]
+        several = len(maps.references) > 1
+        said = [*(part.said(probe(part.held), several) for part in parts), *(part.said(several) for part in fields), photos.said()]
         reduced = [sentence for sentence in said if sentence]
         more = [f"To stay under {megabytes:g} MB: {'; '.join(reduced)}."] if reduced else []
-        run |= {"pictures": photos.urls(photos.form), "sets": sets, "notes": notes + more}
+        run |= {"pictures": photos.urls(photos.form), "sets": sets, "fields": described(fields, blobs), "notes": notes + more}
         texts = "\n".join(f'<script type="text/plain" id="blob{i}">{blob}</script>' for i, blob in enumerate(blobs))
         whole = join({"title": html.escape(title), "run": dumps(run), "blobs": texts})
         excess = len(whole.encode()) - megabytes * 1e6
@@ -132,6 +147,15 @@ def written(parts: Sequence[Maps], images: int) -> tuple[list[dict[str, Any]], l
         if any(part.detail is None for part in mine):
             sets[id(h)]["left_out"] = True
     return list(sets.values()), blobs
+
+
+def described(fields: Sequence[Fields], blobs: list[str]) -> list[dict[str, Any]]:
+    """The fields of each reference as the page reads them; their bytes are added to the blobs."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for part in fields:
+        if (one := part.to_json(blobs)) is not None:
+            found.setdefault(part.reference, []).append(one)
+    return [{"reference": reference, "parts": parts} for reference, parts in found.items()]
 
 
 def head_facts(maps: AttributionMaps, made_with: dict[str, str]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ function build_texts() {
 }
 
 async function begin() {
-  await Promise.all(sets.map((set) => set.open(0)));
+  await Promise.all([...sets, ...fields].map((set) => set.open(0)));
   settle();
   build_theme();
   build_texts();
@@ -106,5 +106,6 @@ window.i2am = Object.freeze({
     const { h: height, w: width, values } = set.map(image, found, item);
     return { height, width, values: [...values], level: found.level, name: found.name };
   },
+  get pointed() { return structuredClone(pointed()); },
   colours: (name) => [...table(name)],
 });

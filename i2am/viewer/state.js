@@ -4,7 +4,7 @@ const references = run.facts.references;
 const directions = ["r2g", "g2r", "words"].filter((kind) => kinds.has(kind));
 const state = {
   image: 0, reference: references[0] ?? null, direction: directions[0], level: "unified", places: { time: 0, head: 0, layer: null },
-  word: null, region: null, colours: "inferno", opacity: 0.7, scale: "each", patches: false, fade: true,
+  word: null, region: null, warp: false, colours: "inferno", opacity: 0.7, clear: 1, scale: "each", patches: false, fade: true, // clear: the opacity of what is warped
   hover: null, pin: null, // places {side, y, x} in fractions of the picture
 };
 const listeners = [];
@@ -29,13 +29,14 @@ let awaited = 0; // the image that was asked for last
 async function show_image(image) {
   awaited = image;
   const urls = [run.pictures.generated, run.pictures.references[state.reference] ?? []].map((found) => found[found.length > 1 ? image : 0]);
-  await Promise.all([...sets.map((set) => set.open(image)), ...urls.filter(Boolean).map(loaded)]);
+  await Promise.all([...[...sets, ...fields].map((set) => set.open(image)), ...urls.filter(Boolean).map(loaded)]);
   if (awaited === image) choose({ image });
 }
 
 /** Choices that are there for this reference and image. */
 function settle() {
   if (!set_of(state.direction, state.reference)) state.direction = directions.find((kind) => set_of(kind, state.reference)) ?? directions[0];
+  if (!can_warp()) state.warp = false;
   const set = current();
   if (state.level !== "unified" && set.absent[state.level]) state.level = "unified";
   if (state.level === "layer" && !set.levels(state.image).some((one) => one.level === "layer" && one.name === state.places.layer))
@@ -112,10 +113,10 @@ function paint(set, level, item, title, map) {
 
 /** What each canvas shows: the chosen direction's map, and on the other canvas what is asked about. */
 function painted() {
-  const found = { generated: null, reference: null, specific: null };
+  const found = { generated: null, reference: null, specific: null, warp: null, pointed: pointed() };
   const set = current(), base = level_of(set);
   const what = set.kind === "words" ? state.word : set.kind.toUpperCase();
-  found[canvas_of(set.kind)] = paint(set, base, item_of(set), `${what}, ${ABOUT[set.kind]}`.replace("where a word", "where the word"));
+  if (!state.warp) found[canvas_of(set.kind)] = paint(set, base, item_of(set), `${what}, ${ABOUT[set.kind]}`.replace("where a word", "where the word"));
   const place = picked(), cells = set_of("cells", state.reference);
   if (place?.side === "generated") {
     found.specific = specific_at(place);
@@ -130,6 +131,10 @@ function painted() {
     map.rows = larger(cells.cells.rows, merged);
     map.columns = larger(cells.cells.columns, merged);
     found.generated = paint(cells, level, null, `where patch ${row}, ${column} went`, map);
+  }
+  if (state.warp && !found.generated) {
+    const field = field_now(), at = field.level === "unified" ? (state.level === "unified" ? "unified" : `unified, as no single ${state.level} is kept`) : field.name;
+    found.warp = { field: field.g2r, title: ABOUT.warp, level: at };
   }
   return found;
 }

@@ -3,6 +3,7 @@ const ABOUT = {
   r2g: "where the reference acts",
   g2r: "what of the reference is used",
   words: "where a word acts",
+  warp: "the reference moved into place",
 };
 const LEVELS = { unified: "Unified", time: "Time", head: "Head", layer: "Layer" };
 const SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹";
@@ -57,6 +58,9 @@ function hint(kinds) {
   if (kinds.has("cells"))
     return [[`${over} the generated image`, true], [" to see where each patch came from, or ", false],
             [`${touch ? "tap" : "over"} the reference`, true], [" to see where it went." + pins, false]];
+  if (fields.length && !kinds.has("regions"))
+    return [[`${over} the generated image`, true], [" to see the point that each patch comes from, and how widely it looks, or ", false],
+            [`${touch ? "tap" : "over"} the reference`, true], [" to see where it goes." + pins, false]];
   if (kinds.has("regions"))
     return [[`${over} a marked region`, true], [" of the generated image, or choose one, to see where it came from." + pins, false]];
   const why = kinds.has("r2g") && kinds.has("g2r")
