@@ -9,6 +9,8 @@ Begin with: `attach/trace.py`, which watches a run, and `maps/levels.py`, which 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from i2am.common import notebook as _notebook
+
 if TYPE_CHECKING:
     from i2am.attach.trace import trace as trace
     from i2am.data.vitonhd import VitonHD as VitonHD
@@ -30,6 +32,16 @@ PLACES = {
     "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
 __all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "trace", "view"]
+
+
+def _viewer(maps: Any) -> str:
+    """Maps in a notebook; nothing is imported until one is shown."""
+    from i2am.viewer.notebook import framed
+
+    return framed(maps)
+
+
+_notebook.pages["maps"] = _viewer
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ from i2am.attach.finder import Finder, scheduler_of
 from i2am.attach.guidance import final_layout, layout_before_run, parse
 from i2am.attach.prompts import Listener, asked
 from i2am.attach.steps import count_steps
+from i2am.common import notebook
 from i2am.common.checks import counted, is_size, refuse, said, whole_number
 from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen
@@ -30,12 +31,12 @@ class Trace:
     """A run under observation; `i2am.trace` makes one. `maps` holds the maps of the last call of the pipeline."""
 
     running: Trace | None = None  # the patched symbol is the process's, so there is one trace at a time
+    _repr_html_ = notebook.html_of("finished")  # the viewer of the last call's maps
 
     def __init__(self, finder: Finder, recorder: Recorder, scheduler: Any, *, layers: Layers, words: bool | Sequence[str] | None,
                  guidance: str, reference_grid: Grid | None, special: int) -> None:  # fmt: skip
         self.finder, self.recorder, self.scheduler = finder, recorder, scheduler
-        self.only, self.words = layers, words
-        self.reference_grid, self.special = reference_grid, special
+        self.only, self.words, self.reference_grid, self.special = layers, words, reference_grid, special
         self.declared_steps = recorder.steps
         self.calls = Calls(finder.denoiser, finder.owner, parse(guidance) or layout_before_run(finder.pipe))
         self.listener = Listener(finder.pipe) if words else None
@@ -139,8 +140,7 @@ class Trace:
     def settle(self, images: int | None, steps: int | None) -> None:
         """After the first step: the conditional rows, the number of steps, room for every time group."""
         recorder = self.recorder
-        if recorder.steps is None:
-            recorder.steps = steps
+        recorder.steps = steps if recorder.steps is None else recorder.steps
         if not recorder.slots:
             self.finder.refuse_no_reference(self.taps)
         if self.words and not any(slot.tokens.words for slot in recorder.slots.values()):

@@ -17,6 +17,7 @@ __all__ = [
     "recorder",
     "regions",
     "run_sums",
+    "shown",
     "tokens",
     "words",
 ]

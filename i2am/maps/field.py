@@ -21,10 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from i2am.common import notebook
 from i2am.common.checks import fields_said, refuse, said
 from i2am.maps.canvas import canvas, check_finite, grid, picked
 from i2am.maps.kept_pictures import Set, picked_from
 from i2am.maps.layer_sums import LayerSums
+from i2am.maps.shown import png_of_field
 from i2am.maps.tokens import Grid
 from i2am_kernels import field as moments_as_field
 
@@ -102,6 +104,10 @@ class Field:
         from i2am.show.fields import wheel
 
         return wheel(*self.drawable(), size, back=self.direction == "g2r", **options)
+
+    def _repr_png_(self) -> bytes | None:
+        """In a notebook: the warp, where the pictures are kept, and the wheel."""
+        return notebook.png(lambda: png_of_field(self))
 
     def sides(self, images: Any, references: Any) -> tuple[Any, Any]:
         """The pictures of the canvas that the field lies on, and the others; None where there are none."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from i2am.common import notebook
 from i2am.common.checks import cited, counted, is_size, is_whole, refuse, said
 from i2am.maps.canvas import SIDES, canvas, check_finite, check_room, grid, picked, resize, squashed
 from i2am.maps.field import Field, combined, pointing
@@ -25,6 +26,7 @@ from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.prompt import Prompt
 from i2am.maps.run_sums import Recorded, with_warning
+from i2am.maps.shown import png_of_maps
 from i2am.maps.tokens import Grid
 from i2am.maps.words import WordMaps
 
@@ -168,6 +170,13 @@ class AttributionMaps(Recorded):
             own = self.pictures and self.pictures.on(direction, choice.get("reference"), self.references)
             images = list(own or refuse_missing(direction))
         return overlay(images, unified, **options)
+
+    def _repr_html_(self) -> str | None:
+        """The viewer, in a notebook."""
+        return notebook.html("maps", self)
+
+    def _repr_png_(self) -> bytes | None:
+        return notebook.png(lambda: png_of_maps(self))
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one safetensors file."""
