@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from i2am.data.vitonhd import VitonHD as VitonHD
     from i2am.maps.levels import AttributionMaps as AttributionMaps
     from i2am.maps.levels import load as load
+    from i2am.maps.logged import log as log
     from i2am.maps.recorder import Recorder as Recorder
     from i2am.maps.regions import cells as cells
     from i2am.maps.tokens import Seen as Seen
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 PLACES = {
     "AttributionMaps": "maps.levels", "Imacs": "score.imacs_metric", "Recorder": "maps.recorder", "Seen": "maps.tokens",
     "Tokens": "maps.tokens", "VitonHD": "data.vitonhd", "cells": "maps.regions", "imacs": "score.imacs", "load": "maps.levels",
+    "log": "maps.logged",
     "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
-__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "trace", "view"]
+__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "log", "trace", "view"]
 
 
 def _viewer(maps: Any) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "layer_sums",
     "layers",
     "levels",
+    "logged",
     "prompt",
     "recorder",
     "regions",

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2am.common import notebook
-from i2am.common.checks import fields_said, refuse, said
+from i2am.common.checks import fields_said, instance, refuse, said
 from i2am.maps.canvas import canvas, check_finite, grid, picked
 from i2am.maps.kept_pictures import Set, picked_from
 from i2am.maps.layer_sums import LayerSums
@@ -73,6 +73,16 @@ class Field:
     def spread(self) -> Tensor:
         """[..., H, W]."""
         return (self.covariance[..., 0] + self.covariance[..., 2]).sqrt()
+
+    def away(self, back: Field) -> Tensor:
+        """[B, H, W]: how far from itself each patch ends that is followed to the other picture and back again by the field of the other
+        direction, in patches of this one; infinite where it points nowhere. `pointing` heads bring most patches home."""
+        (to, _), (home, _) = self.drawable(), instance("back", back, Field, "Pass the field of the other direction.").drawable()
+        if back.direction == self.direction or len(back) != len(self):
+            refuse("back", f"the way back of {self.direction} for {len(self)} images", f"{back.direction} of {len(back)}",
+                   'maps.field("g2r") and maps.field("r2g") belong together.')  # fmt: skip
+        ends = distance(followed(to.movedim(-1, 1), home.movedim(-1, 1)), (to.shape[1], to.shape[2]))
+        return torch.where(to.isfinite().all(-1), ends, torch.inf).nan_to_num(torch.inf, torch.inf)
 
     # Pictures, one an image; `images` are the generated ones, and both come from the maps where `maps.with_pictures` kept them
 
