@@ -74,6 +74,13 @@ class Field:
         """[..., H, W]."""
         return (self.covariance[..., 0] + self.covariance[..., 2]).sqrt()
 
+    def sheet(self, images: Any = None, references: Any = None, **options: Any) -> list[Image]:
+        """A labelled row for each image: both pictures with matching dots, the reference moved into place, and the wheel."""
+        from i2am.show.field_sheets import sheet
+
+        canvas, other = self.sides(images, references)
+        return sheet(*self.drawable(), wanted(canvas, self, 0), wanted(other, self, -1), back=self.direction == "g2r", **options)
+
     def away(self, back: Field) -> Tensor:
         """[B, H, W]: how far from itself each patch ends that is followed to the other picture and back again by the field of the other
         direction, in patches of this one; infinite where it points nowhere. `pointing` heads bring most patches home."""

@@ -47,6 +47,17 @@ def arrows(positions: Any, spread: Any, images: Any, *, back: bool = True, colum
 def matches(positions: Any, spread: Any, images: Any, others: Any, *, columns: int = 8, wide: float = EVEN) -> list[Picture]:
     """The canvas and the other picture side by side: dots on a coarse grid of the one, and the same colours and numbers where they
     point on the other. Patches that look nearly everywhere have a faint dot and no counterpart."""
+    found = []
+    for left, right in dotted(positions, spread, images, others, columns=columns, wide=wide):
+        page = Image.new("RGB", (left.width + right.width + left.width // 24, left.height), "white")
+        page.paste(left, (0, 0))
+        page.paste(right, (page.width - right.width, 0))
+        found.append(page)
+    return found
+
+
+def dotted(positions: Any, spread: Any, images: Any, others: Any, *, columns: int = 8, wide: float = EVEN) -> list[tuple[Picture, Picture]]:
+    """The two pictures of `matches`, equally high, an image each."""
     positions, seen = checked(positions, spread, wide)
     found = []
     for picture, other, at, opacity in zip(per_map(images, len(positions)), per_map(others, len(positions)), positions, seen):
@@ -64,10 +75,7 @@ def matches(positions: Any, spread: Any, images: Any, others: Any, *, columns: i
                         dot(draw, page, place, radius / 4, (255, 255, 255), 0.6)
             for i, ((place, there, weight), colour) in enumerate(zip(shown, colours), 1):
                 dot(draw, page, place if page is left else there, radius, colour, weight, str(i))
-        page = Image.new("RGB", (left.width + right.width + left.width // 24, left.height), "white")
-        page.paste(left, (0, 0))
-        page.paste(right, (page.width - right.width, 0))
-        found.append(reduced(page))
+        found.append((reduced(left), reduced(right)))
     return found
 
 

@@ -76,6 +76,29 @@ def run(count: int = 2) -> Names:
     return {"run": found, "images": images}
 
 
+def field_run() -> Names:
+    """A traced run of the embedded model that knows where its patches come from."""
+    names = small_model()
+    with i2am.trace(names["pipe"], field=True) as found:
+        images = names["pipe"](**names["inputs"]).images
+    return {"run": found, "images": images, "garments": names["inputs"]["garment"]}
+
+
+class Writer:
+    """In the place of a SummaryWriter: takes what it is given."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        assert isinstance(scalar_value, float)
+
+    def add_images(self, tag: str, img_tensor: torch.Tensor, global_step: int, dataformats: str) -> None:
+        assert img_tensor.dtype == torch.uint8
+
+
+def training() -> Names:
+    names = small_model()
+    return {**names, "garments": names["inputs"]["garment"], "writer": Writer(), "step": 100}
+
+
 def saved_run() -> Names:
     """Maps of one image in a file, and its pictures beside it."""
     names = run(1)
@@ -155,7 +178,9 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "own loop": own_loop,
     "small model": small_model,
     "run": run,
+    "field run": field_run,
     "saved run": saved_run,
+    "training": training,
     "text": text,
     "words": text_run,
     "words run": text_run,

@@ -13,6 +13,7 @@ from painted import at, close, noise
 
 from i2am.maps.field import Field
 from i2am.show.field_marks import arrows, matches
+from i2am.show.field_sheets import TALL, sheet
 from i2am.show.fields import EVEN, centres, warp, wheel
 
 WHITE = (255, 255, 255)
@@ -149,6 +150,23 @@ def test_dots_lie_on_the_patch_and_where_it_points():
         assert dots(right, own) == pytest.approx(positions[place].tolist(), abs=0.01)
 
 
+def test_a_sheet_holds_the_four_pictures():
+    positions = torch.cat([field((4, 3))[0], field((4, 3), (0.1, 0.0))[0]])
+    spread = torch.zeros(2, 4, 3)
+    one, two = Image.new("RGB", (24, 32), (10, 200, 10)), Image.new("RGB", (48, 32), (200, 10, 10))
+    pages = sheet(positions, spread, one, [two, two])
+    assert len(pages) == 2
+    head = pages[0].height - TALL
+    panels = [315, 315, 630, 315]
+    assert pages[0].width == sum(panels) + 3 * (TALL // 30)
+    lefts = [sum(panels[:i]) + i * (TALL // 30) for i in range(4)]
+    assert at(pages[0], head + 3, lefts[0] + 3) == (10, 200, 10)
+    assert at(pages[0], head + 3, lefts[1] + 3) == (200, 10, 10)
+    assert at(pages[0], head + 3, lefts[2] + 3) == (200, 10, 10)
+    assert len(set(at(pages[0], head + 100, lefts[3] + 100))) == 1  # nothing moves
+    assert colorsys.rgb_to_hsv(*at(pages[1], head + 100, lefts[3] + 100))[1] > 0.9
+
+
 def test_arrows_lead_from_there_to_here():
     grey = Image.new("RGB", (100, 100), (90, 90, 90))
     spread = torch.full((1, 5, 5), EVEN)
@@ -173,7 +191,7 @@ def test_a_field_draws_itself_with_the_pictures_it_was_given_or_carries():
     there = Field(positions, torch.zeros(2, 4, 3, 3), "g2r", (carried[0],), (carried[1],))
     back = Field(positions, torch.zeros(2, 4, 3, 3), "r2g", (carried[0],), (carried[1],))
     assert len(there.warp()) == len(there.arrows()) == len(there.matches()) == len(there.wheel()) == 2
-    assert len(there[1].warp()) == 1
+    assert len(there[1].warp()) == len(there[1].sheet()) == len(back[1].sheet()) == 1
     assert abs(array(there.warp()[0]) - array(two)).max() <= 1  # the reference, on the image
     assert abs(array(back.warp()[0]) - array(one)).max() <= 1
     assert abs(array(there.warp(one)[0]) - array(one)).max() <= 1  # what is given goes first
