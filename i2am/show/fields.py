@@ -64,7 +64,7 @@ def wheel(
     """
     positions, seen = checked(positions, spread, wide)
     shape = sized(size, blown(positions.shape[1:3], LARGE))
-    sides = torch.tensor(shape, dtype=torch.float32) / max(shape)
+    sides = torch.tensor(shape, dtype=torch.float32, device="cpu") / max(shape)
     fields = [between(at, opacity, shape) for at, opacity in zip(positions, seen)]
     moved = [(centres(shape) - at if back else at - centres(shape)) * sides for at, _ in fields]
     if reach is None:
@@ -99,7 +99,7 @@ def with_key(picture: Picture, reach: float) -> Picture:
     """The same with a small wheel in the lower right corner, and the length that its rim stands for."""
     side = max(13, round(min(picture.size) / 5) | 1)
     fine = 3 * side
-    across = torch.linspace(-1, 1, fine)
+    across = torch.linspace(-1, 1, fine, device="cpu")
     by = torch.stack(torch.meshgrid(across, across, indexing="ij"), -1)
     disc = Image.fromarray(turned(by).round().astype(np.uint8))
     mask = Image.fromarray(((by.norm(dim=-1) <= 1).numpy() * 255).astype(np.uint8))
@@ -136,7 +136,8 @@ def between(positions: Tensor, seen: Tensor, size: tuple[int, int]) -> tuple[Ten
     at = torch.cat([beyond(beyond(positions, 0), 1).nan_to_num(0.0), beyond(beyond(known.float()[..., None], 0, 0.0), 1, 0.0)], -1)
     at = torch.cat([at[..., :2] * at[..., 2:], at[..., 2:], beyond(beyond(seen[..., None], 0, 0.0), 1, 0.0)], -1).permute(2, 0, 1)[None]
     h, w = positions.shape[:2]
-    places = (centres(size) * torch.tensor([h, w]) + 0.5) * 2 / torch.tensor([h + 1, w + 1]) - 1  # among the patches and those beyond
+    ends = torch.tensor([h + 1.0, w + 1.0], dtype=torch.float32, device="cpu")
+    places = (centres(size) * (ends - 1) + 0.5) * 2 / ends - 1  # among the patches and those beyond
     y, x, weight, opacity = F.grid_sample(at, places.flip(-1)[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
     return (torch.stack([y, x], -1) / weight.clamp(min=1e-6)[..., None]).clamp(0, 1), opacity.clamp(0, 1)
 
@@ -153,7 +154,7 @@ def beyond(values: Tensor, dim: int, slope: float = 1.0) -> Tensor:
 
 def centres(size: tuple[int, int]) -> Tensor:
     """[H, W, 2]: the middle of every pixel or patch, (y, x) in fractions."""
-    y, x = ((torch.arange(n, device="cpu") + 0.5) / n for n in size)
+    y, x = ((torch.arange(n, dtype=torch.float32, device="cpu") + 0.5) / n for n in size)
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1)
 
 

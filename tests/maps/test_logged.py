@@ -10,6 +10,8 @@ from viewed import flat, known, several, words_of
 
 import i2am
 
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
+
 
 class Writer:
     """Keeps what it is given: (tag, step) -> number or pictures [n, h, w, 3]."""

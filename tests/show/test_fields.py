@@ -16,6 +16,7 @@ from i2am.show.field_marks import arrows, matches
 from i2am.show.field_sheets import TALL, sheet
 from i2am.show.fields import EVEN, centres, warp, wheel
 
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
 WHITE = (255, 255, 255)
 
 

@@ -16,6 +16,8 @@ from viewed import flat, known, parsed
 
 from i2am.viewer.html import page
 
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

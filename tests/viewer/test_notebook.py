@@ -19,6 +19,8 @@ from viewed import flat, known, parsed, words_of
 from i2am.attach.trace import Trace
 from i2am.viewer import notebook
 
+pytestmark = pytest.mark.usefixtures("on_the_cpu")
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
