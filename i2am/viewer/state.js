@@ -133,8 +133,8 @@ function painted() {
     found.generated = paint(cells, level, null, `where patch ${row}, ${column} went`, map);
   }
   if (state.warp && !found.generated) {
-    const field = field_now(), at = field.level === "unified" ? (state.level === "unified" ? "unified" : `unified, as no single ${state.level} is kept`) : field.name;
-    found.warp = { field: field.g2r, title: ABOUT.warp, level: at };
+    const field = field_now(), at = field.level === "unified" ? (state.level === "unified" ? "unified" : `unified, as no single ${state.level} is kept`) : short(set, field);
+    found.warp = { field: field.g2r, title: "moved into place", level: at };
   }
   return found;
 }
