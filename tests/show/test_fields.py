@@ -84,6 +84,8 @@ def test_no_position_shows_nothing_and_spoils_no_neighbour():
     ramp = Image.fromarray(np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[None, :, None], 32, 0).repeat(3, 2))
     whole, holed = (array(warp(p, torch.zeros(1, 4, 4), ramp, size=(32, 32))[0]) for p in (field((4, 4))[0], positions))
     assert abs(whole - holed)[:, 22:].max() <= 1
+    part = (17.5 - 12) / 8  # on the way from the hole to the patch at its right, whose position alone counts there
+    assert holed[11, 17, 0] == pytest.approx(part * whole[12, 20, 0] + (1 - part) * 255, abs=24)
     (blank,) = warp(positions * torch.nan, spread, image, size=(32, 32))
     assert (array(blank) == 255).all()
     for drawn in (arrows(positions * torch.nan, spread, image), matches(positions * torch.nan, spread, image, image)):

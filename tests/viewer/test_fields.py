@@ -149,6 +149,7 @@ def test_the_reference_is_painted_onto_the_image(show):
     """Halves of two colours, mirrored: what attention points at is seen, and the picture in grey where it looks everywhere."""
     halves = Image.new("RGB", (96, 96), (200, 0, 0))
     halves.paste((0, 0, 200), (48, 0, 96, 96))
+    halves.paste((0, 200, 0), (92, 0, 96, 96))  # beyond the centre of the last patch
 
     def mirror(at):
         return at * torch.tensor([1.0, -1.0]) + torch.tensor([0.0, 1.0])
@@ -168,9 +169,10 @@ def test_the_reference_is_painted_onto_the_image(show):
     at = lambda y, x: found[int(y * side), int(x * side)]  # noqa: E731
     assert abs(at(0.2, 0.2) - (0, 0, 200)).max() < 12
     assert abs(at(0.2, 0.8) - (200, 0, 0)).max() < 12
+    assert abs(at(0.2, 0.01) - (0, 200, 0)).max() < 40
     assert np.ptp(at(0.8, 0.2)) < 6  # grey
     assert 160 < at(0.8, 0.2)[0] < 230
-    edge = np.argmin(abs(found[side // 5, :, 0] - found[side // 5, :, 2]))
+    edge = side // 4 + np.argmin(abs(found[side // 5, side // 4 :, 0] - found[side // 5, side // 4 :, 2]))
     assert edge / side == pytest.approx(0.5, abs=0.02)
     assert painted(tab, "generated") is None
     assert "moved into place" in text(tab, "figure[data-side=generated] .what")
