@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.measuring.rows import Row
 from benchmarks.world.plots import plots
 from i2am.score.correlation import spearman
-from i2am.score.correspondence import NAMES
 
-SCORES = {**{name: name.capitalize() for name in NAMES}, "imacs_g": "IMACS_g", "imacs_r": "IMACS_r"}
+SCORES = {"correspondence": "Correspondence", "returning": "Returning", "inside": "Inside", "sharpness": "Sharpness",
+          "smoothness": "Smoothness", "imacs_g": "IMACS_g", "imacs_r": "IMACS_r"}  # fmt: skip
 SHORT = ".transformer_blocks.0.attn2"
 
 

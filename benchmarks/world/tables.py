@@ -1,7 +1,7 @@
 """Tables and plots of the small world from its recorded rows: `python -m benchmarks.world.tables`.
 
-Writes benchmarks/results/small-world.md, docs/along-training.png, docs/scores.png and docs/faithfulness.png; `python -m benchmarks.report.tables` puts
-the short table where it is read.
+Writes benchmarks/results/small-world.md and, into docs, along-training.png, scores.png and faithfulness.png; `python -m
+benchmarks.report.tables` puts the short table where it is read.
 """
 
 from __future__ import annotations

@@ -111,7 +111,11 @@ def test_a_batch_paints_what_single_pairs_do(
 
 @pytest.mark.parametrize(
     ("name", "scores", "convention"),
-    [("paint-by-example", ["imacs_g"], "paint-by-example"), ("plus", ["imacs_g"], "method"), ("full", ["imacs_g", "imacs_r", *NAMES], "method")],
+    [
+        ("paint-by-example", ["imacs_g"], "paint-by-example"),
+        ("plus", ["imacs_g"], "method"),
+        ("full", ["imacs_g", "imacs_r", *NAMES], "method"),
+    ],
 )
 def test_they_are_evaluated(
     name: str, scores: list[str], convention: str, tree: Path, paint_by_example: Path, inpainting: Path, tmp_path: Path
