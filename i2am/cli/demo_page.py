@@ -10,26 +10,35 @@ ROWS = {  # folder -> what its pictures are; in the order of the sheet
     "agnostic": ("Person", "without it"),
     "generated": ("Painted", "by the model"),
     "person": ("Truth", "really worn"),
-    "r2g": ("R2G", "where it acts"),
-    "g2r": ("G2R", "what is used"),
+    "warp": ("Moved", "by attention alone"),
+    "r2g": ("R2G", "where it acts: heads that point"),
+    "g2r": ("G2R", "what is used: heads that point"),
+    "r2g_mean": ("R2G", "mean of all heads"),
+    "g2r_mean": ("G2R", "mean of all heads"),
 }
 COLUMNS = {
+    "field_within": (
+        "Field",
+        "This world is drawn by formulas, so it is known which spot of the garment every patch of cloth shows. The share of patches whose "
+        "field ends within one patch of it.",
+    ),
+    "pointing_accuracy": ("Pointing", "The share of patches whose own map, of the heads that point, peaks there or one patch beside it."),
+    "pointing_mass": ("Nearby", "How much of such a map lies within two patches of the true spot."),
+    "baseline_accuracy": (
+        "Same place",
+        "What pointing would be if every patch pointed at its own place: the mark on the bar. Maps should beat it.",
+    ),
+    "correspondence": (
+        "Correspondence",
+        "The same question asked without the truth: patches that are followed to the garment and come back to themselves, by how sharply "
+        "they look, inside the painted area less outside it.",
+    ),
     "imacs_g": (
         "IMACS<sub>g</sub>",
         "Does R2G lie inside the area that was painted? What spills outside counts threefold. In grey: what the true correspondence "
         "itself would score.",
     ),
     "imacs_r": ("IMACS<sub>r</sub>", "The same of G2R and the garment on its picture."),
-    "pointing_accuracy": (
-        "Pointing",
-        "This world is drawn by formulas, so it is known which spot of the garment every patch of cloth shows. The share of patches "
-        "whose own map peaks there, or one patch beside it.",
-    ),
-    "pointing_mass": ("Nearby", "How much of such a map lies within two patches of the true spot."),
-    "baseline_accuracy": (
-        "Same place",
-        "What pointing would be if every patch pointed at its own place: the mark on the bar. Maps should beat it.",
-    ),
 }
 LEVELS = {
     "time": ("When?", "The steps in groups, from pure noise to the finished picture, on one scale: the more, the brighter."),
@@ -180,8 +189,8 @@ def header(facts: dict[str, Any], count: int) -> str:
         "reference": ("The garment", "the reference"),
         "agnostic": ("The person", "what is to be painted is grey"),
         "generated": ("Painted", "by the model, from noise"),
-        "r2g": ("R2G", "where in the picture the garment acted"),
-        "g2r": ("G2R", "which parts of the garment were used"),
+        "warp": ("Moved into place", "the garment, as attention alone would move it"),
+        "r2g": ("R2G", "where the garment acted, by the heads that point"),
     }
     figures = [
         f"<figure>{picture(name, 0)}<figcaption><b>{title}</b>{about}</figcaption></figure>" for name, (title, about) in captions.items()
@@ -190,23 +199,23 @@ def header(facts: dict[str, Any], count: int) -> str:
 <p class="brand">i2am demo</p>
 <h1>Which part of the garment made which part of the picture?</h1>
 <p class="lede">A small try-on model has just dressed {people} in {garments} it had never seen. While it painted, its attention layers
-added up two maps. <b>R2G</b> lies on the painted picture: where did the garment act? <b>G2R</b> lies on the garment: which parts of it
-were used? Bright is much, dark is little.</p>
+added up <b>where every patch comes from</b>: moved there, the garment dresses the person by attention alone. They also added up two
+maps. <b>R2G</b> lies on the painted picture: where did the garment act? <b>G2R</b> lies on the garment: which parts of it were used?</p>
 <ul class="facts">{items}</ul>
 <div class="story">{"".join(figures[:3])}<i></i>{"".join(figures[3:])}</div>
 </header>"""
 
 
 def picture(folder: str, index: int) -> str:
-    what = " ".join(ROWS[folder]).lower() if folder not in ("r2g", "g2r") else f"{ROWS[folder][0]}, {ROWS[folder][1]}"
+    what = " ".join(ROWS[folder]).lower() if "2" not in folder else f"{ROWS[folder][0]}, {ROWS[folder][1]}"
     return f'<img src="{folder}/{index:02d}.png" width="96" height="128" alt="Pair {index:02d}: {what}" loading="lazy">'
 
 
 def viewer() -> str:
     return """<section>
 <div class="view"><div><h2>Point at the picture</h2>
-<p class="say">Point at a patch of the painted picture, and the garment lights up <b>where that patch looked</b>. Then ask for single time
-groups, heads and layers.</p></div>
+<p class="say">Point at a patch of the painted picture, and the garment shows <b>the spot it comes from</b>, and how widely it looked. Then
+ask for maps, single time groups, heads and layers.</p></div>
 <a class="button" href="viewer.html">Open it full screen</a></div>
 <div class="frame"><iframe src="viewer.html" title="The viewer: maps of single patches" loading="lazy"></iframe></div>
 </section>"""
@@ -253,7 +262,9 @@ def cell(name: str, row: dict[str, Any]) -> str:
     if name.startswith("imacs"):
         texts = [f"{round(x, 2) + 0:.2f}".replace("-", "\N{MINUS SIGN}") for x in (value, row[f"truth_{name}"])]
         return f"<td>{texts[0]} <small>of {texts[1]}</small></td>"
-    if not name.startswith("pointing"):
+    if name == "correspondence":
+        return f"<td>{round(value, 2) + 0:.2f}</td>".replace("-", "\N{MINUS SIGN}")
+    if name not in ("pointing_accuracy", "field_within"):
         return f"<td>{value:.0%}</td>"
     beat = f'<u style="--at: {100 * least:.0f}%"></u>' if name == "pointing_accuracy" and least else ""
     return f'<td><span class="share">{value:.0%}<i style="--part: {100 * value:.0f}%">{beat}</i></span></td>'
@@ -267,7 +278,7 @@ def levels() -> str:
     ]
     return f"""<section>
 <h2>When, by which head, in which layer?</h2>
-<p class="say">The maps above are sums over all steps, heads and layers. The same run holds the parts: here those of pair 00.</p>
+<p class="say">The means above are over all steps, heads and layers. The same run holds the parts: here those of pair 00.</p>
 {"".join(parts)}
 </section>"""
 
@@ -281,6 +292,7 @@ def files(facts: dict[str, Any]) -> str:
 <pre><code>import i2am
 
 maps = i2am.load("maps.safetensors")
-maps.unified("r2g", size=(512, 384))          # [B, H, W], where the garment acts
+positions, spread = maps.field("g2r")         # where every patch comes from, and how widely it looks
+maps.unified("r2g", layers="pointing")        # [B, H, W], where the garment acts, by the heads that point
 maps.overlay(direction="g2r")[0].save("used.png")</code></pre>
 </section>"""

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import re
 import time
 import webbrowser
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,12 @@ import torch
 
 from i2am.attach.trace import trace
 from i2am.cli.demo_page import FILES
+from i2am.cli.demo_scores import Scored, score, table
 from i2am.common import outputs
 from i2am.common.checks import is_whole, refuse
 from i2am.common.extras import need
-from i2am.data.truth import oracle_maps
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.regions import cells
-from i2am.score.imacs import imacs, scores
-from i2am.score.pointing import pointing
 from i2am.viewer.html import view
 
 if TYPE_CHECKING:
@@ -38,13 +35,6 @@ CELLS = (16, 12)  # regions of the generated picture whose sources are asked for
 MARK = "i2am demo"
 MAPS = "maps.safetensors"
 ENLARGED = 4  # times, under a map
-SCORES = ("imacs_g", "imacs_r", "pointing_accuracy", "pointing_mass")
-MISSING = {
-    "imacs_g": "the mask has no inside or no outside",
-    "imacs_r": "the garment fills its picture, or is not in it",
-    "pointing_accuracy": "no patch of this picture is all cloth",
-    "pointing_mass": "no patch of this picture is all cloth",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +47,6 @@ class Painted:
     seconds: float  # of the model, maps included
     steps: int
     seed: int
-
-
-@dataclass
-class Scored:
-    """Per picture and over all of them: a number, or None where `missing` says why there is none."""
-
-    images: list[dict[str, Any]]
-    all: dict[str, float | None]
-    missing: dict[str, str] = field(default_factory=dict)
 
 
 def demo(
@@ -85,7 +66,7 @@ def demo(
     check(out, count, seed, steps, model)
     out = Path(out)
     done = paint(count, seed, steps, model)
-    scored = score(done)
+    scored = score(done.pairs, done.maps)
     print(f"{table(scored)}\n\nWriting {out} ...", flush=True)
     sizes = write(out, done, scored, "shipped" if model is None else Path(model).name)
     index = out / "index.html"
@@ -135,7 +116,7 @@ def paint(count: int, seed: int, steps: int, model: str | Path | None) -> Painte
     masks = pairs.mask.float()
     pipe.set_progress_bar_config(desc=f"painting {count} picture{'s' * (count > 1)}", unit="step")
     start = time.perf_counter()
-    with trace(pipe, generated_mask=masks, specific=cells(*CELLS), guidance="none") as run:
+    with trace(pipe, generated_mask=masks, specific=cells(*CELLS), field=True, guidance="none") as run:
         images = pipe(
             image=person,
             mask_image=masks[:, None],
@@ -146,49 +127,6 @@ def paint(count: int, seed: int, steps: int, model: str | Path | None) -> Painte
         ).images
     seconds = time.perf_counter() - start
     return Painted(pairs, images, run.maps.with_pictures(images, cloth.clamp(0, 1)), seconds, steps, seed)
-
-
-def score(done: Painted) -> Scored:
-    """IMACS of both directions, and how well the maps of single cells point at what is known."""
-    pairs, count, maps = done.pairs, len(done.pairs), done.maps
-    mask, cloth = pairs.mask.float(), pairs.garment_mask.float()
-    (h, w), (down, across) = (maps.unified(direction).shape[-2:] for direction in ("r2g", "g2r"))
-    perfect = oracle_maps(pairs.truth, (h, w), (down, across))
-    columns = scores(maps, mask, cloth)
-    columns |= {"truth_imacs_g": imacs(perfect["r2g"], mask), "truth_imacs_r": imacs(perfect["g2r"], cloth)}
-    whole: dict[str, Any] = {name: number(values.double().nanmean()) for name, values in columns.items()}
-    found = pointing(maps, pairs.truth)
-    sums = {"pointing_accuracy": "hits", "pointing_mass": "held", "baseline_accuracy": "baseline_hits", "baseline_mass": "baseline_held"}
-    columns |= {name: getattr(found, of).double() / found.count for name, of in sums.items()}
-    whole |= {name: number(getattr(found, name.removeprefix("pointing_"))) for name in sums}
-    each = [{"image": i, **{name: number(values[i]) for name, values in columns.items()}, "patches": int(found.count[i])}
-            for i in range(count)]  # fmt: skip
-    labelled = [*((f"{row['image']:02d}", row) for row in each), ("all", whole)]
-    lost = {f"{label} {name}": MISSING[name] for label, row in labelled for name in SCORES if row[name] is None}
-    return Scored(each, whole, lost)
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or none."""
-    return round(float(value), 6) if math.isfinite(value) else None
-
-
-def table(scored: Scored) -> str:
-    """The scores as text."""
-    heads = ["picture", "IMACS_g, truth's", "IMACS_r, truth's", "pointing", "same place", "mass nearby"]
-    names = (("imacs_g", "truth_imacs_g"), ("imacs_r", "truth_imacs_r"), ("pointing_accuracy",), ("baseline_accuracy",), ("pointing_mass",))
-
-    def line(first: str, row: dict[str, Any]) -> str:
-        texts = [first, *(", ".join(shown(name, row[name]) for name in one) for one in names)]
-        return "  ".join(text.rjust(len(head)) for text, head in zip(texts, heads))
-
-    lines = ["  ".join(heads), *(line(f"{row['image']:02d}", row) for row in scored.images), line("all", scored.all)]
-    return "\n".join([*lines, *(f"{name}: none, because {why}" for name, why in scored.missing.items())])
-
-
-def shown(name: str, value: float | None) -> str:
-    """A score as it is read: IMACS as a number, shares in percent."""
-    return "none" if value is None else f"{round(value, 2) + 0:.2f}" if "imacs" in name else f"{value:.0%}"
 
 
 def write(out: Path, done: Painted, scored: Scored, model: str) -> dict[str, float]:
@@ -207,8 +145,10 @@ def write(out: Path, done: Painted, scored: Scored, model: str) -> dict[str, flo
     sets: dict[str, Any] = {"reference": pairs.garment, "agnostic": pairs.agnostic, "generated": done.images, "person": pairs.person}
     pictures = {name: as_images(found if name == "generated" else unit(found).clamp(0, 1)) for name, found in sets.items()}
     under = {name: [backdrop(one) for one in pictures[name]] for name in ("generated", "reference")}
-    pictures["r2g"] = maps.overlay(under["generated"], "r2g")
-    pictures["g2r"] = maps.overlay(under["reference"], "g2r")
+    pictures["warp"] = maps.field("g2r").warp(size=backdrop(pictures["generated"][0]).size[::-1])
+    for direction, side in (("r2g", "generated"), ("g2r", "reference")):
+        pictures[direction] = maps.overlay(under[side], direction, layers="pointing")
+        pictures[f"{direction}_mean"] = maps.overlay(under[side], direction)
     for name, found in pictures.items():
         (out / name).mkdir(exist_ok=True)
         for old in (out / name).glob("[0-9]*.png"):  # of an earlier, larger demo

@@ -14,7 +14,7 @@ that following a patch to the other picture and back again leads home. `weigh="r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,6 +53,7 @@ class Field:
     positions: Tensor  # [..., H, W, 2]
     covariance: Tensor  # [..., H, W, 3]: yy, yx, xx
     direction: str
+    home: Tensor | None = None  # [B, H, W]: how far from itself each patch ends, followed there and back, in fractions; of level "unified"
     generated: Set = field(default=(), repr=False)  # the pictures of both sides, where the maps carry them
     reference: Set = field(default=(), repr=False)
     __repr__ = fields_said
@@ -67,7 +68,8 @@ class Field:
         """The field of one image, or of several."""
         part = [range(len(self))[images]] if isinstance(images, int) else list(range(len(self))[images])
         pictures = picked_from(self.generated, part), picked_from(self.reference, part)
-        return Field(self.positions[part], self.covariance[part], self.direction, *pictures)
+        home = None if self.home is None else self.home[part]
+        return Field(self.positions[part], self.covariance[part], self.direction, home, *pictures)
 
     @property
     def spread(self) -> Tensor:
@@ -133,11 +135,11 @@ class Field:
         return (generated, reference) if self.direction == "g2r" else (reference, generated)
 
     def drawable(self) -> tuple[Tensor, Tensor]:
-        """Positions and spread of the unified level."""
+        """Positions of the unified level, and how far each is in doubt: by its spread, and by where the way back from it ends."""
         if self.positions.ndim != 4:
             refuse("a field that is drawn", "of level \"unified\", [B, H, W]", f"positions {list(self.positions.shape)}",
                    "Choose one of the level: maps.field(layers=name), heads=0 or groups=0.")  # fmt: skip
-        return self.positions, self.spread
+        return self.positions, self.spread if self.home is None else torch.hypot(self.spread, self.home)
 
 
 def wanted(pictures: Any, of: Field, side: int) -> Any:
@@ -175,6 +177,12 @@ def combined(
         sums = sums if level == "time" else sums.sum(1)
     positions, covariance, _ = moments_as_field(sums.flatten(-2), (1, 1))
     return Field(positions.float().unflatten(-2, size), covariance.float().unflatten(-2, size), direction.removeprefix("field_"))
+
+
+def with_home(there: Field, back: Field) -> Field:
+    """A field that knows how far from home its patches end; `back` is the other direction's."""
+    to, home = (one.positions.double().movedim(-1, 1) for one in (there, back))
+    return replace(there, home=distance(followed(to, home), (1, 1)).nan_to_num(1.0).float())
 
 
 def weighed(s: LayerSums, direction: str, weigh: str, patches: Grid, choice: tuple[str, Heads, Heads]) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 from i2am.common import notebook
 from i2am.common.checks import cited, counted, is_size, is_whole, refuse, said
 from i2am.maps.canvas import SIDES, canvas, check_finite, check_room, grid, picked, resize, squashed
-from i2am.maps.field import Field, combined, pointing
+from i2am.maps.field import BACK, Field, combined, pointing, with_home
 from i2am.maps.files import read, write
 from i2am.maps.kept_pictures import refuse_missing, with_new
 from i2am.maps.layer_sums import LayerSums
@@ -128,6 +128,8 @@ class AttributionMaps(Recorded):
         parts = self._parts(sums, layers, reference)
         check_level(level, parts, sums)
         found = combined(parts, sums, None if size is None else checked_size(size), level, heads, groups, weigh)
+        if level == "unified" and all(BACK[sums] in s.recorded for s in parts):
+            found = with_home(found, combined(parts, BACK[sums], None, level, heads, groups, weigh))
         sides = {d: self.pictures.on(d, reference, self.references) for d in ("r2g", "g2r")} if self.pictures else {}
         return replace(found, generated=sides.get("r2g", ()), reference=sides.get("g2r", ()))
 

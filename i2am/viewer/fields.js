@@ -1,5 +1,6 @@
 // Correspondence fields: where a patch of one picture points on the other, how widely, and the reference as they move it.
-// The bytes are described in fields.py; a patch is seen as in i2am.show.fields: (1 - 6 spread^2)^3.
+// The bytes are described in fields.py; a patch is seen as in i2am.show.fields: (1 - 6 (spread^2 + home^2))^3, home being how far from itself
+// the way there and back ends.
 const NOWHERE = 65535, LAST_PLACE = 65534, PLANES = 7;
 
 /** One direction of one level: positions and covariance of every patch, in fractions of the other picture. */
@@ -11,6 +12,26 @@ class Field {
     Object.assign(this, { h, w, y: place(planes[0], planes[1]), x: place(planes[2], planes[3]), sy: deviation(planes[4]), sx: deviation(planes[5]) });
     this.correlation = Float32Array.from(planes[6], (code) => code / 127 - 1);
     this.seen = Float32Array.from(this.y, (y, i) => (isNaN(y) ? 0 : Math.max(0, 1 - 6 * (this.sy[i] ** 2 + this.sx[i] ** 2)) ** 3));
+  }
+  /** Patches whose way back ends elsewhere are seen less. */
+  follow(back) {
+    for (let i = 0; i < this.y.length; i++) {
+      const end = back.between(this.y[i], this.x[i]), row = Math.floor(i / this.w), column = i % this.w;
+      const home = end ? Math.hypot(end[0] - (row + 0.5) / this.h, end[1] - (column + 0.5) / this.w) : 1;
+      this.seen[i] = isNaN(this.y[i]) ? 0 : Math.max(0, 1 - 6 * (this.sy[i] ** 2 + this.sx[i] ** 2 + home ** 2)) ** 3;
+    }
+  }
+  /** Where a place between patches points, linearly; nothing beside patches that point nowhere. */
+  between(y, x) {
+    const inner = (at, size) => Math.min(size - 1, Math.max(0, at * size - 0.5));
+    const [row, column] = [inner(y, this.h), inner(x, this.w)], [top, left] = [Math.floor(row), Math.floor(column)];
+    const sum = [0, 0];
+    for (const [r, a] of [[top, 1 - row + top], [Math.min(top + 1, this.h - 1), row - top]])
+      for (const [c, b] of [[left, 1 - column + left], [Math.min(left + 1, this.w - 1), column - left]]) {
+        const i = r * this.w + c;
+        if (a * b > 0) [sum[0], sum[1]] = [sum[0] + a * b * this.y[i], sum[1] + a * b * this.x[i]];
+      }
+    return isNaN(sum[0]) ? null : sum;
   }
   /** What the patch at a place says; nothing where it points nowhere. */
   at({ y, x }) {
@@ -37,6 +58,8 @@ class Fields {
           one[direction] = new Field(bytes, start, grids[direction]);
           start += PLANES * grids[direction][0] * grids[direction][1];
         }
+        one.g2r.follow(one.r2g);
+        one.r2g.follow(one.g2r);
         return one;
       });
     }));

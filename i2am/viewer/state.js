@@ -4,7 +4,7 @@ const references = run.facts.references;
 const directions = ["r2g", "g2r", "words"].filter((kind) => kinds.has(kind));
 const state = {
   image: 0, reference: references[0] ?? null, direction: directions[0], level: "unified", places: { time: 0, head: 0, layer: null },
-  word: null, region: null, warp: false, colours: "inferno", opacity: 0.7, clear: 1, scale: "each", patches: false, fade: true, // clear: the opacity of what is warped
+  word: null, region: null, warp: run.fields.length > 0, colours: "inferno", opacity: 0.7, clear: 1, scale: "each", patches: false, fade: true, // clear: the opacity of what is warped
   hover: null, pin: null, // places {side, y, x} in fractions of the picture
 };
 const listeners = [];

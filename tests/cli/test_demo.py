@@ -19,7 +19,8 @@ from PIL import Image
 import i2am
 from i2am.cli import demo_pictures as room
 from i2am.cli.demo_page import ROWS, page
-from i2am.cli.demo_pictures import Painted, Scored, demo, score, table
+from i2am.cli.demo_pictures import demo
+from i2am.cli.demo_scores import SCORES, Scored, score, shown, table
 from i2am.cli.main import main
 from i2am.data.synthetic import draw
 from i2am.models.small.encoder import GarmentEncoder
@@ -27,8 +28,9 @@ from i2am.models.small.pipeline import SmallTryOnPipeline
 from i2am.models.small.schedule import scheduler
 from i2am.models.small.unet import small_unet
 
+DRAWN = ("warp", "r2g", "g2r", "r2g_mean", "g2r_mean")
 WHOLE = ["index.html", "viewer.html", "sheet.png", "time.png", "head.png", "layer.png", "scores.json", "maps.safetensors"]
-NOTHING = dict.fromkeys(("imacs_r", "truth_imacs_r", "pointing_accuracy", "pointing_mass", "baseline_accuracy"))
+NOTHING = dict.fromkeys((*SCORES, "truth_imacs_r", "baseline_accuracy"))
 NOTHING |= {"imacs_g": -0.5, "truth_imacs_g": 0.4}
 NONE = Scored([{"image": 0, **NOTHING, "patches": 0}], NOTHING, {"00 imacs_r": "the garment fills its picture & more"})
 FACTS = {"steps": 2, "seed": 0, "seconds": 1.0, "threads": 1, "model": "<own>", "layers": 5, "groups": 2, "megabytes": 1.0}
@@ -63,7 +65,7 @@ def test_everything_is_there(made):
     out, printed = made
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {*WHOLE, *(f"{name}/00.png" for name in ROWS)}
     sizes = {name: Image.open(out / name / "00.png").size for name in ROWS}
-    assert sizes == {name: (96, 128) if name in ("r2g", "g2r") else (24, 32) for name in ROWS}
+    assert sizes == {name: (96, 128) if name in DRAWN else (24, 32) for name in ROWS}
     assert str(out / "index.html") in printed
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 1e6
     assert f"It holds {size:.0f} MB; {(out / 'maps.safetensors').stat().st_size / 1e6:.0f} of them are maps.safetensors, the" in printed
@@ -72,7 +74,7 @@ def test_everything_is_there(made):
 
 def test_the_pictures_are_what_they_are_called(made):
     out, _ = made
-    plain = [name for name in ROWS if name not in ("r2g", "g2r")]
+    plain = [name for name in ROWS if name not in DRAWN]
     pictures = {name: torch.from_numpy(np.array(Image.open(out / name / "00.png"), dtype=np.int32)) for name in plain}
     grey = (pictures["agnostic"] == 128).all(-1)
     assert 0.1 < grey.float().mean() < 0.9
@@ -98,10 +100,10 @@ def test_scores_are_numbers_or_said_not_to_exist(made):
     assert (text["steps"], text["seed"], text["model"]) == (2, 0, "weights")
     (row,) = text["images"]
     for label, found in (("00", row), ("all", text["all"])):
-        for name in room.SCORES:
+        for name in SCORES:
             assert (found[name] is None) == (f"{label} {name}" in text["missing"])
             assert found[name] is None or math.isfinite(found[name])
-            assert room.shown(name, found[name]) in printed
+            assert shown(name, found[name]) in printed
     assert row["patches"] > 0
     assert 0 <= row["pointing_accuracy"] <= 1
     assert 0 < row["pointing_mass"] < 1
@@ -119,17 +121,17 @@ def test_what_does_not_exist_is_said(made):
     maps = i2am.load(made[0] / "maps.safetensors")
     pairs = draw(1, size=(32, 24))
     nothing = replace(pairs, worn=torch.zeros_like(pairs.worn), mask=torch.ones_like(pairs.mask))
-    scored = score(Painted(nothing, [], maps, 1.0, 2, 0))
-    assert {name for name in room.SCORES if scored.images[0][name] is None} == set(room.SCORES) - {"imacs_r"}
-    assert set(scored.missing) == {f"{label} {name}" for label in ("00", "all") for name in room.SCORES if name != "imacs_r"}
+    scored = score(nothing, maps)
+    assert {name for name in SCORES if scored.images[0][name] is None} == set(SCORES) - {"imacs_r"}
+    assert set(scored.missing) == {f"{label} {name}" for label in ("00", "all") for name in SCORES if name != "imacs_r"}
     assert '<td class="none">none</td>' in page(FACTS, vars(scored))
 
 
 def test_what_does_not_exist_is_named():
-    assert table(NONE).splitlines()[1].split() == ["00", "-0.50,", "0.40", "none,", "none", "none", "none", "none"]
+    assert table(NONE).splitlines()[1].split() == ["00", *["none"] * 5, "-0.50,", "0.40", "none,", "none"]
     assert "00 imacs_r: none, because the garment fills its picture & more" in table(NONE)
     text = page(FACTS, vars(NONE))
-    assert text.count('<td class="none">none</td>') == 8
+    assert text.count('<td class="none">none</td>') == 12
     assert "picture &amp; more" in text
     assert "&lt;own&gt;" in text
 
