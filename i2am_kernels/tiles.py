@@ -20,6 +20,7 @@ class Tile(NamedTuple):
 ONE_TILE_KEYS = 256  # references up to here are one tile
 ONE_TILE_BYTES = 256 * 64 * 2  # keys x head size of that tile; the values lie beside the keys
 PER_VISIT = 64  # weightings or words that one visit of the general sweeps serves
+COLUMNS_PER_VISIT = 16  # sums of C's columns: they lie beside those of the weightings
 
 # sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask or several weightings,
 # which want more registers a score. "float32": three tf32 products each, up to a head size of 128: `missing` refuses larger ones.

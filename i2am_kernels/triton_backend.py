@@ -1,7 +1,7 @@
 """The Triton backend: which sweeps a call needs, with which tiles, over which scratch.
 
     all keys in one tile    one_tile (output, L, G2R, column sums) -> finish -> queries (R2G, word maps)
-    otherwise               forward (output, L) -> keys (G2R, column sums) [-> finish] -> queries (R2G, word maps)
+    otherwise               forward (output, L) -> keys (G2R, column sums and maps) [-> finish] -> queries (R2G, word maps)
 
 `forward` is ours or a library's that returns L. Scratch is O(G + R); every buffer element has one writer. Every launch takes the table's
 tile, or another one that it is given.
@@ -84,7 +84,7 @@ def launch(call: Call, route: str | None = None) -> Tensor:
             out, lse = launch_forward(call)
         else:
             out, lse, lse_unit = library_forward(call, route)
-        columns = launch_keys(call, lse, lse_unit) if call.r2g is not None or call.g2r is not None else lse
+        columns = launch_keys(call, lse, lse_unit) if call.wants_columns or call.g2r is not None else lse
         if call.r2g is not None or call.token_maps is not None:
             launch_queries(call, lse, columns, lse_unit=lse_unit)
         return out
@@ -97,12 +97,14 @@ def route_of(call: Call) -> str:
 
 
 def fits_one_tile(call: Call) -> bool:
+    """Whether the one-tile sweep takes the call. Not with column_maps: it keeps PARTS partial sums a key, and n times as many do not fit
+    into the registers; the general sweeps make them."""
     keys = call.key.shape[2]
     size = max(call.query.shape[3], call.value.shape[3])
     bytes_each = 8 if call.key.dtype == torch.float32 else 2  # three tf32 products want two copies
     tile_bytes = tiles.power_of_2(keys) * tiles.power_of_2(size) * bytes_each
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
-    return one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
+    return call.column_maps is None and one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
 
 
 def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
@@ -125,7 +127,7 @@ def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
     wanted = call.r2g is not None or call.g2r is not None
-    columns = launch_finish(call, shares, g2r_shares, columns_shares) if wanted else lse
+    columns = launch_finish(call, shares, g2r_shares, columns_shares, call.query) if wanted else lse
     if call.r2g is not None or call.token_maps is not None:
         launch_queries(call, lse[b0:b1, :, g0:g1], columns)
     return out
@@ -157,7 +159,7 @@ def library_forward(call: Call, library: str) -> tuple[Tensor, Tensor, float]:
 
 
 def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | None = None) -> Tensor:
-    """Add G2R; returns the column log-sum-exp [B', H, R'] (unwritten where R2G is not wanted)."""
+    """Add G2R and column_maps; returns the column log-sum-exp [B', H, R'] (unwritten where no map wants it)."""
     batch, heads, generated, reference = call.canvas
     query, key = on_canvas(call)
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
@@ -166,31 +168,41 @@ def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | Non
     tile = tile or tile_of("keys", call)
     blocks = cdiv(reference, tile.block_r)
     shares = shares_to_fill(blocks * batch * heads, cdiv(generated, tile.block_g), call.query.device)
-    columns = scratch(call, shares, batch, heads, reference) if call.r2g is not None else lse
-    weight, target = high_and_low(call, call.generated_weight, whole=per_visit == 1), pointer_of(call, call.g2r)
+    columns = scratch(call, shares, batch, heads, reference) if call.wants_columns else lse
+    maps = 0 if call.column_maps is None else call.column_maps.shape[2]
+    maps_per_visit = min(tiles.COLUMNS_PER_VISIT, tiles.side(maps)) if maps else 0
+    weight, target = high_and_low(call, turned(call.generated_weight), per_visit), pointer_of(call, call.g2r)
+    column_weight, column_target = high_and_low(call, turned(call.column_weight), maps_per_visit), pointer_of(call, call.column_maps)
     if call.g2r is not None and shares > 1:
         target = scratch(call, shares, batch, heads, weightings, reference)
-    keys_sweep[(blocks * shares * batch * heads, max(1, cdiv(weightings, per_visit)))](
-        query, key, lse, mask.values, weight, target, columns,
-        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride(), (0, *target.stride())[-5:],
-        batch * heads * reference, heads, generated, reference, shares, weightings, call.scale * LOG2E, 1.0 / generated, lse_unit,
+    if maps and shares > 1:
+        column_target = scratch(call, shares, batch, heads, maps, reference)
+    visits = max(1, cdiv(weightings, per_visit), cdiv(maps, max(1, maps_per_visit)))
+    keys_sweep[(blocks * shares * batch * heads, visits)](
+        query, key, lse, mask.values, weight, column_weight, target, columns, column_target,
+        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride(), column_weight.stride(), (0, *target.stride())[-5:],
+        (0, *column_target.stride())[-5:],
+        batch * heads * reference, heads, generated, reference, shares, weightings, maps, call.scale * LOG2E, 1.0 / generated, lse_unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), MASK_KIND=mask.kind, BLOCK_WEIGHTINGS=per_visit,
-        SPLIT=shares > 1, G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
+        BLOCK_COLUMNS=maps_per_visit,
+        SPLIT=shares > 1, G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.wants_columns,
     )  # fmt: skip
-    return columns[0] if shares == 1 else launch_finish(call, shares, target, columns)
+    return columns[0] if shares == 1 else launch_finish(call, shares, target, columns, column_target)
 
 
-def launch_finish(call: Call, shares: int, g2r_shares: Tensor, columns_shares: Tensor) -> Tensor:
-    """Add the shares of G2R into its buffer; returns the column log-sum-exp [B', H, R']."""
+def launch_finish(call: Call, shares: int, g2r_shares: Tensor, columns_shares: Tensor, maps_shares: Tensor) -> Tensor:
+    """Add the shares of G2R and column_maps into their buffers; returns the column log-sum-exp [B', H, R']."""
     batch, heads, _, reference = call.canvas
     weightings = 1 if call.g2r is None else call.g2r.shape[2]
-    columns = scratch(call, batch, heads, reference) if call.r2g is not None else columns_shares
-    target = pointer_of(call, call.g2r)
+    maps = 0 if call.column_maps is None else call.column_maps.shape[2]
+    columns = scratch(call, batch, heads, reference) if call.wants_columns else columns_shares
+    target, column_target = pointer_of(call, call.g2r), pointer_of(call, call.column_maps)
     block = min(128, tiles.side(reference))
-    finish[(cdiv(reference, block) * batch * heads, weightings)](
-        g2r_shares, columns_shares, target, columns, target.stride(), heads, reference, weightings, shares, batch * heads * reference,
+    finish[(cdiv(reference, block) * batch * heads, max(weightings, maps))](
+        g2r_shares, columns_shares, maps_shares, target, columns, column_target, target.stride(), column_target.stride(),
+        heads, reference, weightings, maps, shares, batch * heads * reference,
         BLOCK=block, AT_ONCE=min(32, tiles.power_of_2(shares)),
-        G2R=call.g2r is not None, COLUMNS=call.r2g is not None, enable_fp_fusion=True,
+        G2R=call.g2r is not None, COLUMNS=call.wants_columns, COLUMN_MAPS=maps > 0, enable_fp_fusion=True,
     )  # fmt: skip
     return columns
 
@@ -204,7 +216,7 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     words = call.token_maps.shape[2] if call.token_maps is not None else 0
     per_visit = min(tiles.PER_VISIT, tiles.side(words))
-    weight, token_weight = pointer_of(call, call.reference_weight), high_and_low(call, call.token_weight)
+    weight, token_weight = pointer_of(call, call.reference_weight), high_and_low(call, call.token_weight, per_visit)
     r2g, token_maps = pointer_of(call, call.r2g), pointer_of(call, call.token_maps)
     queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(words, per_visit)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
@@ -232,14 +244,26 @@ def heavy(sweep: str, call: Call) -> bool:
     return call.mask is not None or (sweep == "keys" and several) or (sweep == "queries" and call.token_maps is not None)
 
 
-def high_and_low(call: Call, weight: Tensor | None, whole: bool = False) -> Tensor:
-    """Weightings as sweeps.pieces.weighed wants them, [parts, ...]: two bfloat16 numbers each, or whole."""
+def turned(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.mT
+
+
+def high_and_low(call: Call, weight: Tensor | None, per_visit: int) -> Tensor:
+    """Weightings [B', tokens, n] as sweeps.pieces.load_weights wants them, [parts, B', tokens, n in whole visits]: two bfloat16 numbers
+    each, or whole; one that needs no product as it is."""
     if weight is None:
         return call.query
-    if whole or PRECISION == "ieee":
+    if per_visit == 1:
         return weight[None]
-    high = weight.to(torch.bfloat16)
-    return torch.stack([high, (weight - high).to(torch.bfloat16)])
+    batch, tokens, count = weight.shape
+    shared = batch > 1 and weight.stride(0) == 0  # one for all rows
+    weight = weight[:1] if shared else weight
+    parts, dtype = (1, torch.float32) if PRECISION == "ieee" else (2, torch.bfloat16)
+    found = weight.new_zeros(parts, len(weight), tokens, cdiv(count, per_visit) * per_visit, dtype=dtype)
+    found[0, ..., :count] = weight
+    if parts == 2:
+        found[1, ..., :count] = weight - found[0, ..., :count]
+    return found.expand(-1, batch, -1, -1)
 
 
 def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> dict[str, Any]:

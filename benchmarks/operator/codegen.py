@@ -27,11 +27,12 @@ from triton.compiler import ASTSource
 
 from i2am_kernels import triton_backend
 from i2am_kernels.call import Call
+from i2am_kernels.fields import MOMENTS
 
 TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "sm_100": GPUTarget("cuda", 100, 32),
            "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
 HEAD_SIZES = (40, 64, 80, 128, 160)
-CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query")
+CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query", "field")
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8"}
 Place = tuple[int, ...]
@@ -49,13 +50,14 @@ class Launch(NamedTuple):
 def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
     """What the launcher would launch for one call, recorded on tensors without memory."""
     reference = {"few keys": 16, "words": 77, "words masked": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
-    batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1)}.get(case, (4, 8, 4096))
+    batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1), "field": (4, 8, 3072)}.get(case, (4, 8, 4096))
     mask = {  # of the keys, or another one for every query
         "masked": torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta"),
         "added": torch.empty(batch, 1, generated, reference, dtype=dtype, device="meta"),
         "words masked": torch.empty(batch, 1, generated, reference, dtype=torch.bool, device="meta"),
     }
-    words, weightings = 77 if case == "words" else 0, 48 if case == "specific" else 1
+    words, weightings = {"words": 77, "field": MOMENTS}.get(case, 0), 48 if case == "specific" else 1
+    columns = MOMENTS if case == "field" else 0
     shape = lambda *sizes: torch.empty(sizes, dtype=torch.float32, device="meta")  # noqa: E731
     call = Call(
         query=torch.empty(batch, heads, generated, size, dtype=dtype, device="meta"),
@@ -65,8 +67,10 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         scale=size**-0.5, r2g=shape(batch, heads, generated),
         g2r=shape(batch, heads, weightings, reference),
         token_maps=shape(batch, heads, words, generated) if words else None,
+        column_maps=shape(batch, heads, columns, reference) if columns else None,
         generated_weight=shape(batch, weightings, generated) if weightings > 1 else None,
         reference_weight=None, token_weight=shape(batch, reference, words) if words else None,
+        column_weight=shape(batch, columns, generated) if columns else None,
         rows=(0, batch), generated=(0, generated), reference=(0, reference),
     )  # fmt: skip
     recorded: list[Launch] = []
@@ -150,12 +154,13 @@ def loops(code: list[str]) -> Iterator[list[str]]:
 def main_loop(bodies: list[list[str]], sweep: str) -> list[str]:
     """The loop over all scores. The guard's is another one with products, and keeps a maximum.
 
-    The one tile writes the output in its loop, and its guard writes nothing. The others' main loop is the shorter in exponentials.
+    The one tile writes the output in its loop, and its guard writes nothing. The queries' second visit makes the words alone, and is the
+    shorter. The others' main loop is the shorter in exponentials.
     """
     exponentials = lambda body: sum("EX2" in mnemonic(line) for line in body)  # noqa: E731
     if sweep == "one_tile_sweep":
         return max((body for body in bodies if any("STG" in mnemonic(line) for line in body)), key=exponentials)
-    return min(bodies, key=exponentials)
+    return max(bodies, key=len) if sweep == "queries_sweep" else min(bodies, key=exponentials)
 
 
 def mnemonic(line: str) -> str:

@@ -138,8 +138,8 @@ def one_tile_sweep(
             again_strides = (0, 0, key_strides[2] * once, key_strides[3])
             again = load_part(key, again_strides, reference * once, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
             begin, end = tl.maximum(begin, g_start), tl.minimum(end, g_stop)
-            sum_lse = exact_columns(query, mask, again, again, query_strides, mask_strides, begin, end, reference, scale,
-                                    D, D0, 0, GUARD, BLOCK_R, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+            sum_lse, _ = exact_columns(query, mask, again, again, query, query_strides, mask_strides, (0, 0, 0, 0), begin, end, reference,
+                                       0, scale, D, D0, 0, GUARD, BLOCK_R, 0, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         tl.store(columns_shares + target, sum_lse, mask=on_reference)
 
 

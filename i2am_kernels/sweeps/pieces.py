@@ -13,6 +13,19 @@ HIDDEN = tl.constexpr(-16777216.0)  # i2am_kernels.call.HIDDEN
 UNDERFLOW = tl.constexpr(8.271806125530277e-25)  # 2^-80: a column sum under this has lost digits
 NOTHING = tl.constexpr(-1.0e30)  # a running maximum that has seen nothing, finite so that differences stay numbers
 
+# Two numbers as bfloat16 pairs: the upper halves of their bits, and what is left. The nearest number instead would cost a conversion as
+# slow as an exponential, and the compiler keeps fewer registers where both pairs are made at once.
+SPLIT = tl.constexpr("""{
+    .reg .b32 a, b;
+    .reg .f32 c, d;
+    and.b32 a, $2, 0xffff0000;
+    and.b32 b, $3, 0xffff0000;
+    sub.f32 c, $2, a;
+    sub.f32 d, $3, b;
+    prmt.b32 $0, $2, $3, 0x7632;
+    cvt.rn.bf16x2.f32 $1, d, c;
+}""")
+
 
 @triton.jit
 def log2_or(total, high, otherwise):
@@ -90,10 +103,11 @@ def products(a0, a1, b0, b1, D1: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def load_weights(base, rows, columns, row_count, column_count, row_stride, column_stride, part_stride, PRECISION: tl.constexpr):
-    """Both parts of a tile of weightings [rows, columns], as `weighed` wants them; zeros outside."""
-    pointers = base + rows[:, None].to(tl.int64) * row_stride + columns[None, :] * column_stride
-    inside = (rows[:, None] >= 0) & (rows[:, None] < row_count) & (columns[None, :] < column_count)
+def load_weights(base, rows, columns, row_count, row_stride, part_stride, PRECISION: tl.constexpr):
+    """Both parts of a tile of weightings [rows, columns], as `weighed` wants them; zeros behind `row_count`. A token's weights lie
+    side by side, zeros behind the last, so that they come on chip like tokens."""
+    pointers = base + rows[:, None] * row_stride + columns[None, :]
+    inside = rows[:, None] < row_count
     high = tl.load(pointers, mask=inside, other=0.0)
     low = high
     if PRECISION != "ieee":
@@ -111,8 +125,9 @@ def weighed(tile, high, low, sums, PRECISION: tl.constexpr):
     if PRECISION == "ieee":
         sums = tl.dot(tile, high, sums, input_precision=PRECISION)
     else:
-        tile_high = tile.to(tl.bfloat16)
-        tile_low = (tile - tile_high.to(tl.float32)).to(tl.bfloat16)
+        tile_high, tile_low = tl.inline_asm_elementwise(
+            SPLIT, "=r,=r,r,r", [tile], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=2
+        )
         sums = tl.dot(tile_low, high, sums)
         sums = tl.dot(tile_high, low, sums)
         sums = tl.dot(tile_high, high, sums)

@@ -70,11 +70,12 @@ class Case:
     maps: tuple[str, ...] = ("r2g", "g2r")
     weightings: int | None = None  # None: g2r is [B', H, R']
     words: int = 0
+    columns: int = 0
 
     def __repr__(self) -> str:
         options = {name: tuple(t.shape) if isinstance(t, Tensor) else t for name, t in self.options.items() if t is not None}
         shapes = " x ".join(str(tuple(t.shape)) for t in (self.query, self.key, self.value))
-        return f"<{self.query.dtype} {shapes} -> {self.maps}, weightings {self.weightings}, {options}>"
+        return f"<{self.query.dtype} {shapes} -> {self.maps}, weightings {self.weightings}, columns {self.columns}, {options}>"
 
     def _repr_pretty_(self, printer, cycle) -> None:  # hypothesis would print the tensors
         printer.text(repr(self))
@@ -93,6 +94,7 @@ class Case:
             "r2g": (batch, heads, generated),
             "g2r": (batch, heads, *weightings, reference),
             "token_maps": (batch, heads, self.words, generated),
+            "column_maps": (batch, heads, self.columns, reference),
         }
         return {name: torch.zeros(shapes[name], dtype=dtype) for name in self.maps}
 
@@ -109,14 +111,15 @@ class Result(NamedTuple):
 
 def make(
     batch=1, heads=2, tokens=(63, 40), size=16, dv=None, dtype=torch.float32, amplitude=1.0,
-    maps=("r2g", "g2r"), weightings=None, words=0, weighted=False, **options,
+    maps=("r2g", "g2r"), weightings=None, words=0, columns=0, weighted=False, **options,
 ) -> Case:  # fmt: skip
     """A case of random tokens; `weighted` draws weights for every map, in all sizes and with zeros among them."""
     generated, reference = tokens
     query = (torch.randn(batch, heads, generated, size) * amplitude).to(dtype)
     key = torch.randn(batch, heads, reference, size).to(dtype)
     value = torch.randn(batch, heads, reference, dv or size).to(dtype)
-    case = Case(query, key, value, dict(options), (*maps, "token_maps") if words else maps, weightings, words)
+    wanted = (*maps, *(["token_maps"] if words else []), *(["column_maps"] if columns else []))
+    case = Case(query, key, value, dict(options), wanted, weightings, words, columns)
     rows, _, canvas, reference = case.canvas()
     if "g2r" in maps and (weighted or weightings is not None):
         case.options["generated_weight"] = torch.rand(rows, *(() if weightings is None else (weightings,)), canvas).sub_(0.2).relu_()
@@ -124,6 +127,8 @@ def make(
         case.options["reference_weight"] = torch.rand(rows, reference).sub_(0.2).relu_()
     if words:
         case.options["token_weight"] = torch.rand(rows, reference, words).sub_(0.2).relu_()
+    if columns:
+        case.options["column_weight"] = torch.rand(rows, columns, canvas).sub_(0.2).relu_()
     return case
 
 
@@ -165,7 +170,7 @@ def half_library(case: Case, route: str) -> bool:
     generated, reference = case.query.shape[2], case.key.shape[2]
     in_one_tile = {
         "streaming": 4 * generated * reference <= streaming.TILE_BYTES,
-        "triton": reference <= 128 and case.weightings in (None, 1),
+        "triton": reference <= 128 and case.weightings in (None, 1) and not case.columns,
     }
     return case.query.dtype != torch.float32 and route != "triton own forward" and not in_one_tile.get(route, False)
 
