@@ -48,6 +48,29 @@ def scratch(call: Call, *shape: int) -> Tensor:
     return call.query.new_empty(shape, dtype=torch.float32)
 
 
+def turned(weight: Tensor | None) -> Tensor | None:
+    """[B', n, tokens] -> [B', tokens, n]."""
+    return None if weight is None else weight.mT
+
+
+def high_and_low(call: Call, weight: Tensor | None, per_visit: int, whole: bool) -> Tensor:
+    """Weightings [B', tokens, n] as sweeps.pieces.load_weights wants them, [parts, B', tokens, n in whole visits]: two bfloat16 numbers
+    each, or whole; one that needs no product as it is."""
+    if weight is None:
+        return call.query
+    if per_visit == 1:
+        return weight[None]
+    batch, tokens, count = weight.shape
+    shared = batch > 1 and weight.stride(0) == 0  # one for all rows
+    weight = weight[:1] if shared else weight
+    parts, dtype = (1, torch.float32) if whole else (2, torch.bfloat16)
+    found = weight.new_zeros(parts, len(weight), tokens, cdiv(count, per_visit) * per_visit, dtype=dtype)
+    found[0, ..., :count] = weight
+    if not whole:
+        found[1, ..., :count] = weight - found[0, ..., :count]
+    return found.expand(-1, batch, -1, -1)
+
+
 def head(letter: str, tensor: Tensor) -> dict[str, int]:
     size = tensor.shape[-1]
     first, second = tiles.head_parts(size)

@@ -20,9 +20,9 @@ Range = tuple[int, int]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def refuse(what: str, expected: str, got: object, remedy: str) -> NoReturn:
+def refuse(what: str, expected: str, got: object, remedy: str, of: str = "bi_attention") -> NoReturn:
     """One shape for every message: the user's own thing, what was expected, what came, what to do."""
-    raise ValueError(f"bi_attention: {what} must be {expected}, got {got}. {remedy}")
+    raise ValueError(f"{of}: {what} must be {expected}, got {got}. {remedy}")
 
 
 def sizes(shape: Sequence[int | None]) -> str:

@@ -20,10 +20,12 @@ class Tile(NamedTuple):
 ONE_TILE_KEYS = 256  # references up to here are one tile
 ONE_TILE_BYTES = 256 * 64 * 2  # keys x head size of that tile; the values lie beside the keys
 PER_VISIT = 64  # weightings or words that one visit of the general sweeps serves
+FEW_WORDS = 16  # up to so many lie beside R2G without a tile of their own size
 COLUMNS_PER_VISIT = 16  # sums of C's columns: they lie beside those of the weightings
 
 # sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask or several weightings,
-# which want more registers a score. "float32": three tf32 products each, up to a head size of 128: `missing` refuses larger ones.
+# which want more registers a score; "field": with a few words beside R2G, or with sums of C's columns. "float32": three tf32 products
+# each, up to a head size of 128: `missing` refuses larger ones.
 Table = dict[str, dict[int, Tile]]
 FLOAT32: Table = {
     "forward float32": {64: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
@@ -55,6 +57,8 @@ SAFE |= {
     "keys heavy": {192: Tile(64, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
     "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
     "queries heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
+    "keys field": {64: Tile(128, 64, 4, 2), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 8, 1)},
+    "queries field": {192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 8, 1)},
 }
 HOPPER: Table = SAFE | {  # 227 KiB
     "forward float32": {256: Tile(64, 32, 4, 1)},
@@ -62,6 +66,8 @@ HOPPER: Table = SAFE | {  # 227 KiB
     "forward heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
     "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
     "queries": {192: Tile(128, 128, 4, 2), 256: Tile(128, 64, 4, 2)},
+    "keys field": {64: Tile(128, 64, 4, 3), 192: Tile(128, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
+    "queries field": {192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 8, 1)},
     "one_tile 16": {128: Tile(64, 16, 4, 2), 256: Tile(32, 16, 2, 2)},
     "one_tile 32": {128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(64, 64, 4, 2), 256: Tile(32, 64, 4, 2)},
@@ -69,6 +75,8 @@ HOPPER: Table = SAFE | {  # 227 KiB
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
     "keys": {128: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
+    "keys field": {64: Tile(128, 64, 4, 2), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 8, 1)},
+    "queries field": {192: Tile(64, 128, 4, 1), 256: Tile(64, 64, 8, 1)},
     "one_tile 16": {256: Tile(32, 16, 2, 2)},
     "one_tile 32": {128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},
@@ -82,6 +90,8 @@ AMD |= {
     "keys heavy": {256: Tile(64, 64, 4, 1)},
     "queries": {256: Tile(64, 64, 4, 1)},
     "queries heavy": {256: Tile(64, 64, 4, 1)},
+    "keys field": {256: Tile(64, 64, 4, 1)},
+    "queries field": {256: Tile(64, 64, 4, 1)},
     "one_tile 128": {256: Tile(16, 128, 4, 1)},
     "one_tile 128 heavy": {256: Tile(16, 128, 4, 1)},
 }

@@ -19,7 +19,19 @@ import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.arguments import EVERY, cdiv, head, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
+from i2am_kernels.arguments import (
+    EVERY,
+    cdiv,
+    head,
+    high_and_low,
+    mask_of,
+    on_canvas,
+    padded_head,
+    pointer_of,
+    scratch,
+    stride_unit,
+    turned,
+)
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
@@ -104,7 +116,8 @@ def fits_one_tile(call: Call) -> bool:
     bytes_each = 8 if call.key.dtype == torch.float32 else 2  # three tf32 products want two copies
     tile_bytes = tiles.power_of_2(keys) * tiles.power_of_2(size) * bytes_each
     one_weighting = call.g2r is None or call.g2r.shape[2] == 1
-    return call.column_maps is None and one_weighting and keys <= tiles.one_tile_keys(capability(call.query.device)) and tile_bytes <= tiles.ONE_TILE_BYTES
+    few = keys <= tiles.one_tile_keys(capability(call.query.device))
+    return call.column_maps is None and one_weighting and few and tile_bytes <= tiles.ONE_TILE_BYTES
 
 
 def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
@@ -171,8 +184,10 @@ def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | Non
     columns = scratch(call, shares, batch, heads, reference) if call.wants_columns else lse
     maps = 0 if call.column_maps is None else call.column_maps.shape[2]
     maps_per_visit = min(tiles.COLUMNS_PER_VISIT, tiles.side(maps)) if maps else 0
-    weight, target = high_and_low(call, turned(call.generated_weight), per_visit), pointer_of(call, call.g2r)
-    column_weight, column_target = high_and_low(call, turned(call.column_weight), maps_per_visit), pointer_of(call, call.column_maps)
+    weight = high_and_low(call, turned(call.generated_weight), per_visit, PRECISION == "ieee")
+    target = pointer_of(call, call.g2r)
+    column_weight = high_and_low(call, turned(call.column_weight), maps_per_visit, PRECISION == "ieee")
+    column_target = pointer_of(call, call.column_maps)
     if call.g2r is not None and shares > 1:
         target = scratch(call, shares, batch, heads, weightings, reference)
     if maps and shares > 1:
@@ -216,7 +231,8 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     words = call.token_maps.shape[2] if call.token_maps is not None else 0
     per_visit = min(tiles.PER_VISIT, tiles.side(words))
-    weight, token_weight = pointer_of(call, call.reference_weight), high_and_low(call, call.token_weight, per_visit)
+    weight = pointer_of(call, call.reference_weight)
+    token_weight = high_and_low(call, call.token_weight, per_visit, PRECISION == "ieee")
     r2g, token_maps = pointer_of(call, call.r2g), pointer_of(call, call.token_maps)
     queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(words, per_visit)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
@@ -231,39 +247,21 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
 def tile_of(sweep: str, call: Call) -> Tile:
     """The table's tile for a sweep of the call."""
     size = call.query.shape[3] if sweep in ("keys", "queries") else max(call.query.shape[3], call.value.shape[3])
-    kind = "float32" if call.query.dtype == torch.float32 else "heavy" if heavy(sweep, call) else ""
     name = f"one_tile {tiles.side(call.key.shape[2])}" if sweep == "one_tile" else sweep
-    return tiles.tile(name, size, capability(call.query.device), kind)
+    return tiles.tile(name, size, capability(call.query.device), kind_of(sweep, call))
 
 
-def heavy(sweep: str, call: Call) -> bool:
-    """Whether the sweep wants more registers a score than for a plain call."""
+def kind_of(sweep: str, call: Call) -> str:
+    """What the sweep wants of registers a score beyond a plain call, as the table of tiles calls it."""
+    if call.query.dtype == torch.float32:
+        return "float32"
     if sweep == "one_tile":  # for which a mask of the keys alone is light
-        return call.mask is not None and call.mask.shape[2] > 1
-    several = call.g2r is not None and call.g2r.shape[2] > 1
-    return call.mask is not None or (sweep == "keys" and several) or (sweep == "queries" and call.token_maps is not None)
-
-
-def turned(weight: Tensor | None) -> Tensor | None:
-    return None if weight is None else weight.mT
-
-
-def high_and_low(call: Call, weight: Tensor | None, per_visit: int) -> Tensor:
-    """Weightings [B', tokens, n] as sweeps.pieces.load_weights wants them, [parts, B', tokens, n in whole visits]: two bfloat16 numbers
-    each, or whole; one that needs no product as it is."""
-    if weight is None:
-        return call.query
-    if per_visit == 1:
-        return weight[None]
-    batch, tokens, count = weight.shape
-    shared = batch > 1 and weight.stride(0) == 0  # one for all rows
-    weight = weight[:1] if shared else weight
-    parts, dtype = (1, torch.float32) if PRECISION == "ieee" else (2, torch.bfloat16)
-    found = weight.new_zeros(parts, len(weight), tokens, cdiv(count, per_visit) * per_visit, dtype=dtype)
-    found[0, ..., :count] = weight
-    if parts == 2:
-        found[1, ..., :count] = weight - found[0, ..., :count]
-    return found.expand(-1, batch, -1, -1)
+        return "heavy" if call.mask is not None and call.mask.shape[2] > 1 else ""
+    several = sweep == "keys" and call.g2r is not None and call.g2r.shape[2] > 1
+    words = 0 if call.token_maps is None or sweep != "queries" else call.token_maps.shape[2]
+    if call.mask is not None or several or words > tiles.FEW_WORDS or (words and call.r2g is None):
+        return "heavy"
+    return "field" if words or (sweep == "keys" and call.column_maps is not None) else ""
 
 
 def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.operator import judge
+from i2am_kernels import moments
+from i2am_kernels.fields import MOMENTS
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Case:
     mask: str = ""  # bool, additive
     weightings: int = 0  # n of generated_weight; 0 leaves the weights out
     words: int = 0  # n of token_maps
+    columns: int = 0  # n of column_maps
+    grids: tuple[tuple[int, int], ...] = ()  # of both canvases: the field, six words and six columns
     ranges: bool = False
     strided: bool = False
     alone: bool = False  # the output and no map
@@ -46,25 +50,35 @@ FAMILIES = {
         Case("plain"), *adversarial("general"), Case("bool mask", mask="bool"),
         Case("output alone, bool mask", mask="bool", alone=True), Case("additive mask", mask="additive"),
         Case("one weighting", weightings=1), Case("3 weightings", weightings=3), Case("17 weightings", weightings=17),
-        Case("20 words", words=20),
+        Case("20 words", words=20), Case("6 words, 6 columns", words=6, columns=6), Case("20 columns", columns=20, weightings=3),
+        Case("field", 300, 330, grids=((15, 20), (11, 30))), Case("field, bool mask", 300, 330, mask="bool", grids=((15, 20), (11, 30))),
+        *adversarial("field", generated=300, reference=330, grids=((15, 20), (11, 30))),
         Case("whole tiles", 256, 512, 128), Case("long", 3072, 3072, 40, batch=1, heads=1), Case("wide values", value_size=96),
-        Case("everything", 211, 390, 40, 72, 3, mask="bool", weightings=3, words=5, ranges=True, strided=True),
+        Case("everything", 211, 390, 40, 72, 3, mask="bool", weightings=3, words=5, columns=4, ranges=True, strided=True),
     ],
     "one_tile": [
         Case("77", reference=77), *adversarial("77", reference=77), Case("77 bool mask", reference=77, mask="bool"),
         Case("77 additive mask", reference=77, mask="additive"), Case("77 weighting", reference=77, weightings=1),
         Case("77 words", reference=77, words=77), Case("one key", reference=1), Case("256 keys", 1500, 256, batch=1, heads=1),
-        Case("one query", 1, 77),
+        Case("one query", 1, 77), Case("77 columns", reference=77, columns=6),
+        Case("field of 64 keys", reference=64, grids=((15, 20), (8, 8))),
         Case("77 everything", 211, 77, 40, 72, 3, mask="additive", weightings=1, words=5, ranges=True, strided=True),
     ],
     "sizes": [Case(f"size {size}, {keys} keys", 130, keys, size) for size in SIZES for keys in (300, 33)],
 }  # fmt: skip
 QUICK = {
-    "general": [Case("plain", 33, 270, 40, batch=1), Case("logit +200", 33, 270, 40, batch=1, heads=1, logits="logit", nats=200.0)],
+    "general": [
+        Case("field", 33, 270, 40, batch=1, heads=1, grids=((3, 11), (15, 18))),
+        Case("logit +200", 33, 270, 40, batch=1, heads=1, logits="logit", nats=200.0),
+    ],
     "one_tile": [Case("everything", 33, 19, 40, 24, 2, 1, mask="bool", weightings=1, words=3, ranges=True, strided=True)],
     "sizes": [Case("size 24, 33 keys", 19, 33, 24, batch=1, heads=1)],
 }
-SAME = (Case("plain"), Case("77", reference=77), Case("everything", 211, 390, 40, 72, 3, mask="bool", weightings=3, words=5, ranges=True))
+SAME = (
+    Case("plain"),
+    Case("77", reference=77),
+    Case("everything", 211, 390, 40, 72, 3, mask="bool", weightings=3, words=5, columns=4, ranges=True),
+)
 QUICK_SAME = (Case("77", 33, 19, 40, batch=1, heads=1),)
 
 
@@ -121,6 +135,13 @@ def arguments(case: Case, dtype: torch.dtype, device: torch.device) -> dict[str,
     if case.words:
         given["token_maps"] = buffer(batch, case.heads, case.words, here)
         given["token_weight"] = torch.rand(batch, there, case.words, device=device)
+    if case.columns:
+        given["column_maps"] = buffer(batch, case.heads, case.columns, there)
+        given["column_weight"] = torch.rand(batch, case.columns, here, device=device)
+    if case.grids:
+        on_canvas, on_reference = (moments(grid, device=device).expand(batch, -1, -1) for grid in case.grids)
+        given["token_maps"], given["token_weight"] = buffer(batch, case.heads, MOMENTS, here), on_reference.mT
+        given["column_maps"], given["column_weight"] = buffer(batch, case.heads, MOMENTS, there), on_canvas
     if case.mask:
         seen = torch.rand(case.batch, 1, case.generated, case.reference, device=device) > 0.3
         seen[..., case.generated // 2, :] = False  # a row and a column that see nothing

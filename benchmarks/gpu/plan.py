@@ -47,7 +47,7 @@ GROUPS: dict[str, tuple[str, Make]] = {
        for sweep in tune.CANDIDATES for size in tune.LAYERS},
     "batch-8": ("timings", timings.batch_8), "half": ("timings", timings.half), "batches": ("timings", timings.batches),
     "calls": ("timings", timings.calls), "float16": ("timings", timings.float16), "flex": ("timings", timings.flex),
-    "routes": ("route", timings.routes), "flux": ("timings", timings.flux),
+    "field": ("timings", timings.fields), "routes": ("route", timings.routes), "flux": ("timings", timings.flux),
     "look": ("tune", tune.look), "tiles": ("tune", tune.whole),
 }  # fmt: skip
 
@@ -79,8 +79,8 @@ CALLS: dict[str, tuple[Stage, ...]] = {
         Stage(110, (*(f"{name}-bfloat16" for name in CHECKS),
                     *(f"compile-{sweep}-{size}" for sweep in tune.CANDIDATES for size in tune.LAYERS),
                     *(f"{name}-{dtype}" for dtype in ("float16", "float32") for name in CHECKS))),
-        Stage(90, ("tiles",)), Stage(30, ("routes",)), Stage(30, ("half",)), Stage(60, ("batches",)), Stage(20, ("calls",)),
-        Stage(15, ("float16",)), Stage(35, ("flex",)),
+        Stage(15, ("field",)), Stage(75, ("tiles",)), Stage(30, ("routes",)), Stage(30, ("half",)),
+        Stage(60, ("batches",)), Stage(20, ("calls",)), Stage(15, ("float16",)), Stage(35, ("flex",)),
     ),
     "third": (  # 265 s
         Stage(50, ("sd15",)), Stage(40, ("sdxl",)), Stage(15, ("flux",)), *(Stage(25, (f"layers-{name}",)) for name in FAMILIES),
@@ -89,7 +89,7 @@ CALLS: dict[str, tuple[Stage, ...]] = {
 }  # fmt: skip
 MINIATURE = frozenset((  # the groups of a walk through: one of each kind
     "device", "people-0", "people-1", "batch-8", "look",
-    "general-float32", "one_tile-float32", "behaviour-float32", "compile-keys-40", "tiles", "routes", "half", "calls", "flex",
+    "general-float32", "one_tile-float32", "behaviour-float32", "compile-keys-40", "field", "tiles", "routes", "half", "calls", "flex",
     "sd15", "flux", "layers-stableviton", "evaluation",
 ))  # fmt: skip
 LIMITS = {"first": 280.0, "second": 400.0, "third": 280.0}  # seconds, start and verdict included

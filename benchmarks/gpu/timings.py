@@ -52,6 +52,12 @@ def half(device: torch.device, quick: bool) -> list[Item]:
     return [item(name, 8, device, quick, rows="half") for name in (ORDER[:1] if quick else ORDER)]
 
 
+def fields(device: torch.device, quick: bool) -> list[Item]:
+    """The correspondence field both ways beside the maps alone."""
+    names = ("warp_3072", "warp_768", "joint", "ip_257")
+    return [item(name, 8, device, quick, runners=("sdpa", "triton", "triton_field")) for name in (names[:1] if quick else names)]
+
+
 def batches(device: torch.device, quick: bool) -> list[Item]:
     return [item(name, batch, device, quick, rows=rows) for rows in ("all", "half") for batch in (32, 1)
             for name in (ORDER[:1] if quick else ORDER) if batch > 1 or rows == "all"]  # fmt: skip

@@ -111,6 +111,15 @@ def wholes(rows: list[Row]) -> str:
             lines.append(f"layers {row['family']} {row['runner']}: {row['ratio']:.2f} x attention alone")
         elif "images_per_second" in row:
             lines.append(f"evaluation {row['runner']} batch {row['batch']}: {row['images_per_second']:.2f} images/s")
+    lines += fields(rows)
     ours = [row["ratio_best"] for row in rows if row.get("runner") == "triton" and row.get("section") == "timings" and "ratio_best" in row]
     lines += [f"all timings of triton, geometric mean: {geometric_mean(ours):.2f} x the best attention without maps"] if ours else []
     return "\n".join(lines)
+
+
+def fields(rows: list[Row]) -> list[str]:
+    """What the field adds to a call with maps, a shape a line."""
+    timed = {(*(row[name] for name in KEY), row["runner"]): row["ms"]["p50"] for row in rows
+             if row.get("section") == "timings" and "ms" in row}  # fmt: skip
+    pairs = [(key[:-1], ms, timed.get((*key[:-1], "triton"))) for key, ms in timed.items() if key[-1] == "triton_field"]
+    return [f"field {' '.join(map(str, key))}: {ms / alone:.2f} x the maps alone" for key, ms, alone in pairs if alone]

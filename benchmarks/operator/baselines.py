@@ -34,8 +34,8 @@ class Unsupported(RuntimeError):
 
 
 def plain_only(call: Call, name: str) -> None:
-    extra = {"attn_mask": call.mask, "token_maps": call.token_maps, "generated_weight": call.generated_weight,
-             "reference_weight": call.reference_weight}  # fmt: skip
+    extra = {"attn_mask": call.mask, "token_maps": call.token_maps, "column_maps": call.column_maps,
+             "generated_weight": call.generated_weight, "reference_weight": call.reference_weight}  # fmt: skip
     asked = [option for option, value in extra.items() if value is not None]
     if asked:
         raise Unsupported(f"{name} has no {', '.join(asked)}")

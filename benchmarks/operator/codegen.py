@@ -143,9 +143,10 @@ def taken_apart(binary: bytes) -> tuple[dict[str, int], list[str]]:
 
 
 def loops(code: list[str]) -> Iterator[list[str]]:
-    """The bodies of the innermost loops: from a label to the branch back to it."""
+    """The bodies of the loops: from a label to the branch back to it. Behind the last exit wait those who are let in later: no loops."""
     labels = {line[:-1]: index for index, line in enumerate(code) if line.endswith(":")}
-    for index, line in enumerate(code):
+    last = max((index for index, line in enumerate(code) if not line.endswith(":") and mnemonic(line) == "EXIT"), default=len(code))
+    for index, line in enumerate(code[:last]):
         target = re.search(r"\bBRA\S*\s.*?`?\(?(\.L\w+)\)?", line)
         if target and labels.get(target.group(1), index) < index:
             yield [entry for entry in code[labels[target.group(1)] : index + 1] if not entry.endswith(":")]
@@ -201,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--heads", nargs="+", type=int, default=list(HEAD_SIZES))
-    parser.add_argument("--cases", nargs="+", default=["plain", "words"], choices=CASES)
+    parser.add_argument("--cases", nargs="+", default=["plain", "words", "field"], choices=CASES)
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--out", type=Path, help="write the rows there as JSON lines, and the table beside them as Markdown")
     chosen = parser.parse_args()

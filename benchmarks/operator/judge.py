@@ -14,9 +14,10 @@ from i2am_kernels.check import checked
 from i2am_kernels.forward import plain
 from i2am_kernels.reference import reference
 
-Answer = dict[str, Tensor]  # output, r2g, g2r, token_maps: one entry per sampled row and head, float64
-BUFFERS = ("r2g", "g2r", "token_maps")
-OPTIONS = ("generated_weight", "reference_weight", "token_weight", "attn_mask", "scale", "rows", "generated", "reference")
+Answer = dict[str, Tensor]  # output, r2g, g2r, token_maps, column_maps: one entry per sampled row and head, float64
+BUFFERS = ("r2g", "g2r", "token_maps", "column_maps")
+WEIGHTS = ("generated_weight", "reference_weight", "token_weight", "column_weight")
+OPTIONS = (*WEIGHTS, "attn_mask", "scale", "rows", "generated", "reference")
 # Half a unit in the last place of the output and once more for P, which low precision rounds before the product with V.
 OUTPUT_FLOOR = {torch.float32: 2.0**-18, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 HALF_ON_CPU = 1e-4  # torch's half-precision attention on a CPU gives its log-sum-exp no better than this
@@ -47,13 +48,13 @@ def one_head(call: Call, row: int, head: int, dtype: torch.dtype) -> Call:
     def weight(tensor: Tensor | None) -> Tensor | None:
         return tensor[m] if tensor is not None and mapped else None
 
+    changed: dict[str, Any] = {name: fresh(getattr(call, name)) for name in BUFFERS}
+    changed |= {name: weight(getattr(call, name)) for name in WEIGHTS}
     return dataclasses.replace(
         call,
         query=call.query[b, h].to(dtype), key=call.key[b, h].to(dtype), value=call.value[b, h].to(dtype),
         mask=None if call.mask is None else clip(call.mask, b, h), rows=(0, 1),
-        r2g=fresh(call.r2g), g2r=fresh(call.g2r), token_maps=fresh(call.token_maps),
-        generated_weight=weight(call.generated_weight), reference_weight=weight(call.reference_weight),
-        token_weight=weight(call.token_weight),
+        **changed,
     )  # fmt: skip
 
 

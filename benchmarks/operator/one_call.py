@@ -24,7 +24,8 @@ from benchmarks.measuring.rows import RESULTS, Row, Writer, environment, percent
 from benchmarks.operator import judge
 from benchmarks.operator.baselines import BASELINES, Unsupported, picked
 from benchmarks.operator.shapes import CPU_BATCH, SHAPES, Shape, arguments
-from i2am_kernels import bi_attention
+from i2am_kernels import bi_attention, moments
+from i2am_kernels.fields import MOMENTS
 from i2am_kernels.forward import has_forward
 from i2am_kernels.op import choose
 from i2am_kernels.triton_backend import launch
@@ -47,6 +48,32 @@ def by(route: str, given: dict[str, Any]) -> Tensor:
     return launch(call, route)
 
 
+class WithField:
+    """The operator with the correspondence field both ways beside the maps, into buffers of its own that stay with the call."""
+
+    def __init__(self, backend: str):
+        self.backend = backend
+        self.query: Tensor | None = None
+        self.field: dict[str, Tensor] = {}
+
+    def __call__(self, given: dict[str, Any]) -> Tensor:
+        if self.query is not given["query"]:
+            self.query, self.field = given["query"], field_of(given)
+        return ours(self.backend, {**given, **self.field})
+
+
+def field_of(given: dict[str, Any]) -> dict[str, Tensor]:
+    """Buffers and weights of the field of a call that has both maps, each canvas as a grid of one row."""
+    r2g, g2r = given["r2g"], given["g2r"]
+    batch, heads, generated = r2g.shape
+    reference = g2r.shape[-1]
+    here, there = (moments((1, tokens), device=r2g.device).expand(batch, -1, -1) for tokens in (generated, reference))
+    return {
+        "token_maps": r2g.new_zeros(batch, heads, MOMENTS, generated), "token_weight": there.mT,
+        "column_maps": r2g.new_zeros(batch, heads, MOMENTS, reference), "column_weight": here,
+    }  # fmt: skip
+
+
 def baseline(name: str, given: dict[str, Any]) -> Tensor:
     return BASELINES[name](judge.call_of(given))
 
@@ -58,9 +85,11 @@ OURS: dict[str, Runner] = {
     "triton_flash": partial(by, "flash"),
     "triton_cudnn": partial(by, "cudnn"),
 }
+FIELDS: dict[str, Runner] = {"streaming_field": WithField("streaming"), "triton_field": WithField("triton")}
 RUNNERS: dict[str, Runner] = {
     "sdpa": partial(baseline, "sdpa"),
     **OURS,
+    **FIELDS,
     **{name: partial(baseline, name) for name in BASELINES if name != "sdpa"},
 }
 FLOORS = ("sdpa", "sdpa_cudnn", "sdpa_flash", "sdpa_efficient")  # attention without maps: the best of them is the floor
@@ -90,7 +119,7 @@ def measure(
         row = done[runner] = {**what, "runner": runner}
         run = partial(available[runner], given)
         try:
-            row |= judged(runner, run, given, true, limits[runner in OURS])
+            row |= judged(runner, run, given, true, limits[runner in OURS or runner in FIELDS])
             if not row["red"]:
                 row["peak_mb"] = round(peak_bytes(run, device) / 1e6, 3)
             if runner == "sdpa" and device.type == "cuda":

@@ -36,8 +36,8 @@ def keys_sweep(
     share_stride, heads, generated, reference, shares, weighting_count, column_count, scale, even_weight, lse_unit,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_WEIGHTINGS: tl.constexpr,
-    BLOCK_COLUMNS: tl.constexpr, MASK_KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr, SPLIT: tl.constexpr,
-    PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    BLOCK_COLUMNS: tl.constexpr, MASK_KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr,
+    SPLIT: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * shares, heads)
     block, share = program // shares, program % shares
@@ -95,7 +95,8 @@ def keys_sweep(
                 tile = tile * weights[None, :]
             sums += tl.sum(tile, 1)
         if G2R and BLOCK_WEIGHTINGS > 1:
-            high, low = load_weights(generated_weight + here * weight_g, queries, weightings, queries_left, weight_g, weight_part, PRECISION)
+            generated_weights = generated_weight + here * weight_g
+            high, low = load_weights(generated_weights, queries, weightings, queries_left, weight_g, weight_part, PRECISION)
             weighting_sums = weighed(tile, high, low, weighting_sums, PRECISION)
         if BLOCK_COLUMNS > 0:  # last: P's registers are free again
             high, low = load_weights(column_weight + here * column_g, queries, columns, queries_left, column_g, column_part, PRECISION)
@@ -107,7 +108,7 @@ def keys_sweep(
         if MASK_KIND > 0:
             faint = faint & (seen > 0)
         sum_lse = log2_or(total, highest, float("-inf"))
-        column_sums *= inverse(total)[:, None]
+        column_sums *= inverse(tl.maximum(total, UNDERFLOW))[:, None]
         if tl.max(faint.to(tl.int32), 0) > 0:
             sum_lse, column_sums = exact_columns(
                 query, mask, k0, k1, column_weight, query_strides, mask_strides, column_weight_strides, begin, end, keys_left,
@@ -236,4 +237,5 @@ def finish(g2r_shares, columns_shares, maps_shares, g2r, columns_lse, column_map
             maps_b, maps_h, maps_n, maps_r = column_maps_strides
             target = column_maps + b * maps_b + h * maps_h + one * maps_n + keys * maps_r
             add_to(target, maps * inverse(total), inside, False)
-        tl.store(columns_lse + row_head.to(tl.int64) * reference + keys, log2_or(total, high, float("inf")), mask=keys < tl.where(one == 0, reference, 0))
+        inside = keys < tl.where(one == 0, reference, 0)
+        tl.store(columns_lse + row_head.to(tl.int64) * reference + keys, log2_or(total, high, float("inf")), mask=inside)

@@ -125,9 +125,7 @@ def weighed(tile, high, low, sums, PRECISION: tl.constexpr):
     if PRECISION == "ieee":
         sums = tl.dot(tile, high, sums, input_precision=PRECISION)
     else:
-        tile_high, tile_low = tl.inline_asm_elementwise(
-            SPLIT, "=r,=r,r,r", [tile], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=2
-        )
+        tile_high, tile_low = tl.inline_asm_elementwise(SPLIT, "=r,=r,r,r", [tile], dtype=(tl.bfloat16, tl.bfloat16), is_pure=True, pack=2)
         sums = tl.dot(tile_low, high, sums)
         sums = tl.dot(tile_high, low, sums)
         sums = tl.dot(tile_high, high, sums)

@@ -76,7 +76,8 @@ def queries_sweep(
             word_sums = add_words(tile, norm, token_weight + here * token_r, keys, words, keys_left, token_r, token_part,
                                   word_sums, EVEN_R, PRECISION)  # fmt: skip
     if R2G and TOKEN_MAPS:
-        half = tl.exp2((top - LIFT - norm) * 0.5)  # 0 in rows without keys; twice half of it, as the whole may be too small for a number
+        # 0 in rows without keys; by its square root twice, as the whole may be too small for a number; no more than where it is needed
+        half = tl.exp2(tl.minimum(top - LIFT - norm, -FAR) * 0.5)
         word_sums = word_sums * half[:, None] * half[:, None]
         if tl.min(norm, 0) - top < FAR:
             word_sums = tl.zeros([BLOCK_G, BLOCK_WORDS], tl.float32)

@@ -43,7 +43,7 @@ def test_the_calls_end_in_their_time_and_name_groups_that_exist():
     assert set(plan.GROUPS) | set(plan.MODULES) >= plan.MINIATURE
     assert sum(plan.LIMITS.values()) <= 1000
     assert plan.CALLS["second"][-1].groups == ("flex",)  # compiles for half a minute a shape
-    timed = {"batch-8", "look", "tiles", "routes", "half", "batches", "calls", "float16", "flex", "flux", *plan.MODULES}
+    timed = {"batch-8", "look", "field", "tiles", "routes", "half", "batches", "calls", "float16", "flex", "flux", *plan.MODULES}
     assert all(len(stage.groups) == 1 for stages in plan.CALLS.values() for stage in stages if timed & set(stage.groups))
 
 
@@ -60,6 +60,8 @@ def test_the_cases_cover_the_list():
     every = [case for family in cases.FAMILIES.values() for case in family]
     assert {8, 40, 64, 80, 128, 160, 256} <= {case.size for case in every}
     assert {1, 3, 17} <= {case.weightings for case in every}
+    assert {6, 20} <= {case.columns for case in every}
+    assert {"", "bool"} <= {case.mask for case in every if case.grids}
     assert {"logit", "columns", "row_offsets", "column_offsets"} <= {case.logits for case in every}
     assert {("bool", True), ("bool", False), ("additive", False)} <= {(case.mask, case.alone) for case in every}
     assert len({case.name for case in every}) == len(every)

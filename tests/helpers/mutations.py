@@ -43,8 +43,9 @@ STREAMING = [
     Fault("skip the tail block", "streaming", S, PRODUCT, f"{PRODUCT} - 1e9 * (start + block >= reference)"),
     Fault("ignore rows", "streaming", S, "slice(*self.call.rows)\n        key,", "slice(0, self.call.canvas[0])\n        key,"),
     Fault("ignore the mask", "streaming", S, "torch.float32, LOG2E)", "torch.float32, LOG2E).zero_()"),
-    Fault("leave out the column sums", "streaming", S, "tile.shape[1]] / total)", "tile.shape[1]] * total.sign())"),
-    Fault("trust a faint column", "streaming", S, "not self.lost(totals[:, self.weightings :]):", "True:"),
+    Fault("leave out the column sums", "streaming", S, "share = sums / total", "share = sums * total.sign()"),
+    Fault("trust a faint column", "streaming", S, "not self.trusted or self.lost(total):", "not self.trusted:"),
+    Fault("forget what the exact columns weigh", "streaming", S, "torch.bmm(self.column_weight, tile.mT)", "tile.mT.sum(1, keepdim=True)"),
     Fault("read L off a lost key", "streaming", S, "least < FAR:", "least < -math.inf:"),
     Fault("overwrite G2R", "streaming", S, "part.of(call.g2r).add_(totals", "part.of(call.g2r).copy_(totals"),
     Fault("swap the maps", "streaming", "op.py", *SWAP),
@@ -55,10 +56,15 @@ TRITON = [
     Fault("swap the maps", "triton", "op.py", *SWAP),
     Fault("drop the last key", "triton", Q, "keys, mask=keys < keys_left, other=float", "keys, mask=keys < keys_left - 1, other=float"),
     Fault("forget the scale", "triton", Q, "biased(tile * scale,", "biased(tile * 1.4426950408889634,"),
-    Fault("skip the tail tile", "triton", Q, "range(0, reference, BLOCK_R)", "range(0, reference - BLOCK_R + 1, BLOCK_R)"),
+    Fault("skip the tail tile", "triton", Q, "R2G:\n            column = tl.load(", "R2G and keys_left >= BLOCK_R:\n            column = tl.load("),
     Fault("ignore rows", "triton", "arguments.py", "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
     Fault("ignore the mask", "triton", "sweeps/pieces.py", "    if MASK_KIND > 0:", "    if MASK_KIND > 9:"),
     Fault("trust a faint column", "triton", K, "if tl.max(faint.to(tl.int32), 0) > 0:", "if tl.max(faint.to(tl.int32), 0) > 1:"),
+    Fault("weigh P instead of C", "triton", K, "column_sums = weighed(raised,", "column_sums = weighed(tile,"),
+    Fault("forget the exact columns' weights", "triton", K, "sums = weighed(tile, weight, rest,", "sums = weighed(tile, weight * 0, rest,"),
+    Fault("add shares of columns as they are", "triton", K, "tl.sum(parts * means, 0)", "tl.sum(means, 0)"),
+    Fault("trust words that are lost", "triton", Q, "if tl.min(norm, 0) - top < FAR:", "if tl.min(norm, 0) - top < -1.0e9:"),
+    Fault("forget what C has over P", "triton", Q, "columnwise * factor[None, :]", "columnwise"),
     Fault("overwrite the buffers", "triton", K, "values += tl.load(pointers, mask=inside, other=0.0)", "values += 0.0"),
     Fault("1/R instead of 1/G", "triton", T, "LOG2E, 1.0 / generated,", "LOG2E, 1.0 / reference,"),
     Fault("1/R instead of 1/G in one tile", "triton", T, "LOG2E, 1.0 / canvas,", "LOG2E, 1.0 / tokens,"),
@@ -81,7 +87,7 @@ def checks(backend: str) -> None:
     torch.manual_seed(0)
     faint = torch.zeros(5, 40)
     faint[:, 3] = -300
-    lone = make(heads=1, tokens=(40, 40))
+    lone = make(heads=1, tokens=(40, 40), words=2, columns=2)
     lone.query[:, :, 1] *= 100  # one row whose scores lie far apart
     rising = make(heads=1, tokens=(40, 40))
     rising.query[:, :, 32:] *= 10  # the second block of queries has the larger scores
@@ -90,7 +96,8 @@ def checks(backend: str) -> None:
         rising,
         make(heads=1, tokens=(5, 70)),
         make(heads=1, tokens=(5, 40), attn_mask=torch.rand(5, 40) > 0.4),
-        make(heads=1, tokens=(5, 40), attn_mask=faint),
+        make(heads=1, tokens=(5, 40), columns=2, attn_mask=faint),
+        make(heads=1, tokens=(70, 40), words=2, columns=2),
         make(batch=2, heads=1, tokens=(7, 40), rows=(1, 2), generated=(1, 6), reference=(3, 37)),
     ):
         for route in routes:

@@ -56,14 +56,15 @@ def masks():
 @pytest.mark.parametrize("kind", masks())
 @pytest.mark.parametrize("route", ROUTES)
 def test_masks(route, kind):
-    check(make(batch=B, tokens=(G, R), words=2, attn_mask=masks()[kind]), route)
+    check(make(batch=B, tokens=(G, R), words=2, columns=2, attn_mask=masks()[kind]), route)
 
 
 @pytest.mark.parametrize("kind", ["rows hidden", "columns hidden", "one batch row hidden", "added finfo.min", "added -inf", "bool [G, R]"])
 @pytest.mark.parametrize("route", ROUTES)
 def test_masks_and_ranges(route, kind):
     """A range may leave a row without keys inside it that has keys outside; the mask is cut, not restarted."""
-    check(make(batch=B, tokens=(G, R), attn_mask=masks()[kind], rows=(1, 2), generated=(3, 30), reference=(5, 38)), route)
+    ranges = {"rows": (1, 2), "generated": (3, 30), "reference": (5, 38)}
+    check(make(batch=B, tokens=(G, R), columns=3, attn_mask=masks()[kind], **ranges), route)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -71,7 +72,7 @@ def test_masks_and_ranges(route, kind):
 @pytest.mark.parametrize("route", [*STREAMING, "triton library forward split"])
 def test_half_precision_tokens_under_a_mask(route, dtype, kind):
     """The mask keeps its own precision: a float32 bias rounded to half on the way to L would not be the bias of S."""
-    check(make(batch=B, tokens=(G, R), dtype=dtype, attn_mask=masks()[kind]), route)
+    check(make(batch=B, tokens=(G, R), columns=2, dtype=dtype, attn_mask=masks()[kind]), route)
 
 
 @pytest.mark.parametrize("options", [{"rows": (1, 2)}, {"dv": 24}], ids=["row without maps", "no library forward"])
@@ -86,11 +87,13 @@ def test_output_of_half_precision_tokens_under_a_float32_mask(route, options):
 def test_hidden_rows_and_columns_have_no_maps(route):
     mask = torch.ones(B, 1, G, R, dtype=torch.bool)
     mask[0, 0, 5] = mask[1, :, :, 7] = False
-    got = run(make(batch=B, tokens=(G, R), words=2, attn_mask=mask), route)
+    got = run(make(batch=B, tokens=(G, R), words=2, columns=2, attn_mask=mask), route)
     assert got.out.isfinite().all()
     assert got.maps["r2g"][0, :, 5].eq(0).all()
     assert got.maps["token_maps"][0, :, :, 5].eq(0).all()
     assert got.maps["g2r"][1, :, 7].eq(0).all()
+    assert got.maps["column_maps"][1, :, :, 7].eq(0).all()
+    assert got.maps["column_maps"][0].gt(0).all()
     assert got.maps["g2r"][0].gt(0).all()
 
 
@@ -125,7 +128,7 @@ def logits():
 @pytest.mark.parametrize("kind", logits())
 @pytest.mark.parametrize("route", ROUTES)
 def test_adversarial_logits(route, kind):
-    check(with_scores(logits()[kind], words=2), route)
+    check(with_scores(logits()[kind], words=2, columns=2), route)
 
 
 @pytest.mark.parametrize("kind", ["column 100 nats under the rest", "column offsets", "one logit +200"])
@@ -135,7 +138,7 @@ def test_adversarial_logits_by_mask(route, kind):
     bias = logits()[kind].clone()
     bias[:, 11] = -math.inf
     bias[12] = -math.inf
-    case = make(heads=1, tokens=(G, R), attn_mask=bias)
+    case = make(heads=1, tokens=(G, R), words=2, columns=2, attn_mask=bias)
     check(replace(case, query=case.query * 0.1), route)
 
 
@@ -145,18 +148,19 @@ def test_column_a_guard_must_not_miss_in_the_last_tile(route):
     scores = logits()["constant"].clone()
     scores[:, -1] = -300
     scores[-1, -1] = -200
-    case = with_scores(scores)
+    case = with_scores(scores, columns=1)
     got = check(case, route)
     assert got.maps["r2g"][0, 0, -1] > 1 / R - 1e-6  # all of that column
+    assert (got.maps["column_maps"][0, 0, 0, -1] - case.options["column_weight"][0, 0, -1]).abs() < 1e-6
 
 
 @pytest.mark.parametrize("splits", ["triton", "triton library forward split"])
 def test_a_split_with_nothing_on_the_canvas(splits):
     """Queries are shared out over programs; a program may find none of the canvas, or nothing but hidden keys."""
-    check(make(heads=1, tokens=(129, 40), generated=(0, 3)), splits)
+    check(make(heads=1, tokens=(129, 40), columns=2, generated=(0, 3)), splits)
     mask = torch.ones(129, 40, dtype=torch.bool)
     mask[:64] = False
-    check(make(heads=1, tokens=(129, 40), attn_mask=mask), splits)
+    check(make(heads=1, tokens=(129, 40), columns=2, attn_mask=mask), splits)
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
@@ -164,7 +168,8 @@ def test_a_split_with_nothing_on_the_canvas(splits):
 def test_nothing_unwritten_is_read(route, masked, monkeypatch):
     """Fresh memory is NaN here; an element nobody writes would show."""
     mask = {"attn_mask": torch.rand(G, R) > 0.4} if masked else {}
-    case = make(batch=3, heads=1, tokens=(G, R), words=2, weightings=2, rows=(1, 3), generated=(2, 31), reference=(3, 39), **mask)
+    ranges = {"rows": (1, 3), "generated": (2, 31), "reference": (3, 39)}
+    case = make(batch=3, heads=1, tokens=(G, R), words=2, columns=2, weightings=2, **ranges, **mask)
     right = run(case, route)
     poisoned = []
 
@@ -190,7 +195,7 @@ def test_nothing_unwritten_is_read(route, masked, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("route", ROUTES)
 def test_same_inputs_same_bits(route, dtype):
-    case = make(batch=2, tokens=(G, R), words=2, weightings=2, dtype=dtype, weighted=True)
+    case = make(batch=2, tokens=(G, R), words=2, columns=2, weightings=2, dtype=dtype, weighted=True)
     one, two = run(case, route), run(case, route)
     assert torch.equal(one.out, two.out)
     for name in case.maps:
@@ -202,7 +207,7 @@ def test_same_inputs_same_bits(route, dtype):
 @pytest.mark.parametrize("route", ROUTES)
 def test_scales_that_are_not_positive(route, scale, masked):
     """The largest product of a row is then not its largest score."""
-    check(make(tokens=(G, R), scale=scale, words=2, attn_mask=torch.rand(G, R) > 0.4 if masked else None), route)
+    check(make(tokens=(G, R), scale=scale, words=2, columns=2, attn_mask=torch.rand(G, R) > 0.4 if masked else None), route)
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -22,7 +22,8 @@ def call():
     return {
         "query": torch.randn(B, H, G, D), "key": torch.randn(B, H, R, D), "value": torch.randn(B, H, R, D),
         "r2g": torch.full((B, H, G), 2.0), "g2r": torch.full((B, H, R), 2.0), "token_maps": torch.full((B, H, 3, G), 2.0),
-        "generated_weight": torch.rand(B, G), "reference_weight": torch.rand(B, R), "token_weight": torch.rand(B, R, 3),
+        "column_maps": torch.full((B, H, 4, R), 2.0), "generated_weight": torch.rand(B, G), "reference_weight": torch.rand(B, R),
+        "token_weight": torch.rand(B, R, 3), "column_weight": torch.rand(B, 4, G),
     }  # fmt: skip
 
 
@@ -56,6 +57,13 @@ BAD = {
     "g2r of the wrong length": ({"g2r": torch.zeros(B, H, G)}, ["g2r", "[B', H, R'] = (2, 2, 7)", "(2, 2, 5)", "torch.zeros"]),
     "g2r of no weightings": ({"g2r": torch.zeros(B, H, 0, R)}, ["g2r", "(2, 2, n, 7)", "(2, 2, 0, 7)"]),
     "token_maps without words": ({"token_maps": torch.zeros(B, H, G)}, ["token_maps", "(2, 2, n, 5)", "(2, 2, 5)", "torch.zeros"]),
+    "column_maps of the canvas": ({"column_maps": torch.zeros(B, H, 4, G)}, ["column_maps", "(2, 2, n, 7)", "(2, 2, 4, 5)", "torch.zeros"]),
+    "column_maps inside g2r": ({"g2r": WIDE[..., :R], "column_maps": WIDE[:, :, None, :R], "column_weight": torch.rand(B, 1, G)},
+                               ["g2r", "apart from column_maps", "share", "disjoint"]),
+    "column_weight transposed": ({"column_weight": torch.rand(B, G, 4)}, ["column_weight", "[B', n, G'] = (2, 4, 5)", "(2, 5, 4)"]),
+    "column_weight left out": ({"column_weight": None}, ["column_weight", "(2, 4, 5)", "None", "moments(grid)"]),
+    "weights of columns not asked for": ({"column_maps": None}, ["column_weight", "left out without column_maps", "drop column_weight"]),
+    "negative column weights": ({"column_weight": torch.full((B, 4, G), -0.5)}, ["column_weight", "not negative", "-0.5", "clamp"]),
     "r2g no tensor": ({"r2g": [0.0]}, ["r2g", "float32", "list", "torch.zeros"]),
     "half r2g": ({"r2g": torch.zeros(B, H, G).half()}, ["r2g", "float32", "float16", "torch.zeros"]),
     "float64 g2r": ({"g2r": torch.zeros(B, H, R).double()}, ["g2r", "float32", "float64", "torch.zeros"]),
@@ -108,7 +116,7 @@ BAD = {
 def test_refused_with_everything_named(kind):
     change, words = BAD[kind]
     arguments = {**call(), **change}
-    buffers = {name: arguments[name] for name in ("r2g", "g2r", "token_maps")}
+    buffers = {name: arguments[name] for name in ("r2g", "g2r", "token_maps", "column_maps")}
     buffers = {name: t for name, t in buffers.items() if isinstance(t, torch.Tensor) and t.device.type != "meta"}
     before = {name: t.detach().clone() for name, t in buffers.items()}
     with pytest.raises(ValueError, match=r"^bi_attention: ") as refused:
@@ -125,7 +133,7 @@ def test_the_good_call_is_good(backend):
     """Else the refusals above could be for another reason."""
     arguments = call()
     bi_attention(**arguments, backend=backend)
-    assert all((arguments[name] != 2).any() for name in ("r2g", "g2r", "token_maps"))
+    assert all((arguments[name] != 2).any() for name in ("r2g", "g2r", "token_maps", "column_maps"))
 
 
 @pytest.mark.parametrize("name", ["query", "key", "value"])

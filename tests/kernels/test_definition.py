@@ -54,6 +54,8 @@ def by_loops(case):
                     maps["r2g"][b - b0, h, i - g0] += (wk[b - b0, j - r0] if wk is not None else 1 / (r1 - r0)) * c
                     for n in range(case.words):
                         maps["token_maps"][b - b0, h, n, i - g0] += options["token_weight"][b - b0, j - r0, n] * p
+                    for n in range(case.columns):
+                        maps["column_maps"][b - b0, h, n, j - r0] += options["column_weight"][b - b0, n, i - g0] * c
     return out, maps
 
 
@@ -70,11 +72,12 @@ RANGES = {"rows": (1, 2), "generated": (1, 4), "reference": (1, 4)}
         {},
         {"scale": 0.7},
         {"weighted": True, "words": 2},
+        {"columns": 3},
         {"weightings": 3, "words": 2},
         {"attn_mask": MASK},
         {"attn_mask": ADDED},
         {**RANGES, "words": 3},
-        {**RANGES, "attn_mask": MASK, "weighted": True, "words": 1, "weightings": 2},
+        {**RANGES, "attn_mask": MASK, "weighted": True, "words": 1, "columns": 2, "weightings": 2},
         {"dv": 5},
     ],
     ids=lambda options: "+".join(options) or "plain",
@@ -94,11 +97,14 @@ def test_numbers_done_by_hand(backend):
     key = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])[None, None]
     value = torch.tensor([[8.0, 0.0], [0.0, 8.0]])[None, None]
     r2g, g2r, token_maps = torch.zeros(1, 1, 2), torch.zeros(1, 1, 2), torch.full((1, 1, 1, 2), 100.0)
-    out = bi_attention(query, key, value, r2g, g2r, token_maps, token_weight=torch.tensor([[[0.0], [1.0]]]), scale=1.0, backend=backend)
+    column_maps = torch.full((1, 1, 1, 2), 200.0)
+    weights = {"token_weight": torch.tensor([[[0.0], [1.0]]]), "column_weight": torch.tensor([[[1.0, 3.0]]])}
+    out = bi_attention(query, key, value, r2g, g2r, token_maps, column_maps, **weights, scale=1.0, backend=backend)
     torch.testing.assert_close(out[0, 0], torch.tensor([[2.0, 6.0], [4.0, 4.0]]))
     torch.testing.assert_close(g2r[0, 0], torch.tensor([(1 / 4 + 1 / 2) / 2, (3 / 4 + 1 / 2) / 2]))
     torch.testing.assert_close(r2g[0, 0], torch.tensor([(1 / 2 + 3 / 4) / 2, (1 / 2 + 1 / 4) / 2]))
     torch.testing.assert_close(token_maps[0, 0, 0], torch.tensor([100.75, 100.5]))
+    torch.testing.assert_close(column_maps[0, 0, 0], torch.tensor([202.0, 201.5]))
 
 
 def test_default_scale_is_that_of_scaled_dot_product_attention():

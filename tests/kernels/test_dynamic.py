@@ -14,7 +14,7 @@ from i2am_kernels import bi_attention
 
 HEADS = 3  # unlike any other size, which torch would take for the same symbol
 SHAPES = [(2, 9, 7), (2, 12, 7), (4, 20, 11), (4, 6, 13), (6, 12, 7)]  # batch, generated and reference tokens
-WHOLE = {"words": 2, "weighted": True}
+WHOLE = {"words": 2, "columns": 2, "weighted": True}
 
 
 def mask(batch: int, generated: int, reference: int) -> torch.Tensor:
@@ -27,6 +27,7 @@ OPTIONS = {
     "maps": lambda *sizes: {},
     "everything": lambda *sizes: WHOLE,
     "words alone": lambda *sizes: {"maps": (), "words": 2},
+    "columns alone": lambda *sizes: {"maps": (), "columns": 2},
     "several weightings": lambda *sizes: {"weightings": 3},
     "no buffers": lambda *sizes: {"maps": ()},
     "scale": lambda *sizes: {"scale": 0.3},

@@ -46,7 +46,8 @@ def cases(draw, most):
     tokens = draw(st.integers(1, most)), draw(st.integers(1, most))
     size = draw(st.sampled_from([1, 8, 16, 20, 40, 64, 80]))
     maps = draw(st.sampled_from([("r2g", "g2r"), ("r2g",), ("g2r",), ()]))
-    words = draw(st.integers(0 if maps else 1, 20))
+    columns = draw(st.sampled_from([0, 0, 1, 6, 18]))
+    words = draw(st.integers(0 if maps or columns else 1, 20))
     options = {
         "rows": draw(ranges(batch)),
         "generated": draw(ranges(tokens[0])),
@@ -56,7 +57,7 @@ def cases(draw, most):
     }
     case = make(
         batch, heads, tokens, size, dv=draw(st.sampled_from([None, None, 24])), dtype=draw(st.sampled_from(DTYPES)),
-        amplitude=draw(st.sampled_from([0.0, 1.0, 1.0, 5.0, 40.0])), maps=maps, words=words,
+        amplitude=draw(st.sampled_from([0.0, 1.0, 1.0, 5.0, 40.0])), maps=maps, words=words, columns=columns,
         weightings=draw(st.sampled_from([None, None, 1, 3, 17])), weighted=draw(st.booleans()), **options,
     )  # fmt: skip
     for name in ("query", "key", "value"):

@@ -15,7 +15,8 @@ OPTIONS = {
     "r2g": {"maps": ("r2g",)},
     "g2r": {"maps": ("g2r",)},
     "words": {"maps": (), "words": 2},
-    "all": {"words": 2, "weightings": 3, "weighted": True},
+    "columns": {"maps": (), "columns": 2},
+    "all": {"words": 2, "columns": 2, "weightings": 3, "weighted": True},
     "bool mask": {"attn_mask": torch.arange(7) < 5},
     "added mask": {"attn_mask": torch.linspace(-1, 1, 35).view(5, 7)},
     "ranges": {"rows": (1, 2), "generated": (1, 4), "reference": (2, 6)},
@@ -32,8 +33,9 @@ def arguments(backend, **options):
         bi_attention(case.query, case.key, case.value, **case.buffers(), **case.options, backend=backend)
     (call,) = seen
     return (
-        call.query, call.key, call.value, call.mask, call.r2g, call.g2r, call.token_maps, call.generated_weight,
-        call.reference_weight, call.token_weight, call.scale, [*call.rows, *call.generated, *call.reference], backend,
+        call.query, call.key, call.value, call.mask, call.r2g, call.g2r, call.token_maps, call.column_maps,
+        call.generated_weight, call.reference_weight, call.token_weight, call.column_weight, call.scale,
+        [*call.rows, *call.generated, *call.reference], backend,
     )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def test_the_op_declares_itself_rightly(backend, kind):
 @pytest.mark.parametrize("route", ["streaming", "triton", "reference"])
 def test_fake_strides_are_the_real_ones(route, layout):
     """Compiled code is generated for the strides the fake promises; the output merges its heads for free."""
-    call = list(arguments(route, words=2))
+    call = list(arguments(route, words=2, columns=2))
     if layout == "heads merged":
         call[:3] = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in call[:3]]
     if layout == "expanded":
@@ -60,11 +62,11 @@ def test_fake_strides_are_the_real_ones(route, layout):
 
 
 def compiled_and_eager(counting, **options):
-    case = make(batch=2, tokens=(9, 7), words=2, weighted=True, **options)
+    case = make(batch=2, tokens=(9, 7), words=2, columns=3, weighted=True, **options)
 
-    def layer(query, key, value, r2g, g2r, token_maps):
+    def layer(query, key, value, r2g, g2r, token_maps, column_maps):
         """As a model uses it: a buffer is a slot of [groups, layers, ...]."""
-        slots = {"r2g": r2g[1, 2], "g2r": g2r[1, 2], "token_maps": token_maps[1, 2]}
+        slots = {"r2g": r2g[1, 2], "g2r": g2r[1, 2], "token_maps": token_maps[1, 2], "column_maps": column_maps[1, 2]}
         out = bi_attention(query * 1.5, key, value, **slots, **case.options)
         return out.transpose(1, 2).flatten(2) + 1
 

@@ -68,7 +68,7 @@ def test_the_output_is_zero_where_a_library_hides_keys_with_a_finite_number(kind
     case = make(batch=B, tokens=(G, R), attn_mask=MASKS[kind])
     tokens = case.query, case.key, case.value
     assert as_cudnn(*tokens, MASKS[kind])[1].ne(0).all()  # else there is nothing to mend
-    call = checked(*tokens, *[None] * 6, MASKS[kind], *[None] * 4)
+    call = checked(*tokens, *[None] * 8, MASKS[kind], *[None] * 4)
     out = forward.plain(replace(call, query=case.query.as_subclass(Elsewhere)))
     held(case, out.as_subclass(torch.Tensor))
 

@@ -1,5 +1,7 @@
 """The laws of method and operator, on every backend: equalities that hold whatever the numbers are."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -41,7 +43,7 @@ def test_swapping_query_and_key_swaps_the_maps(route):
 def test_permuting_generated_tokens_permutes_r2g_alone(route):
     case = make(tokens=SIZES, words=2)
     order = torch.randperm(SIZES[0])
-    one, two = run(case, route), run(Case(case.query[:, :, order], case.key, case.value, case.options, case.maps, words=2), route)
+    one, two = run(case, route), run(replace(case, query=case.query[:, :, order]), route)
     same(one.maps["r2g"][..., order], two.maps["r2g"])
     same(one.maps["token_maps"][..., order], two.maps["token_maps"])
     same(one.maps["g2r"], two.maps["g2r"])
@@ -55,6 +57,30 @@ def test_permuting_reference_tokens_permutes_g2r_alone(route):
     same(one.maps["g2r"][..., order], two.maps["g2r"])
     same(one.maps["r2g"], two.maps["r2g"])
     same_output(one.out, two.out)
+
+
+def test_permuting_either_side_permutes_column_maps(route):
+    """With the generated tokens go their weights."""
+    case = make(tokens=SIZES, columns=3)
+    rows, columns = map(torch.randperm, SIZES)
+    options = {"column_weight": case.options["column_weight"][..., rows]}
+    turned = replace(
+        case, query=case.query[:, :, rows], key=case.key[:, :, columns], value=case.value[:, :, columns], options=options
+    )  # fmt: skip
+    same(run(case, route).maps["column_maps"][..., columns], run(turned, route).maps["column_maps"])
+
+
+def test_columns_are_token_maps_of_the_swapped_call(route):
+    """C is the row softmax of the transposed scores, so its columns' sums are that call's word maps."""
+    case = make(tokens=SIZES, columns=3)
+    swapped = Case(case.key, case.query, case.query, {"token_weight": case.options["column_weight"].mT}, ("token_maps",), words=3)
+    same(run(case, route).maps["column_maps"], run(swapped, route).maps["token_maps"])
+
+
+def test_unit_columns_sum_to_one(route):
+    case = make(tokens=SIZES, columns=1)
+    case.options["column_weight"] = torch.ones(1, 1, SIZES[0])
+    same(run(case, route).maps["column_maps"], torch.ones(1, 2, 1, SIZES[1]))
 
 
 def test_unit_weights_sum_to_the_number_of_tokens(route):
@@ -83,20 +109,20 @@ def test_one_reference_token_takes_everything(route):
 
 
 def test_batch_rows_and_heads_may_be_split(route):
-    case = make(batch=2, tokens=SIZES, words=2, weighted=True)
+    case = make(batch=2, tokens=SIZES, words=2, columns=2, weighted=True)
     whole = run(case, route)
     for b in range(2):
         weights = {name: t[b : b + 1] for name, t in case.options.items()}
         for h in range(2):
             part = (slice(b, b + 1), slice(h, h + 1))
-            one = run(Case(case.query[part], case.key[part], case.value[part], weights, case.maps, words=2), route)
+            one = run(replace(case, query=case.query[part], key=case.key[part], value=case.value[part], options=weights), route)
             same_output(one.out, whole.out[part])
             for name in case.maps:
                 same(one.maps[name], whole.maps[name][part])
 
 
 def test_calls_add_up_in_their_buffers(route):
-    first, second = make(tokens=SIZES, words=2), make(tokens=SIZES, words=2)
+    first, second = make(tokens=SIZES, words=2, columns=2), make(tokens=SIZES, words=2, columns=2)
     both = {name: buffer + 3 for name, buffer in first.buffers().items()}
     run(first, route, both)
     run(second, route, both)
@@ -114,15 +140,15 @@ def test_scale_multiplies_the_scores(route):
 
 
 def test_scaling_weights_scales_the_map(route):
-    case = make(tokens=SIZES, words=2, weighted=True)
-    half = Case(case.query, case.key, case.value, {name: t * 0.5 for name, t in case.options.items()}, case.maps, words=2)
+    case = make(tokens=SIZES, words=2, columns=2, weighted=True)
+    half = replace(case, options={name: t * 0.5 for name, t in case.options.items()})
     one, two = run(case, route).maps, run(half, route).maps
     for name in case.maps:
         same(one[name] * 0.5, two[name])
 
 
 def test_one_hot_weights_read_single_rows_and_columns_of_p(route):
-    """One-hot generated weights give rows of P; identity token weights give all of it."""
+    """One-hot generated weights give rows of P, as column weights rows of C; identity token weights give all of P."""
     generated, reference = SIZES
     case = make(tokens=SIZES)
     p = (case.query @ case.key.mT / 4).softmax(-1)
@@ -131,12 +157,15 @@ def test_one_hot_weights_read_single_rows_and_columns_of_p(route):
     same(run(rows, route).maps["g2r"], p[:, :, picked])
     columns = Case(case.query, case.key, case.value, {"token_weight": torch.eye(reference)[None]}, ("token_maps",), words=reference)
     same(run(columns, route).maps["token_maps"], p.mT)
+    c = (case.query @ case.key.mT / 4).softmax(-2)
+    rows = Case(case.query, case.key, case.value, {"column_weight": torch.eye(generated)[picked][None]}, ("column_maps",), columns=3)
+    same(run(rows, route).maps["column_maps"], c[:, :, picked])
 
 
 def test_rows_leave_the_others_out_of_the_maps(route):
-    case = make(batch=2, tokens=SIZES, words=2)
-    half = {"rows": (1, 2), "token_weight": case.options["token_weight"][1:]}
-    whole, part = run(case, route), run(Case(case.query, case.key, case.value, half, case.maps, words=2), route)
+    case = make(batch=2, tokens=SIZES, words=2, columns=2)
+    half = {"rows": (1, 2), "token_weight": case.options["token_weight"][1:], "column_weight": case.options["column_weight"][1:]}
+    whole, part = run(case, route), run(replace(case, options=half), route)
     same_output(part.out, whole.out)
     for name in case.maps:
         same(part.maps[name], whole.maps[name][1:])
@@ -156,9 +185,10 @@ def test_reference_range_is_a_slice_of_the_full_maps(route):
 def test_generated_range_is_attention_of_those_queries(route):
     """The column softmax runs over the chosen generated tokens only, so the rest may as well not be there."""
     start, stop = 5, SIZES[0] - 4
-    case = make(tokens=SIZES, words=2)
-    ranged = Case(case.query, case.key, case.value, {**case.options, "generated": (start, stop)}, case.maps, words=2)
-    alone = Case(case.query[:, :, start:stop], case.key, case.value, case.options, case.maps, words=2)
+    case = make(tokens=SIZES, words=2, columns=2)
+    case.options["column_weight"] = case.options["column_weight"][..., start:stop]
+    ranged = replace(case, options={**case.options, "generated": (start, stop)})
+    alone = replace(case, query=case.query[:, :, start:stop])
     one, two = run(ranged, route), run(alone, route)
     assert one.out.shape[2] == SIZES[0]
     for name in case.maps:
@@ -166,11 +196,12 @@ def test_generated_range_is_attention_of_those_queries(route):
 
 
 def test_asking_for_one_map_or_all_gives_the_same_map(route):
-    case = make(tokens=SIZES, words=2)
+    case = make(tokens=SIZES, words=2, columns=2)
     whole = run(case, route).maps
+    weight_of = {"token_maps": "token_weight", "column_maps": "column_weight"}
     for name in case.maps:
-        options = {key: t for key, t in case.options.items() if name == "token_maps" or key != "token_weight"}
-        same(run(Case(case.query, case.key, case.value, options, (name,), words=2), route).maps[name], whole[name])
+        options = {key: t for key, t in case.options.items() if key == weight_of.get(name)}
+        same(run(replace(case, options=options, maps=(name,)), route).maps[name], whole[name])
 
 
 def test_output_is_that_of_scaled_dot_product_attention(route):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_parts_cover_a_call_once(batch: int, heads: int, elements: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    call = check.checked(*(torch.empty(batch, heads, 2, 4) for _ in range(3)), *[None] * 11)
+    call = check.checked(*(torch.empty(batch, heads, 2, 4) for _ in range(3)), *[None] * 13)
     seen = torch.zeros(batch, heads, 2)
     for part, scratch in parts.parts(call, elements, 1 << 20):
         part.of(seen).add_(1)

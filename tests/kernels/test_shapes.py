@@ -23,13 +23,14 @@ TOKENS = {
 @pytest.mark.parametrize("route", ROUTES)
 def test_token_counts(route, tokens):
     check(make(heads=1, tokens=tokens, words=3), route)
+    check(make(heads=1, tokens=tokens, words=3, columns=3), route)
 
 
 @pytest.mark.parametrize("size", [8, 20, 40, 64, 80, 160, 256])
 @pytest.mark.parametrize("route", ["streaming", "streaming blocks", "triton", "triton own forward", "triton library forward split"])
 def test_head_sizes(route, size):
     """8 is under a tile's smallest side, 20 no multiple of 8, 40, 80 and 160 fall into two parts, 256 is the largest."""
-    check(make(heads=1, tokens=(33, 40), size=size), route)
+    check(make(heads=1, tokens=(33, 40), size=size, columns=2), route)
 
 
 @pytest.mark.parametrize(("size", "dv"), [(16, 24), (40, 16), (16, 160)])
@@ -54,6 +55,7 @@ def test_a_layer_of_a_real_model(route):
 @pytest.mark.parametrize("route", FUSED)
 def test_half_precision(route, dtype, tokens):
     check(make(heads=1, tokens=tokens, size=40, dtype=dtype, words=2), route)
+    check(make(heads=1, tokens=tokens, size=40, dtype=dtype, words=2, columns=2), route)
 
 
 @pytest.mark.parametrize("weightings", [1, 3, 17, 70])
@@ -70,11 +72,19 @@ def test_several_token_maps(route, words):
     check(make(tokens=(33, 40), words=words, weighted=True), route)
 
 
+@pytest.mark.parametrize("columns", [1, 6, 20, 33])
+@pytest.mark.parametrize("route", ROUTES)
+def test_several_column_maps(route, columns):
+    """One; a field's six; more than one visit serves (16), and more than two, each beside one weighting of the first alone."""
+    check(make(tokens=(33, 40), columns=columns, weighted=True), route)
+    check(make(tokens=(129, 9), columns=columns, weightings=3), route)
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_everything_at_once(route):
     case = make(
-        batch=3, tokens=(45, 90), size=20, dv=12, weightings=2, words=4, weighted=True, scale=0.3, rows=(1, 3), generated=(7, 41),
-        reference=(33, 88), attn_mask=torch.rand(3, 1, 45, 90) > 0.4,
+        batch=3, tokens=(45, 90), size=20, dv=12, weightings=2, words=4, columns=5, weighted=True, scale=0.3,
+        rows=(1, 3), generated=(7, 41), reference=(33, 88), attn_mask=torch.rand(3, 1, 45, 90) > 0.4,
     )  # fmt: skip
     check(case, route)
 
@@ -97,7 +107,7 @@ def test_everything_at_once(route):
 @pytest.mark.parametrize("route", ROUTES)
 def test_ranges(route, ranges):
     """First and last tokens alone, a whole tile, and two tokens that straddle a tile's edge."""
-    check(make(batch=3, heads=1, tokens=(33, 40), words=2, **ranges), route)
+    check(make(batch=3, heads=1, tokens=(33, 40), words=2, columns=2, **ranges), route)
 
 
 def laid_out(name, tensor):
@@ -116,7 +126,7 @@ def laid_out(name, tensor):
 @pytest.mark.parametrize("layout", ["transposed", "sliced", "scattered", "expanded"])
 @pytest.mark.parametrize("route", ROUTES)
 def test_strides(route, layout):
-    case = make(batch=2, tokens=(33, 40), words=2, weighted=True)
+    case = make(batch=2, tokens=(33, 40), words=2, columns=3, weighted=True)
     views = {name: laid_out(layout, getattr(case, name)) for name in ("query", "key", "value")}
     assert layout == "transposed" or not views["key"].is_contiguous()
     options = {name: t.mT.contiguous().mT if layout == "scattered" else t for name, t in case.options.items()}
@@ -126,14 +136,14 @@ def test_strides(route, layout):
 @pytest.mark.parametrize("route", ROUTES)
 def test_expanded_weights(route):
     """One set of weights for all rows, as the message about their length advises."""
-    case = make(batch=2, tokens=(33, 40), words=2, weighted=True)
+    case = make(batch=2, tokens=(33, 40), words=2, columns=2, weighted=True)
     check(replace(case, options={name: t[:1].expand_as(t) for name, t in case.options.items()}), route)
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_buffers_may_be_views_and_neighbours_stay(route):
     """Slots of larger tensors, the tokens of one buffer strided too; everything else keeps its NaN."""
-    case = make(batch=2, tokens=(33, 40), words=3, weightings=2)
+    case = make(batch=2, tokens=(33, 40), words=3, columns=3, weightings=2)
     large, views = {}, {}
     for name, buffer in case.buffers().items():
         large[name] = torch.full((*buffer.shape[:-1], 3, 2, buffer.shape[-1] + 2), torch.nan)
@@ -152,18 +162,21 @@ def test_buffers_may_be_views_and_neighbours_stay(route):
 
 @pytest.mark.parametrize("route", TRITON + STREAMING)
 def test_inputs_stay_as_they_are(route):
-    case = make(tokens=(33, 40), words=2, weighted=True, attn_mask=torch.randn(33, 40))
+    case = make(tokens=(33, 40), words=2, columns=2, weighted=True, attn_mask=torch.randn(33, 40))
     before = {name: t.clone() for name, t in [*vars(case).items(), *case.options.items()] if isinstance(t, torch.Tensor)}
     run(case, route)
     for name, t in before.items():
         assert torch.equal(t, case.options.get(name, getattr(case, name, None))), name
 
 
-@pytest.mark.parametrize("wanted", [("r2g",), ("g2r",), ("token_maps",), ("r2g", "token_maps"), ("g2r", "token_maps")], ids="+".join)
+@pytest.mark.parametrize("r2g", [False, True], ids=["", "r2g"])
+@pytest.mark.parametrize("g2r", [False, True], ids=["", "g2r"])
+@pytest.mark.parametrize("words", [0, 3], ids=["", "token_maps"])
+@pytest.mark.parametrize("columns", [0, 3], ids=["", "column_maps"])
 @pytest.mark.parametrize("route", ROUTES)
-def test_any_choice_of_maps(route, wanted):
-    words = 3 if "token_maps" in wanted else 0
-    check(make(tokens=(33, 40), maps=tuple(name for name in wanted if name != "token_maps"), words=words), route)
+def test_any_choice_of_maps(route, r2g, g2r, words, columns):
+    maps = tuple(name for name, wanted in (("r2g", r2g), ("g2r", g2r)) if wanted)
+    check(make(tokens=(33, 40), maps=maps, words=words, columns=columns), route)
 
 
 def test_auto_takes_the_call():
