@@ -48,11 +48,6 @@ def scratch(call: Call, *shape: int) -> Tensor:
     return call.query.new_empty(shape, dtype=torch.float32)
 
 
-def turned(weight: Tensor | None) -> Tensor | None:
-    """[B', n, tokens] -> [B', tokens, n]."""
-    return None if weight is None else weight.mT
-
-
 def high_and_low(call: Call, weight: Tensor | None, per_visit: int, whole: bool) -> Tensor:
     """Weightings [B', tokens, n] as sweeps.pieces.load_weights wants them, [parts, B', tokens, n in whole visits]: two bfloat16 numbers
     each, or whole; one that needs no product as it is."""

@@ -19,19 +19,7 @@ import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.arguments import (
-    EVERY,
-    cdiv,
-    head,
-    high_and_low,
-    mask_of,
-    on_canvas,
-    padded_head,
-    pointer_of,
-    scratch,
-    stride_unit,
-    turned,
-)
+from i2am_kernels.arguments import EVERY, cdiv, head, high_and_low, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
@@ -184,10 +172,8 @@ def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | Non
     columns = scratch(call, shares, batch, heads, reference) if call.wants_columns else lse
     maps = 0 if call.column_maps is None else call.column_maps.shape[2]
     maps_per_visit = min(tiles.COLUMNS_PER_VISIT, tiles.side(maps)) if maps else 0
-    weight = high_and_low(call, turned(call.generated_weight), per_visit, PRECISION == "ieee")
-    target = pointer_of(call, call.g2r)
-    column_weight = high_and_low(call, turned(call.column_weight), maps_per_visit, PRECISION == "ieee")
-    column_target = pointer_of(call, call.column_maps)
+    weight, target = weightings_of(call, call.generated_weight, per_visit, turned=True), pointer_of(call, call.g2r)
+    column_weight, column_target = weightings_of(call, call.column_weight, maps_per_visit, turned=True), pointer_of(call, call.column_maps)
     if call.g2r is not None and shares > 1:
         target = scratch(call, shares, batch, heads, weightings, reference)
     if maps and shares > 1:
@@ -231,8 +217,7 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     words = call.token_maps.shape[2] if call.token_maps is not None else 0
     per_visit = min(tiles.PER_VISIT, tiles.side(words))
-    weight = pointer_of(call, call.reference_weight)
-    token_weight = high_and_low(call, call.token_weight, per_visit, PRECISION == "ieee")
+    weight, token_weight = pointer_of(call, call.reference_weight), weightings_of(call, call.token_weight, per_visit)
     r2g, token_maps = pointer_of(call, call.r2g), pointer_of(call, call.token_maps)
     queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(words, per_visit)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
@@ -262,6 +247,12 @@ def kind_of(sweep: str, call: Call) -> str:
     if call.mask is not None or several or words > tiles.FEW_WORDS or (words and call.r2g is None):
         return "heavy"
     return "field" if words or (sweep == "keys" and call.column_maps is not None) else ""
+
+
+def weightings_of(call: Call, weight: Tensor | None, per_visit: int, turned: bool = False) -> Tensor:
+    """Weights [B', tokens, n], or `turned` [B', n, tokens], as the sweeps want them for this machine's products."""
+    weight = weight.mT if turned and weight is not None else weight
+    return high_and_low(call, weight, per_visit, whole=PRECISION == "ieee")
 
 
 def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> dict[str, Any]:

@@ -68,10 +68,13 @@ FAMILIES = {
 }  # fmt: skip
 QUICK = {
     "general": [
-        Case("field", 33, 270, 40, batch=1, heads=1, grids=((3, 11), (15, 18))),
+        Case("plain", 33, 270, 40, batch=1),
         Case("logit +200", 33, 270, 40, batch=1, heads=1, logits="logit", nats=200.0),
     ],
-    "one_tile": [Case("everything", 33, 19, 40, 24, 2, 1, mask="bool", weightings=1, words=3, ranges=True, strided=True)],
+    "one_tile": [
+        Case("everything", 33, 19, 40, 24, 2, 1, mask="bool", weightings=1, words=3, ranges=True, strided=True),
+        Case("field of 21 keys", 33, 21, 40, batch=1, heads=1, grids=((3, 11), (3, 7))),
+    ],
     "sizes": [Case("size 24, 33 keys", 19, 33, 24, batch=1, heads=1)],
 }
 SAME = (

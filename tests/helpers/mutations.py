@@ -52,11 +52,12 @@ STREAMING = [
     Fault("1/R instead of 1/G", "streaming", "call.py", "1.0 / generated, dtype", "1.0 / self.canvas[3], dtype"),
     Fault("normalise over the reference only", "streaming", S, "out, lse = forward(call)", narrow("forward")),
 ]  # fmt: skip
+WALK = "range(0, {}, BLOCK_R):\n        here".format
 TRITON = [
     Fault("swap the maps", "triton", "op.py", *SWAP),
     Fault("drop the last key", "triton", Q, "keys, mask=keys < keys_left, other=float", "keys, mask=keys < keys_left - 1, other=float"),
     Fault("forget the scale", "triton", Q, "biased(tile * scale,", "biased(tile * 1.4426950408889634,"),
-    Fault("skip the tail tile", "triton", Q, "R2G:\n            column = tl.load(", "R2G and keys_left >= BLOCK_R:\n            column = tl.load("),
+    Fault("skip the tail tile", "triton", Q, WALK("reference"), WALK("reference - BLOCK_R + 1")),
     Fault("ignore rows", "triton", "arguments.py", "rows = slice(*call.rows)\n", "rows = slice(0, call.canvas[0])\n"),
     Fault("ignore the mask", "triton", "sweeps/pieces.py", "    if MASK_KIND > 0:", "    if MASK_KIND > 9:"),
     Fault("trust a faint column", "triton", K, "if tl.max(faint.to(tl.int32), 0) > 0:", "if tl.max(faint.to(tl.int32), 0) > 1:"),

@@ -26,6 +26,8 @@ SMALL = {
     ("forward_sweep", "sm_90", "float32", 128): 80,
     ("keys_sweep", "sm_80", "float32", 128): 200,
     ("queries_sweep", "sm_80", "float32", 128): 128,
+    ("keys_sweep", "sm_80", "bfloat16", 160): 8,  # with a field
+    ("queries_sweep", "sm_80", "bfloat16", 160): 8,
 }
 
 MORE = {  # what one of the two compiles; a Hopper is tuned with the oldest
@@ -51,6 +53,7 @@ def rows(request):
     runs = [  # sizes of 1 become constants in the kernels: other code than the interpreter runs
         ["--cases", "plain", "--heads", *map(str, HEAD_SIZES)],
         ["--cases", "words", "one key", "one query", "--heads", "64", "160"],
+        ["--cases", "field", "--heads", "40", "64", "80", "160"],
         *MORE[request.param],
     ]
 
@@ -111,3 +114,12 @@ def test_one_exponential_a_score_in_each_map_sweep(rows):
             assert row["shuffles"] < 0.3, row
         if row["target"] == "sm_90":
             assert row["instructions"] < (6.5 if row["head"] <= 64 else 9), row
+
+
+def test_a_field_takes_no_second_exponential(rows):
+    """Six words beside R2G and six sums of C's columns beside G2R come off the same exponential."""
+    counted = [row for row in rows if row["case"] == "field" and row["sweep"] in ("keys_sweep", "queries_sweep") and "exponentials" in row]
+    assert {row["head"] for row in counted} == {40, 64, 80, 160}
+    for row in counted:
+        assert 0.99 <= row["exponentials"] <= 1.25, row
+        assert row["instructions"] < (17.5 if row["target"] == "sm_80" else 15.5), row
