@@ -128,7 +128,9 @@ def keys_sweep(
         g2r_share, g2r_b, g2r_h, g2r_n, g2r_r = g2r_strides
         g2r += share * g2r_share + b * g2r_b + h * g2r_h + first * g2r_r
         if BLOCK_WEIGHTINGS == 1:
-            mine = keys < tl.where(tl.program_id(1) == 0, keys_left, 0)
+            mine = keys < keys_left
+            if BLOCK_COLUMNS > 0:  # of several visits the first
+                mine = keys < tl.where(tl.program_id(1) == 0, keys_left, 0)
             add_to(g2r + keys * g2r_r, sums if WEIGHTED else sums * even_weight, mine, SPLIT)
         else:
             target = g2r + keys[:, None] * g2r_r + weightings[None, :] * g2r_n
