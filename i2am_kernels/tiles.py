@@ -57,8 +57,8 @@ SAFE |= {
     "keys heavy": {192: Tile(64, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
     "queries": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 4, 1)},
     "queries heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
-    "keys field": {64: Tile(128, 64, 4, 2), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 8, 1)},
-    "queries field": {192: Tile(128, 64, 4, 2), 256: Tile(64, 64, 8, 1)},
+    "keys field": {64: Tile(128, 64, 4, 2), 192: Tile(64, 128, 4, 2), 256: Tile(32, 64, 4, 1)},
+    "queries field": {192: Tile(128, 64, 4, 2), 256: Tile(64, 32, 4, 1)},
 }
 HOPPER: Table = SAFE | {  # 227 KiB
     "forward float32": {256: Tile(64, 32, 4, 1)},
@@ -66,8 +66,8 @@ HOPPER: Table = SAFE | {  # 227 KiB
     "forward heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
     "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
     "queries": {192: Tile(128, 128, 4, 2), 256: Tile(128, 64, 4, 2)},
-    "keys field": {64: Tile(128, 64, 4, 3), 192: Tile(128, 128, 8, 2), 256: Tile(64, 64, 8, 1)},
-    "queries field": {192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 8, 1)},
+    "keys field": {64: Tile(128, 64, 4, 3), 192: Tile(128, 128, 8, 2), 256: Tile(64, 64, 4, 1)},
+    "queries field": {192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 4, 1)},
     "one_tile 16": {128: Tile(64, 16, 4, 2), 256: Tile(32, 16, 2, 2)},
     "one_tile 32": {128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(64, 64, 4, 2), 256: Tile(32, 64, 4, 2)},
@@ -75,8 +75,8 @@ HOPPER: Table = SAFE | {  # 227 KiB
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
     "keys": {128: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
-    "keys field": {64: Tile(128, 64, 4, 2), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 8, 1)},
-    "queries field": {192: Tile(64, 128, 4, 1), 256: Tile(64, 64, 8, 1)},
+    "keys field": {64: Tile(128, 64, 4, 2), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 4, 1)},
+    "queries field": {192: Tile(64, 128, 4, 1), 256: Tile(64, 64, 4, 1)},
     "one_tile 16": {256: Tile(32, 16, 2, 2)},
     "one_tile 32": {128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},

@@ -153,15 +153,15 @@ def loops(code: list[str]) -> Iterator[list[str]]:
 
 
 def main_loop(bodies: list[list[str]], sweep: str) -> list[str]:
-    """The loop over all scores. The guard's is another one with products, and keeps a maximum.
+    """The loop over all scores. The guard's is another one with products, and keeps a maximum, as the forward sweep's only one does.
 
     The one tile writes the output in its loop, and its guard writes nothing. The queries' second visit makes the words alone, and is the
-    shorter. The others' main loop is the shorter in exponentials.
+    shorter.
     """
-    exponentials = lambda body: sum("EX2" in mnemonic(line) for line in body)  # noqa: E731
+    counted = lambda body, name: sum(name in mnemonic(line) for line in body)  # noqa: E731
     if sweep == "one_tile_sweep":
-        return max((body for body in bodies if any("STG" in mnemonic(line) for line in body)), key=exponentials)
-    return max(bodies, key=len) if sweep == "queries_sweep" else min(bodies, key=exponentials)
+        return max((body for body in bodies if counted(body, "STG")), key=lambda body: counted(body, "EX2"))
+    return max(bodies, key=len) if sweep == "queries_sweep" else min(bodies, key=lambda body: counted(body, "FMNMX"))
 
 
 def mnemonic(line: str) -> str:
