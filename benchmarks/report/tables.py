@@ -18,6 +18,7 @@ from benchmarks.measuring.table import commit, pipelines, place
 from benchmarks.report.evaluation import summary as evaluation
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
+from benchmarks.world.tables import ends, follow
 from benchmarks.world.tables import summary as small_world
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +147,8 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
+    "<!-- table: small world field -->": lambda _: ends(read(SMALL_WORLD)),
+    "<!-- table: small world scores -->": lambda _: follow(read(SMALL_WORLD)),
 }
 
 

@@ -155,17 +155,29 @@ def summary(rows: Sequence[Row]) -> str:
     return f"{pointing(truth)}\n\n{scores(truth, random)}\n\n{source(truth)}"
 
 
+def ends(rows: Sequence[Row]) -> str:
+    """Where the field ends."""
+    row = latest(rows, "end points")[-1]
+    return f"{field_tables.end_points(row)}\n\n{source(row)}"
+
+
+def follow(rows: Sequence[Row]) -> str:
+    """Which score follows the truth."""
+    fields = latest(rows, "field scores")
+    return f"{field_tables.verdict(fields)}\n\n{source(fields[-1])}"
+
+
 def report(rows: Sequence[Row]) -> str:
     truth, random, checkpoints = latest(rows, "truth")[-1], latest(rows, "random"), latest(rows, "checkpoints")
     hiding, swapping = latest(rows, "hiding"), latest(rows, "swapping")
-    ends, fields = latest(rows, "end points")[-1], latest(rows, "field scores")
+    fields = latest(rows, "field scores")
     return "\n\n".join([
         "# The small try-on world", "Made from `small-world.jsonl` by `python -m benchmarks.world.tables`.",
         "## Pointing", pointing(truth), source(truth),
         "## Scores", scores(truth, random), source(truth),
         "## Along training", along(checkpoints), source(checkpoints[-1]), "![checkpoints](../../docs/along-training.png)",
-        "## Where the field ends", field_tables.end_points(ends), source(ends),
-        "## Which score follows the truth", field_tables.verdict(fields), field_tables.scores(fields), source(fields[-1]),
+        "## Where the field ends", ends(rows),
+        "## Which score follows the truth", follow(rows), field_tables.scores(fields),
         "![scores](../../docs/scores.png)",
         "## Faithfulness", changes(hiding, "hidden by G2R"), changes(swapping, "changed, by R2G"),
         f"Rank correlation of R2G and change over an image's patches, mean: {swapping[0]['rank_correlation']:.3f}.", source(hiding[0]),

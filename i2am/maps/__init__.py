@@ -20,5 +20,6 @@ __all__ = [
     "run_sums",
     "shown",
     "tokens",
+    "ways",
     "words",
 ]

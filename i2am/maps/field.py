@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,12 +23,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2am.common import notebook
-from i2am.common.checks import fields_said, instance, refuse, said
+from i2am.common.checks import fields_said, instance, is_floating, refuse, said
 from i2am.maps.canvas import canvas, check_finite, grid, picked
 from i2am.maps.kept_pictures import Set, picked_from
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.shown import png_of_field
 from i2am.maps.tokens import Grid
+from i2am.maps.ways import distance, followed
 from i2am_kernels import field as moments_as_field
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Field:
 
     Positions are fractions (y, x) of the other picture's height and width, the spread is the square root of the trace of the covariance
     in these fractions; NaN where a patch attends to nothing there. A mean is a good answer where attention has one peak. Where it has
-    several, the mean lies between them and the spread is wide: look at the peaks of such a patch with `specific=[(y, x)]`.
+    several, the mean lies between them and the spread is wide: `field.at((y, x))` beside `peak(maps.specific(0))` of `specific=[(y, x)]`.
     """
 
     positions: Tensor  # [..., H, W, 2]
@@ -75,6 +77,14 @@ class Field:
     def spread(self) -> Tensor:
         """[..., H, W]."""
         return (self.covariance[..., 0] + self.covariance[..., 2]).sqrt()
+
+    def at(self, point: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """Position [B, 2] and spread [B] of the patch that holds a point (y, x), in fractions of the picture that the field lies on."""
+        whole = isinstance(point, (tuple, list)) and len(point) == 2 and all(isinstance(x, Real) and 0 <= x <= 1 for x in point)
+        if not whole or self.positions.ndim != 4:
+            refuse("the point", '(y, x) in fractions, of a field of level "unified"', said(point), "Divide pixels by height and width.")
+        y, x = (min(int(share * size), size - 1) for share, size in zip(point, self.positions.shape[1:3]))
+        return self.positions[:, y, x], self.spread[:, y, x]
 
     def sheet(self, images: Any = None, references: Any = None, **options: Any) -> list[Image]:
         """A labelled row for each image: both pictures with matching dots, the reference moved into place, and the wheel."""
@@ -179,6 +189,14 @@ def combined(
     return Field(positions.float().unflatten(-2, size), covariance.float().unflatten(-2, size), direction.removeprefix("field_"))
 
 
+def peak(map: Tensor) -> Tensor:
+    """Where maps [..., h, w] are largest, [..., 2]: the centre of that cell, (y, x) in fractions; of equals the first."""
+    if not is_floating(map, 2, 3, 4, 5) or 0 in map.shape:
+        refuse("map", "floating maps [..., h, w]", said(map), "maps.specific(0) is one.")
+    at, (height, width) = map.flatten(-2).argmax(-1), map.shape[-2:]
+    return torch.stack([(at // width + 0.5) / height, (at % width + 0.5) / width], -1)
+
+
 def with_home(there: Field, back: Field) -> Field:
     """A field that knows how far from home its patches end; `back` is the other direction's."""
     to, home = (one.positions.double().movedim(-1, 1) for one in (there, back))
@@ -231,24 +249,6 @@ def strayed(there: Tensor, back: Tensor, patches: Grid) -> Tensor:
     *lead, _, h, w = there.shape
     to, home = means(there).flatten(0, -4), means(back).flatten(0, -4)  # [N, 2, h, w], [N, 2, h', w']
     return distance(followed(to, home), patches).nan_to_num(max(patches)).view(*lead, h, w)
-
-
-def followed(to: Tensor, home: Tensor) -> Tensor:
-    """[N, 2, h, w]: what the way back `home` [N, 2, h', w'] says at the positions `to` [N, 2, h, w], between its patches linearly."""
-    at = to.flip(1).movedim(1, -1) * 2 - 1
-    return F.grid_sample(home.to(at), at, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def distance(ends: Tensor, patches: Grid) -> Tensor:
-    """[N, h, w]: how far positions [N, 2, h, w] are from the centres of their own patches, in patches of a grid."""
-    starts = places((ends.shape[-2], ends.shape[-1])).to(ends)
-    return ((ends - starts) * ends.new_tensor(patches)[:, None, None]).norm(dim=1)
-
-
-def places(grid: Grid) -> Tensor:
-    """[2, h, w] float64: the centres of a grid's patches, (y, x) in fractions."""
-    y, x = ((torch.arange(n, dtype=torch.float64, device="cpu") + 0.5) / n for n in grid)
-    return torch.stack(torch.meshgrid(y, x, indexing="ij"))
 
 
 def returned(away: Tensor) -> Tensor:

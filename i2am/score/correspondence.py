@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import instance, number, refuse
-from i2am.maps.field import Field, distance, followed
+from i2am.maps.field import Field
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.regions import as_mask, on_grid, per_image
 from i2am.maps.tokens import Grid
+from i2am.maps.ways import followed
 
 EVERYWHERE = math.sqrt(1 / 6)  # the spread of a uniform distribution over a picture, in fractions
 NAMES = ("correspondence", "returning", "inside", "sharpness", "smoothness")
@@ -36,15 +37,15 @@ def correspondence(there: Field, back: Field, mask: Any, *, within: float = 1.0)
 
     `there` leads to the other picture and `back` from it, as maps.field("g2r") and maps.field("r2g") do.
     """
-    away, to = _followed(there, back)
-    narrow = _narrow(there) * followed(to, _narrow(back)[:, None])[:, 0]
+    away, to = _away(there, back), there.positions.double().movedim(-1, 1)
+    narrow = _narrow(there) * followed(to, _narrow(back)[:, None])[:, 0].nan_to_num(0.0)
     known, region = (away <= _within(within)) * narrow, _region(mask, there)
     return _share(known, region) - _share(known, 1 - region)
 
 
 def returning(there: Field, back: Field, mask: Any = None, *, within: float = 1.0) -> Tensor:
     """The share of patches that come home."""
-    return _share(_followed(there, back)[0] <= _within(within), _region(mask, there))
+    return _share(_away(there, back) <= _within(within), _region(mask, there))
 
 
 def inside(field: Field, mask: Any, garment_mask: Any) -> Tensor:
@@ -94,14 +95,11 @@ def _check(name: str, field: Field) -> None:
         refuse(name, 'of level "unified": [B, H, W]', list(field.positions.shape[:-1]), "Choose a layer, head or group instead: layers=.")
 
 
-def _followed(there: Field, back: Field) -> tuple[Tensor, Tensor]:
-    """How far from itself each patch ends, [B, H, W] in patches, and where it was on the way, [B, 2, H, W]."""
+def _away(there: Field, back: Field) -> Tensor:
+    """[B, H, W]: how far from itself each patch ends, in patches."""
     _check("there", there)
     _check("back", back)
-    if there.direction == back.direction or len(there) != len(back):
-        refuse("back", "the other direction of the same images", f"{back.direction} of {len(back)}", 'maps.field("r2g") leads back.')
-    to, home = (one.positions.double().movedim(-1, 1) for one in (there, back))
-    return distance(followed(to, home), _grid(there)), to
+    return there.away(back)
 
 
 def _narrow(field: Field) -> Tensor:

@@ -24,6 +24,7 @@ from benchmarks.parity.stableviton import SMALL
 from benchmarks.parity.stableviton import inputs as stableviton_inputs
 from i2am.data.synthetic import draw, unit, write_vitonhd
 from i2am.models.small import load
+from i2am_kernels import moments
 
 Names = dict[str, Any]
 
@@ -159,7 +160,14 @@ def everything() -> Names:
     return operands() | {
         "B": 2, "mask": None, "r2g": torch.zeros(1, heads, 4096), "g2r": torch.zeros(1, heads, 4096),
         "words": torch.zeros(1, heads, 3, 4096), "inpainting": torch.full((1, 4096), 1 / 4096), "pieces": torch.rand(1, 4096, 3),
+        "leaving": torch.zeros(1, heads, 6, 4096), "places": moments((64, 64))[None],
     }  # fmt: skip
+
+
+def grids() -> Names:
+    """Generated tokens on 12 x 10 cells, and a CLS token before a reference of 6 x 8."""
+    sizes = {"B": 2, "H": 2, "G": 120, "R": 49}
+    return sizes | {"torch": torch, "query": torch.randn(2, 2, 120, 8), "key": torch.randn(2, 2, 49, 8), "value": torch.randn(2, 2, 49, 8)}
 
 
 GIVEN: dict[str, Callable[[], Names]] = {
@@ -188,6 +196,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "stableviton": stableviton,
     "my pipeline": my_pipeline,
     "operands": operands,
+    "grids": grids,
     "everything": everything,
     "checkout": partial(dict, ROOT=Path(__file__).parents[2]),
 }
