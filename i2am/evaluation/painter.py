@@ -168,12 +168,16 @@ def numbers(score: Tensor) -> list[float | None]:
 def strips(images: Tensor, maps: AttributionMaps, batch: Batch, how: Convention, layers: Layers) -> list[Any]:
     """A look at each pair: the garment under its G2R, what was generated under its R2G, and the person's own picture.
 
-    Where there is a field, and no layers were asked for, the maps are of the heads that point, pair by pair.
+    Where there is a field, the garment as attention moves it stands before the last, and where no layers were asked for the maps are of
+    the heads that point, pair by pair.
     """
     height, width = images.shape[-2:]
     size = (max(1, round(LOOK * width / height)), LOOK)
     sets = {name: [picture(p).resize(size) for p in found] for name, found in
             (("g2r", batch["garment"]), ("r2g", images), ("person", batch["person"]))}  # fmt: skip
+    if maps.has_field:
+        moved = maps.field("g2r", layers=layers).warp(sets["g2r"], sets["r2g"])
+        sets = {**{name: sets[name] for name in ("g2r", "r2g")}, "moved": moved, "person": sets["person"]}
     for direction in ("g2r", "r2g"):
         if direction == "g2r" and how.g2r is None:
             continue

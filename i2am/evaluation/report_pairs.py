@@ -50,6 +50,9 @@ def pairs(chosen: Chosen, rows: Sequence[Mapping[str, Any]], columns: Columns, p
     if not chosen:
         return ""
     garment = "the garment with G2R, what of it was used" if g2r else "the garment"
+    field = "correspondence" in columns
+    moved = " the garment as attention alone would move it;" if field else ""
+    heads = " Maps are of the heads that point, where no layers were chosen." if field else ""
     tabs = "".join(
         f'<input type="radio" name="by" id="by-{i}"{" checked" * (i == 0)}><label for="by-{i}">by {label(name)}</label>'
         for i, name in enumerate(chosen)
@@ -68,15 +71,15 @@ def pairs(chosen: Chosen, rows: Sequence[Mapping[str, Any]], columns: Columns, p
     )
     return f"""<section>
 <h2>Best and worst pairs</h2>
-<p class="say">From left to right: {garment}; the generated picture with R2G, where the garment acted; and the person's own
-picture. Bright is much, each map on its own scale.</p>
+<p class="say">From left to right: {garment}; the generated picture with R2G, where the garment acted;{moved} and the person's
+own picture. Bright is much, each map on its own scale.{heads}</p>
 <div class="tabs">{tabs * (len(chosen) > 1)}{panels}</div>
 </section>
 """
 
 
 def image(row: Mapping[str, Any], url: str) -> str:
-    alt = f"Pair {row['name']}: the garment, the generated picture and the person's own picture, maps laid over them"
+    alt = f"Pair {row['name']}: the garment, the generated picture and the person's own picture, maps laid over the first two"
     return f'<img src="{url}" alt="{escape(alt)}">'
 
 

@@ -51,7 +51,7 @@ def test_every_pair_is_scored_as_by_hand(done: Path, tree: Path, model: str) -> 
         assert torch.allclose(from_file.unified("g2r"), run.maps.unified("g2r"), atol=1e-5)
         assert torch.equal(from_file.pictures.generated[0] / 255, kept)  # so that `i2am view` needs nothing else
         assert (from_file.pictures.references["reference"][0] / 255 - pair["garment"]).abs().max() <= 0.5 / 255 + 1e-4
-        assert Image.open(done / "looks" / pair["name"]).size == (3 * 192, 256)
+        assert Image.open(done / "looks" / pair["name"]).size == (4 * 192, 256)
 
 
 def test_the_report_adds_up(done: Path) -> None:

@@ -1,0 +1,115 @@
+"""What the field costs beside the maps: `python -m benchmarks.pipeline.field_cost`.
+
+    calls        the operator alone: both maps, then both maps and the field both ways, which is right before it is timed
+    pipelines    whole runs: untraced, traced with maps, traced with maps and field, in turn
+
+`on top` is the median over neighbours of with field / with maps - 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+
+import i2am
+from benchmarks.measuring.command import command, positive, record
+from benchmarks.measuring.measure import interleaved
+from benchmarks.measuring.rows import Row, percentiles
+from benchmarks.measuring.table import commit, newest, place
+from benchmarks.operator.one_call import measure as one_call
+from benchmarks.operator.shapes import CPU_BATCH, SHAPES
+from benchmarks.pipeline import traced, try_on
+
+CALLS = ("warp_3072", "warp_768", "warp_192", "garment_1036", "ip_257")
+TARGET = 10.0  # % on top of the maps
+
+
+def calls(given: Any, device: torch.device) -> Iterator[Row]:
+    """The operator's rows of two runners, as one row a shape."""
+    for name in CALLS:
+        rows = {row["runner"]: row for row in one_call(name, SHAPES[name], CPU_BATCH, torch.float32, "all", device,
+                                                      ("streaming", "streaming_field"), given.repeats)}  # fmt: skip
+        maps, field = rows["streaming"], rows["streaming_field"]
+        shape = {key: field[key] for key in ("generated", "reference", "size", "heads")}
+        row: Row = {"case": name, "what": "call", **shape, "batch": CPU_BATCH, "red": field["red"], "error_of": field["error_of"]}
+        if not field["red"]:
+            row |= {"ms": {"untraced": rows["sdpa"]["ms"]["p50"], "maps": maps["ms"]["p50"], "field": field["ms"]["p50"]},
+                    "on_top_percent": round(100 * (field["ms"]["p50"] / maps["ms"]["p50"] - 1), 2),
+                    "peak_mb": {"maps": maps["peak_mb"], "field": field["peak_mb"]}}  # fmt: skip
+        yield row
+
+
+def pipelines(given: Any, device: torch.device) -> Iterator[Row]:
+    """Whole runs of what has a reference with places."""
+    small = try_on.small_world(device)
+    yield whole("the embedded model, 4 images", partial(small.paint, 5), partial(traced_call, small.pipe, partial(small.paint, 5)),
+                given.repeats)  # fmt: skip
+    if given.full:
+        section = traced.SECTIONS["sd15-full"]
+        model = traced.Model(section, device)
+        for case in ("clip_257", "dino_1036"):
+            tokens, options = traced.CASES[case].tokens, {**traced.CASES[case].options, "scheduler": model.scheduler}
+            paint = partial(model.denoise, tokens, 1)
+            trace = partial(traced_call, model.unet, paint, guidance="uncond-cond", **options)
+            yield whole(f"Stable Diffusion 1.5's width, {tokens} tokens", paint, trace, 5)
+
+
+def traced_call(pipe: Any, paint: Callable[[], Any], field: bool, **options: Any) -> i2am.AttributionMaps:
+    """A run, and its maps."""
+    with i2am.trace(pipe, field=field, **options) as run:
+        paint()
+    maps = run.maps
+    maps.unified("r2g")
+    return maps
+
+
+def whole(name: str, paint: Callable[[], Any], trace: Callable[..., i2am.AttributionMaps], repeats: int) -> Row:
+    """Three runs in turn."""
+    runs: dict[str, Callable[[], Any]] = {"untraced": paint, "maps": partial(trace, field=False), "field": partial(trace, field=True)}
+    times = interleaved(runs, repeats, torch.device("cpu"))
+    size = {kind: sum(t.nbytes for s in trace(field=kind == "field").sums for t in s.recorded.values()) / 1e6 for kind in ("maps", "field")}
+    on_top = [100 * (a / b - 1) for a, b in zip(times["field"], times["maps"])]
+    return {"case": name, "what": "run", "red": False, "ms": {kind: median(taken) for kind, taken in times.items()},
+            "on_top_percent": round(median(on_top), 2), "spread": percentiles(on_top), "sums_mb": size, "repeats": repeats}  # fmt: skip
+
+
+def line(row: Row) -> str:
+    if row["red"]:
+        return f"{row['case']}: RED {row['error_of']}"
+    ms = row["ms"]
+    took = f"{ms['untraced']:.1f} ms, with maps {ms['maps']:.1f}, with field {ms['field']:.1f}"
+    return f"{row['case']}: {took}: {row['on_top_percent']:+.1f}% on top"
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The documentation's table, of the machine that measured last."""
+    here = newest([row for row in rows if place(row) == place(rows[-1])], "case")
+    lines = ["| what | untraced ms | with maps | with maps and field | on top of the maps |", "|---|---|---|---|---|"]
+    for row in here:
+        name = f"a call of {row['generated']} x {row['reference']}, {row['size']}, {row['heads']}" if row["what"] == "call" else row["case"]
+        lines.append(
+            f"| {name} | {row['ms']['untraced']:.3g} | {row['ms']['maps']:.3g} | {row['ms']['field']:.3g} | {row['on_top_percent']:+.1f}% |"
+        )
+    commits = ", ".join(dict.fromkeys(commit(row) for row in here))
+    how = "`python -m benchmarks.pipeline.field_cost --full`"
+    return "\n".join([*lines, "", f"{place(rows[-1])}; float32, medians; measured at {commits} with {how}."])
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = command("pipeline.field_cost", __doc__, "-field")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds of a call and of a small run (default: 9)")
+    parser.add_argument("--full", action="store_true", help="Stable Diffusion 1.5's width too: minutes")
+    given = parser.parse_args(words)
+    positive(given, "repeats")
+    device = torch.device(given.device)
+    torch.set_num_threads(given.threads)
+    return record((row for part in (calls, pipelines) for row in part(given, device)), line, given, "-field", "diffusers")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
