@@ -1,7 +1,7 @@
 // The page is put together once; after that every change goes through `choose`.
 const figures = { generated: new Figure("generated"), reference: new Figure("reference") };
 
-/** Small pictures of the batch, each under its own unified map. */
+/** Small pictures of the batch, each under its own unified map, or plain where there is a field. */
 async function build_strip() {
   const strip = document.getElementById("batch");
   strip.hidden = run.facts.images < 2;
@@ -26,7 +26,7 @@ async function thumbnail(canvas, image) {
   canvas.width = Math.round(144 * (picture ? picture.naturalWidth / picture.naturalHeight : level ? level.grid[1] / level.grid[0] : 1));
   const context = canvas.getContext("2d");
   ground(context, picture, dark());
-  if (!level) return;
+  if (!level || (picture && can_warp())) return; // the page opens on the warp: a unified map of all heads would say something else
   const map = set.map(image, level, 0);
   lay(context, { map, range: [map.low, map.high] }, { colours: "inferno", opacity: 0.5, patches: false, fade: false });
 }

@@ -161,6 +161,9 @@ def test_the_reference_is_painted_onto_the_image(show):
     )
     maps = replace(maps, sums=(replace(maps.sums[0], field_g2r=sums),)).with_pictures(Image.new("RGB", (96, 96), (0, 90, 0)), halves)
     tab = show(maps)
+    assert tab.locator("input[name=direction][value=warp]").is_checked(), "a page with a field opens on the warp"
+    tab.locator("input[name=direction][value=r2g]").check()
+    settled(tab)
     before = pixels(tab, "generated")
     tab.locator("input[name=direction][value=warp]").check()
     settled(tab)
