@@ -102,6 +102,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.pipeline.traced --only small
 	$(BIN)/python -m benchmarks.pipeline.traced --only sd15 --cases one_token clip_257 both_77 --steps 1 --pairs 4
 	$(BIN)/python -m benchmarks.pipeline.try_on --only small-world
+	$(BIN)/python -m benchmarks.pipeline.field_cost --repeats 5
 	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 1 --batches 1 8 32
 	$(BIN)/python -m benchmarks.operator.growth --repeats 3
 	$(BIN)/python -m benchmarks.pipeline.breakdown --sections small
@@ -113,6 +114,7 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks.operator.layer_set
 	$(BIN)/python -m benchmarks.pipeline.traced
 	$(BIN)/python -m benchmarks.pipeline.try_on
+	$(BIN)/python -m benchmarks.pipeline.field_cost --full
 	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 2
 	$(BIN)/python -m benchmarks.evaluation.release_hook
 	$(BIN)/python -m benchmarks.operator.growth

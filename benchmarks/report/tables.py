@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.measuring.rows import RESULTS, SMALL_WORLD, Row, read
 from benchmarks.measuring.rows import recorded as rows_of
 from benchmarks.measuring.table import commit, pipelines, place
+from benchmarks.pipeline.field_cost import summary as field_cost
 from benchmarks.report.evaluation import summary as evaluation
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
@@ -146,6 +147,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: evaluation -->": lambda _: evaluation(rows_of("evaluation")),
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
+    "<!-- table: field cost -->": lambda _: field_cost(rows_of("field")),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
     "<!-- table: small world field -->": lambda _: ends(read(SMALL_WORLD)),
     "<!-- table: small world scores -->": lambda _: follow(read(SMALL_WORLD)),
