@@ -177,7 +177,8 @@ def combined(
     check_finite(parts, direction)
     finest = max(grids, key=lambda g: g[0] * g[1])
     size = finest if size is None else size
-    each = [resized(weighed(s, direction, weigh, finest, (level, heads, groups)), size) for s in parts]
+    patches = grids if level == "layer" else [finest] * len(grids)  # by which a layer's way home is measured: alone by its own
+    each = [resized(weighed(s, direction, weigh, own, (level, heads, groups)), size) for s, own in zip(parts, patches)]
     if level == "layer":
         sums = torch.stack([one.sum((1, 2)) for one in each], 1)
     elif level == "head":

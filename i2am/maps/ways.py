@@ -12,7 +12,8 @@ from i2am.maps.tokens import Grid
 def followed(to: Tensor, home: Tensor) -> Tensor:
     """[N, 2, h, w]: what the way back `home` [N, 2, h', w'] says at the positions `to` [N, 2, h, w], between its patches linearly."""
     at = to.flip(1).movedim(1, -1) * 2 - 1
-    return F.grid_sample(home.to(at), at, mode="bilinear", padding_mode="border", align_corners=False)
+    ends = F.grid_sample(home.to(at), at, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.where(to.isfinite().all(1, keepdim=True), ends, torch.nan)  # for NaN it takes the first patch
 
 
 def distance(ends: Tensor, patches: Grid) -> Tensor:
