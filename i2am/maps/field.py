@@ -101,7 +101,7 @@ class Field:
             refuse("back", f"the way back of {self.direction} for {len(self)} images", f"{back.direction} of {len(back)}",
                    'maps.field("g2r") and maps.field("r2g") belong together.')  # fmt: skip
         ends = distance(followed(to.movedim(-1, 1), home.movedim(-1, 1)), (to.shape[1], to.shape[2]))
-        return torch.where(to.isfinite().all(-1), ends, torch.inf).nan_to_num(torch.inf, torch.inf)
+        return ends.nan_to_num(torch.inf, torch.inf)
 
     # Pictures, one an image; `images` are the generated ones, and both come from the maps where `maps.with_pictures` kept them
 

@@ -200,15 +200,15 @@ def made_up() -> list[dict[str, Any]]:
         (("shipped", None), ("a, step 1", None), ("random 0", None), ("shipped, b", "b"), ("shipped, c", "c"))
     ):
         good = 0.9 - 0.2 * i
-        rows.append({"model": model, "damage": damage, "pointing": good, "end_point": 2.0 * i, "correspondence": good - 0.5,
+        rows.append({"model": model, "damage": damage, "pointing": good, "end_point": 2.0 * i, "correspondence": good,
                      **{name: 1 - good for name in field_tables.SCORES if name != "correspondence"}})  # fmt: skip
     return rows
 
 
 def test_the_tables_of_scores_say_what_rows_hold() -> None:
     assert field_tables.scores(made_up()).splitlines()[2:4] == [
-        "| shipped | 90.0% | 0.00 | 0.400 | 0.100 | 0.100 | 0.100 | 0.100 | 0.100 | 0.100 |",
-        "| a, step 1 | 70.0% | 2.00 | 0.200 | 0.300 | 0.300 | 0.300 | 0.300 | 0.300 | 0.300 |",
+        "| shipped | 90.0% | 0.00 | 0.900 | 0.100 | 0.100 | 0.100 | 0.100 | 0.100 | 0.100 |",
+        "| a, step 1 | 70.0% | 2.00 | 0.700 | 0.300 | 0.300 | 0.300 | 0.300 | 0.300 | 0.300 |",
     ]
     lines = field_tables.verdict(made_up()).splitlines()
     assert "pointing, 3 models | end-point error | pointing, 5 with the broken" in lines[0]

@@ -8,9 +8,11 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from evaluated import DIGITS, PAIRS, STEPS, done, lines, model, table, tree
+from evaluated import DIGITS, PAIRS, STEPS, damaged, done, lines, model, table, tree
+from PIL import Image
 from reported import Page
 
 import i2am
@@ -23,7 +25,7 @@ from i2am.evaluation.rescore import score_again
 from i2am.maps.field import BACK, chosen_moments, strayed
 from i2am.score import correspondence
 
-__all__ = ["done", "model", "tree"]
+__all__ = ["damaged", "done", "model", "tree"]
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 FIRST = 4  # pairs of the smaller runs
 
@@ -60,6 +62,22 @@ def test_every_pair_has_the_scores_of_its_maps(done: Path, tree: Path) -> None:
         for metric in correspondence.NAMES:
             assert torch.tensor(float(row[metric])) == right[metric].item(), (name, metric)
     assert len({row["correspondence"] for row in found.values()}) == PAIRS
+
+
+def test_inside_is_of_the_garments_own_mask(damaged: Path, model: str, tmp_path: Path) -> None:
+    """Positions of random weights lie about the middle of the picture; here garments end there."""
+    for path in sorted((damaged / "test" / "cloth-mask").iterdir()):
+        half = np.zeros((128, 96), np.uint8)
+        half[:, :48] = 255
+        Image.fromarray(half).save(path)
+    evaluate(damaged, model, out=tmp_path / "out", maps=True, limit=2, **STEPS)
+    for name, row in table(tmp_path / "out").items():
+        mask, garment = masks(damaged, name)
+        positions = maps_of(tmp_path / "out", name).field("g2r").positions[0]
+        worn = mask[0, ::4, ::4] > 0.5
+        assert 0 < float(row["inside"]) < 1
+        assert float(row["inside"]) == pytest.approx((positions[worn][:, 1] < 0.5).double().mean().item(), abs=2 / worn.sum().item())
+        assert torch.tensor(float(row["inside"])) == correspondence.scores(maps_of(tmp_path / "out", name), mask, garment)["inside"].item()
 
 
 def test_the_report_has_them_with_the_others(done: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 from fielded import SURE, Layer, field_of, linear, mixture, noise, one_hot, recorded, strayed, tokens
 from tolerance import alike, close, exponents
 
+from i2am.maps.field import Field
+
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 WAYS, WEIGHINGS = ("g2r", "r2g"), ("return", "spread", "evenly")
 
@@ -78,12 +80,11 @@ def test_the_head_level_wants_as_many_heads() -> None:
 
 
 def test_away_is_the_way_there_and_back() -> None:
-    layer = noise((5, 4), (3, 6), images=2, size=4.0)
-    maps = recorded(layer)
-    there, back = maps.field("g2r"), maps.field("r2g")
+    grids = {"g2r": (5, 4), "r2g": (3, 6)}  # places up to the border, beyond the last patches' centres
+    there, back = (Field(torch.rand(2, *grid, 2), torch.zeros(2, *grid, 3), way) for way, grid in grids.items())
     for one, other, grid in ((there, back, (5, 4)), (back, there, (3, 6))):
         right = strayed(one.positions[:, None].double(), other.positions[:, None].double(), grid)[:, 0]
-        alike(one.away(other), right, 64, size=1.0)
+        alike(one.away(other), right, 64, size=6.0)
     assert linear(torch.arange(6.0).view(2, 3), 0.5, 0.5) == 2.5
     for wrong in (there, back[0]):
         with pytest.raises(ValueError, match=r"back must be the way back of g2r for 2 images, got .*belong together"):
@@ -144,6 +145,7 @@ def test_each_reference_has_its_own_heads() -> None:
     """Of two references of a layer one is pointed at; heads of the other are compared among themselves."""
     first, second = pointed(source="person"), pointed(source="garment")
     second = second._replace(scores=second.scores[:, :, [1, 0, 2]])
+    second.scores[..., 8:, 0] += 40.0  # most of whose patches look at one spot: a poor share, and yet its best
     maps = recorded(first, second)
     for reference, heads in (("person", [0, 2]), (1, [1, 2])):
         for direction in WAYS:
