@@ -10,7 +10,7 @@ import torch
 from fielded import SURE, Layer, field_of, linear, mixture, noise, one_hot, recorded, strayed, tokens
 from tolerance import alike, close, exponents
 
-from i2am.maps.field import Field
+from i2am.maps.field import Field, peak
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 WAYS, WEIGHINGS = ("g2r", "r2g"), ("return", "spread", "evenly")
@@ -91,6 +91,51 @@ def test_away_is_the_way_there_and_back() -> None:
             there.away(wrong)
     with pytest.raises(ValueError, match=r"back must be a Field"):
         there.away(back.positions)
+
+
+def test_a_field_knows_how_far_from_home_its_patches_end() -> None:
+    layers = several()
+    for maps in (recorded(*layers), recorded(*layers)[1]):
+        for one, other in (WAYS, WAYS[::-1]):
+            there, back = maps.field(one), maps.field(other)
+            right = strayed(there.positions[:, None].double(), back.positions[:, None].double(), (1, 1))[:, 0]
+            alike(there.home, right, 64, size=1.0)
+            assert torch.equal(there[-1].home, there.home[-1:])
+    assert all(recorded(*layers).field(level=level, layers="mid").home is None for level in ("time", "head", "layer"))
+    single = one_hot(torch.arange(12), (4, 3), (4, 3))
+    seen = torch.ones(1, 1, 12, 12, dtype=torch.bool)
+    seen[:, :, 0] = False
+    home = recorded(single, how={"attn_mask": seen}).field("g2r").home.flatten()
+    assert home[0] == 1  # nowhere
+    assert home[1:].max() < 1e-6
+
+
+def test_a_patch_can_be_asked_by_a_point() -> None:
+    maps = recorded(noise((5, 4), (3, 6), images=2))
+    found = maps.field("g2r")
+    for point, (i, j) in (((0, 0), (0, 0)), ((0.3, 0.74), (1, 2)), ((0.99, 0.5), (4, 2)), ((1, 1.0), (4, 3))):
+        position, spread = found.at(point)
+        assert torch.equal(position, found.positions[:, i, j])
+        assert torch.equal(spread, found.spread[:, i, j])
+    told = r'the point must be \(y, x\) in fractions, of a field of level "unified", got'
+    for wrong in (0.5, (0.5,), (0.5, 1.1), (-0.1, 0), ("a", 0), (float("nan"), 0)):
+        with pytest.raises(ValueError, match=told):
+            found.at(wrong)
+    with pytest.raises(ValueError, match=told):
+        maps.field(level="head").at((0, 0))
+
+
+def test_peaks_are_the_centres_of_the_largest_cells() -> None:
+    maps = torch.zeros(2, 3, 4, 5)
+    maps[:, :, 1, 3] = maps[:, :, 2, 0] = 1  # of equals the first
+    maps[1, 2, 3, 4] = 2
+    assert peak(maps)[0, 0].tolist() == pytest.approx([1.5 / 4, 3.5 / 5])
+    assert peak(maps)[1, 2].tolist() == pytest.approx([3.5 / 4, 4.5 / 5])
+    assert peak(maps).shape == (2, 3, 2)
+    assert peak(maps[0, 0]).tolist() == pytest.approx([1.5 / 4, 3.5 / 5])
+    for wrong in (maps.long(), maps[0, 0, 0], maps[:0], "a"):
+        with pytest.raises(ValueError, match=r"map must be floating maps \[\.\.\., h, w\], got"):
+            peak(wrong)
 
 
 # The heads that point

@@ -16,6 +16,7 @@ from saved import run_of
 
 import i2am
 from i2am import AttributionMaps
+from i2am.maps.layer_sums import SUMS
 
 
 def equal(one: AttributionMaps, two: AttributionMaps) -> bool:
@@ -78,7 +79,7 @@ def test_a_file_says_what_it_was_made_with(saved):
         about = json.loads(file.metadata()["i2am"])
     assert about["format"] == "i2am maps 1"
     assert about["versions"]["torch"].startswith(torch.__version__.split("+")[0])
-    assert set(about["axes"]) == {"r2g", "g2r", "specific", "words"}
+    assert set(about["axes"]) == set(SUMS)
 
 
 def test_paths(tmp_path, monkeypatch):

@@ -217,7 +217,7 @@ def test_what_is_wrong_is_said() -> None:
         with pytest.raises(ValueError, match=r"within must be a number of patches above 0"):
             of.smoothness(there, within=wrong)
     for other in (there, back[:2]):
-        with pytest.raises(ValueError, match=r"back must be the other direction of the same images, got \w+ of \d.*leads back"):
+        with pytest.raises(ValueError, match=r"back must be the way back of g2r for 3 images, got \w+ of \d.*belong together"):
             of.returning(there, other)
     heads = maps.field(level="head")
     told = re.escape('must be of level "unified": [B, H, W], got [3, 2, 7, 5]. Choose a layer, head or group')
