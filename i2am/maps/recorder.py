@@ -171,7 +171,7 @@ class Recorder:
         if self.steps is not None and self.done >= self.steps:
             refuse("the run", f"{self.steps} steps long, as declared", f"step {self.done + 1}", "Pass the right steps=..., or clear().")
         before = self.group
-        if self.wanted.field and not self.done and self.slots and not any(slot.moments for slot in self.slots.values()):
+        if self.wanted.field and not self.done and self.slots and not any("token_maps" in slot.moments for slot in self.slots.values()):
             refuse("field", "left out where no layer knows where its tokens lie", f"layers such as {next(iter(self.slots))[0]}",
                    "Say it: reference_grid=(height, width), special=1 for a leading CLS token. One token has no field.")  # fmt: skip
         self.done += 1

@@ -235,8 +235,7 @@ def scores(
     found = {}
     for direction, one in given.items():
         options = how.options(direction)
-        names = maps.names(direction, layers, choice.get("reference"))
-        names = names if layers is not None else how.layers(direction, names)
-        map = maps.unified(direction, size, layers=names, **choice)
+        wanted = layers if layers is not None else how.layers(direction, maps.names(direction, None, choice.get("reference")))
+        map = maps.unified(direction, size, layers=wanted, **choice)
         found["imacs_g" if direction == "r2g" else "imacs_r"] = imacs(map, one, **options)
     return found

@@ -24,6 +24,7 @@ from i2am.evaluation.report_pairs import best_and_worst
 from i2am.evaluation.rescore import score_again
 from i2am.maps.field import BACK, chosen_moments, strayed
 from i2am.score import correspondence
+from i2am.score.imacs import imacs
 
 __all__ = ["damaged", "done", "model", "tree"]
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -159,7 +160,8 @@ def test_saved_maps_score_by_the_heads_that_are_asked_for(done: Path, tree: Path
     for name in names:
         for folder, choice in (("one", {"layers": layer, "heads": 1}), ("points", {"layers": "pointing"})):
             right = correspondence.scores(maps_of(done, name), *masks(tree, name), **choice)
-            row = table(tmp_path / folder)[name]
+            row, unified = table(tmp_path / folder)[name], maps_of(done, name).unified("r2g", balance=folder == "one", **choice)
+            assert torch.tensor(float(row["imacs_g"])) == imacs(unified, masks(tree, name)[0]).item()
             assert [float(row[metric]) for metric in correspondence.NAMES] == pytest.approx([right[m].item() for m in correspondence.NAMES])
 
 

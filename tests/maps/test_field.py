@@ -268,7 +268,8 @@ def test_what_is_not_there_is_said() -> None:
     for wrong in ("yes", 1, None):
         with pytest.raises(ValueError, match=r"i2am: field must be True or False, got"):
             Recorder(field=wrong)
-    for layer in (Layer(torch.randn(1, 1, 1, 6, 4), None, None), Layer(torch.randn(1, 1, 1, 6, 1), None, (1, 1))):
+    for layer in (Layer(torch.randn(1, 1, 1, 6, 4), None, None), Layer(torch.randn(1, 1, 1, 6, 4), (3, 2), None),
+                  Layer(torch.randn(1, 1, 1, 6, 1), (3, 2), (1, 1))):  # fmt: skip
         with pytest.raises(ValueError, match=r"field must be left out where no layer knows .* layers such as a\. .*One token has no field"):
             recorded(layer)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from i2am import AttributionMaps
 from i2am.maps.field import Field
 from i2am.score import correspondence as of
+from i2am.score import imacs
 from i2am.score.intervals import bootstrap
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
@@ -156,6 +157,15 @@ def test_scores_are_what_they_say() -> None:
             assert found[name].tolist() == pytest.approx(values, abs=1e-5), name
     assert 0.05 < of.scores(maps, fine, layers="up")["returning"].min() < 1
     assert tuple(of.scores(maps, fine)) == tuple(name for name in of.NAMES if name != "inside")
+
+
+def test_imacs_of_what_points_is_of_its_heads_alone() -> None:
+    layer = one_hot(moved(), GRID, REFERENCE)
+    maps = recorded(layer._replace(scores=torch.cat([layer.scores, torch.randn_like(layer.scores)], 2)))
+    found = imacs.scores(maps, MASK, torch.ones(8, 8).tril(), layers="pointing")
+    for name, direction, mask in (("imacs_g", "r2g", MASK), ("imacs_r", "g2r", torch.ones(8, 8).tril())):
+        assert torch.equal(found[name], imacs.imacs(maps.unified(direction, heads=0), mask))
+        assert not torch.equal(found[name], imacs.imacs(maps.unified(direction), mask))
 
 
 def test_an_image_scores_alone_as_in_a_batch() -> None:
