@@ -61,7 +61,7 @@ class Options:
             refuse("guidance_scale", "a number of at least 0", repr(self.guidance_scale), "Up to 1 the model paints without guidance.")
         if self.convention is not None:
             by_name(self.convention)
-        if self.field not in (None, True, False):
+        if self.field is not None and not isinstance(self.field, bool):
             refuse("field", "True or False", repr(self.field), "True also scores whether attention corresponds.")
 
     def settled(self, model: TryOn) -> Options:

@@ -55,9 +55,9 @@ class Field:
     positions: Tensor  # [..., H, W, 2]
     covariance: Tensor  # [..., H, W, 3]: yy, yx, xx
     direction: str
-    home: Tensor | None = None  # [B, H, W]: how far from itself each patch ends, followed there and back, in fractions; of level "unified"
     generated: Set = field(default=(), repr=False)  # the pictures of both sides, where the maps carry them
     reference: Set = field(default=(), repr=False)
+    home: Tensor | None = None  # [B, H, W]: how far from itself each patch ends, followed there and back, in fractions; of level "unified"
     __repr__ = fields_said
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -71,7 +71,7 @@ class Field:
         part = [range(len(self))[images]] if isinstance(images, int) else list(range(len(self))[images])
         pictures = picked_from(self.generated, part), picked_from(self.reference, part)
         home = None if self.home is None else self.home[part]
-        return Field(self.positions[part], self.covariance[part], self.direction, home, *pictures)
+        return Field(self.positions[part], self.covariance[part], self.direction, *pictures, home)
 
     @property
     def spread(self) -> Tensor:

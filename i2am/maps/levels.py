@@ -126,7 +126,7 @@ class AttributionMaps(Recorded):
             refuse("direction", 'one of "g2r", "r2g"', said(direction), '"g2r" leads from the generated image to the reference.')
         sums = f"field_{direction}"
         parts = self._parts(sums, layers, reference)
-        check_level(level, parts, sums)
+        check_level(level, parts, sums, layers)
         found = combined(parts, sums, None if size is None else checked_size(size), level, heads, groups, weigh)
         if level == "unified" and all(BACK[sums] in s.recorded for s in parts):
             found = with_home(found, combined(parts, BACK[sums], None, level, heads, groups, weigh))
@@ -242,7 +242,7 @@ class AttributionMaps(Recorded):
         """Any of them by its name: [B, (groups, heads or layers,) (n,) H, W]; "specific" and "words" have a map for each of n regions
         or tokens, unless `item` picks one."""
         parts = self._parts(direction, layers, reference)
-        counts = check_level(level, parts, direction)
+        counts = check_level(level, parts, direction, layers)
         grids = [grid(s, direction) for s in parts]
         check_finite(parts, direction)
         size = max(grids, key=lambda g: g[0] * g[1]) if size is None else checked_size(size)
@@ -271,7 +271,7 @@ class AttributionMaps(Recorded):
         return torch.stack(maps).sum(0) / total
 
 
-def check_level(level: str, parts: Sequence[LayerSums], direction: str) -> dict[str, int]:
+def check_level(level: str, parts: Sequence[LayerSums], direction: str, layers: Layers) -> dict[str, int]:
     """A level that these layers have; how many heads each has."""
     if level not in ("unified", "time", "head", "layer"):
         refuse("level", '"unified", "time", "head" or "layer"', said(level), "The documentation has a table of levels.")
@@ -282,6 +282,8 @@ def check_level(level: str, parts: Sequence[LayerSums], direction: str) -> dict[
             + ", ".join(f"{n} ({sum(c == n for c in counts.values())} layers)" for n in sorted(set(counts.values())))
             + f". Choose with layers=. {listed([f'{name}: {n}' for name, n in counts.items()])}"
         )
+    if level == "head" and len(counts) > 1 and isinstance(layers, str) and layers == "pointing":
+        refuse("level", 'another than "head" with layers="pointing"', '"head"', "It chooses other heads in each layer: name one layer.")
     return counts
 
 

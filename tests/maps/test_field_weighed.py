@@ -184,6 +184,9 @@ def test_layers_of_other_numbers_of_pointing_heads() -> None:
     for ask in (maps.head, lambda direction, layers: maps.field(direction, level="head", layers=layers)):
         with pytest.raises(ValueError, match=r"same number of heads, and these have 1 \(1 layers\), 2 \(1 layers\).*up: 2, more: 1"):
             ask("g2r", layers="pointing")
+    two = recorded(pointed(name="up"), pointed(name="more")._replace(scores=pointed().scores[:, :, [1, 0, 2]]))
+    with pytest.raises(ValueError, match='level must be another than "head" with layers="pointing"'):
+        two.head("g2r", layers="pointing")
 
 
 def test_each_reference_has_its_own_heads() -> None:
