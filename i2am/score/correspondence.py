@@ -4,11 +4,11 @@
     inside           the share of patches whose position on the reference lies in the garment's mask
     sharpness        1 - spread / the spread of looking everywhere, the mean over patches
     smoothness       the share of neighbouring patches whose positions on the reference lie within `within` patches of each other
-    correspondence   the share of returning patches, each times its sharpness there and back, less the same share outside the mask
+    correspondence   the mean over patches of (sharpness there * sharpness back)^2 / (1 + (patches from home)^2), less that outside the mask
 
 The first four are from 0 to 1 and each can be fooled: attention that looks everywhere is smooth, one that sees nothing but places
-returns. The last one is from -1 to 1 and was chosen because broken attention does not fool it, `benchmarks/results/small-world.md` shows
-all of them beside the truth: a patch that shows the garment has one place it comes from, and what lies outside the mask has none.
+returns. The last one is from -1 to 1: a patch that shows the garment has one place it comes from, and what lies outside the mask has
+none. It was chosen among several forms by how it follows the truth, and `benchmarks/results/small-world.md` shows all beside it.
 
 Patches are those of the inpainting mask: elsewhere a model has no reason to look at the reference. One that attends to nothing fails.
 """
@@ -35,11 +35,12 @@ NAMES = ("correspondence", "returning", "inside", "sharpness", "smoothness")
 def correspondence(there: Field, back: Field, mask: Any, *, within: float = 1.0) -> Tensor:
     """How much better the mask's patches know their place on the reference than those outside it; NaN where either is empty.
 
-    `there` leads to the other picture and `back` from it, as maps.field("g2r") and maps.field("r2g") do.
+    `there` leads to the other picture and `back` from it, as maps.field("g2r") and maps.field("r2g") do. within: how many patches from
+    home count half.
     """
-    away, to = _away(there, back), there.positions.double().movedim(-1, 1)
+    away, to = _away(there, back).double(), there.positions.double().movedim(-1, 1)
     narrow = _narrow(there) * followed(to, _narrow(back)[:, None])[:, 0].nan_to_num(0.0)
-    known, region = (away <= _within(within)) * narrow, _region(mask, there)
+    known, region = narrow**2 / (1 + (away / _within(within)) ** 2), _region(mask, there)
     return _share(known, region) - _share(known, 1 - region)
 
 
