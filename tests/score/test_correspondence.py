@@ -123,7 +123,7 @@ def by_hand(there: Field, back: Field, masks: Tensor, garments: Tensor) -> dict[
         facts, at, mask = known(there, image, back), there.positions[image].double(), masks[image]
         cells = list(itertools.product(range(h), range(w)))
         inner, outer = ([ij for ij in cells if mask[ij] == side] for side in (1, 0))
-        sure = {(i, j): (facts[i][j][0] <= 1) * facts[i][j][1] * facts[i][j][2] for i, j in cells}
+        sure = {(i, j): (facts[i][j][1] * facts[i][j][2]) ** 2 / (1 + facts[i][j][0] ** 2) for i, j in cells}
         out["correspondence"].append(sum(sure[ij] for ij in inner) / len(inner) - sum(sure[ij] for ij in outer) / len(outer))
         out["returning"].append(sum(facts[i][j][0] <= 1 for i, j in inner) / len(inner))
         out["sharpness"].append(sum(facts[i][j][1] for i, j in inner) / len(inner))
@@ -180,7 +180,10 @@ def test_within_says_how_near() -> None:
     there, back = ways(recorded(layer))
     off = Field(back.positions + torch.tensor([0, 1.5 / 6]), back.covariance, "r2g")
     assert [of.returning(there, off, within=d).item() for d in (1.0, 1.49, 1.51)] == [0, 0, 1]
-    assert of.correspondence(there, off, MASK, within=2).item() == 0
+    home = MASK.view(1, *GRID, 1)
+    beside = Field(back.positions * home + off.positions * (1 - home), back.covariance, "r2g")  # outside the mask alone
+    found = [of.correspondence(there, beside, MASK, within=d).item() for d in (1, 3)]
+    assert found == pytest.approx([1 - 1 / (1 + (1.5 / d) ** 2) for d in (1, 3)], abs=1e-4)
     assert [of.smoothness(there, within=d).item() for d in (0.99, 1.01)] == [0, 1]
 
 
