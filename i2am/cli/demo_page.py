@@ -11,8 +11,8 @@ ROWS = {  # folder -> what its pictures are; in the order of the sheet
     "generated": ("Painted", "by the model"),
     "person": ("Truth", "really worn"),
     "warp": ("Moved", "by attention alone"),
-    "r2g": ("R2G", "where it acts: heads that point"),
-    "g2r": ("G2R", "what is used: heads that point"),
+    "r2g": ("R2G", "of heads that point"),
+    "g2r": ("G2R", "of heads that point"),
     "r2g_mean": ("R2G", "mean of all heads"),
     "g2r_mean": ("G2R", "mean of all heads"),
 }
