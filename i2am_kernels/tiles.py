@@ -66,7 +66,13 @@ HOPPER: Table = SAFE | {  # 227 KiB
     "forward heavy": {192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
     "keys": {64: Tile(128, 128, 4, 2), 192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
     "queries": {192: Tile(128, 128, 4, 2), 256: Tile(128, 64, 4, 2)},
-    "keys field": {64: Tile(128, 64, 4, 3), 192: Tile(128, 128, 8, 2), 256: Tile(64, 64, 4, 1)},
+    "keys field": {
+        64: Tile(128, 64, 4, 3),
+        96: Tile(128, 64, 4, 2),
+        128: Tile(128, 64, 4, 1),
+        192: Tile(128, 128, 8, 2),
+        256: Tile(64, 64, 4, 1),
+    },
     "queries field": {192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 4, 1)},
     "one_tile 16": {128: Tile(64, 16, 4, 2), 256: Tile(32, 16, 2, 2)},
     "one_tile 32": {128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 4, 2)},
@@ -74,8 +80,8 @@ HOPPER: Table = SAFE | {  # 227 KiB
     "one_tile 128": {256: Tile(64, 128, 4, 2)},
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
-    "keys": {128: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
-    "keys field": {64: Tile(128, 64, 4, 2), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 4, 1)},
+    "keys": {192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
+    "keys field": {96: Tile(128, 64, 4, 2), 128: Tile(128, 64, 4, 1), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 4, 1)},
     "queries field": {192: Tile(64, 128, 4, 1), 256: Tile(64, 64, 4, 1)},
     "one_tile 16": {256: Tile(32, 16, 2, 2)},
     "one_tile 32": {128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},

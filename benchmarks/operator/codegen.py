@@ -161,7 +161,9 @@ def main_loop(bodies: list[list[str]], sweep: str) -> list[str]:
     counted = lambda body, name: sum(name in mnemonic(line) for line in body)  # noqa: E731
     if sweep == "one_tile_sweep":
         return max((body for body in bodies if counted(body, "STG")), key=lambda body: counted(body, "EX2"))
-    return max(bodies, key=len) if sweep == "queries_sweep" else min(bodies, key=lambda body: counted(body, "FMNMX"))
+    if sweep == "queries_sweep":
+        return max(bodies, key=len)
+    return min(bodies, key=lambda body: (counted(body, "FMNMX"), counted(body, "EX2")))
 
 
 def mnemonic(line: str) -> str:

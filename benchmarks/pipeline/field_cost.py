@@ -20,13 +20,11 @@ import i2am
 from benchmarks.measuring.command import command, positive, record
 from benchmarks.measuring.measure import interleaved
 from benchmarks.measuring.rows import Row, percentiles
-from benchmarks.measuring.table import commit, newest, place
 from benchmarks.operator.one_call import measure as one_call
 from benchmarks.operator.shapes import CPU_BATCH, SHAPES
 from benchmarks.pipeline import traced, try_on
 
 CALLS = ("warp_3072", "warp_768", "warp_192", "garment_1036", "ip_257")
-KINDS = ("untraced", "maps", "field")
 
 
 def calls(given: Any, device: torch.device) -> Iterator[Row]:
@@ -84,19 +82,6 @@ def line(row: Row) -> str:
     ms = row["ms"]
     took = f"{ms['untraced']:.1f} ms, with maps {ms['maps']:.1f}, with field {ms['field']:.1f}"
     return f"{row['case']}: {took}: {row['on_top_percent']:+.1f}% on top"
-
-
-def summary(rows: Sequence[Row]) -> str:
-    """The documentation's table, of the machine that measured last."""
-    here = newest([row for row in rows if place(row) == place(rows[-1])], "case")
-    lines = ["| what | untraced ms | with maps | with maps and field | on top of the maps |", "|---|---|---|---|---|"]
-    for row in here:
-        name = f"a call of {row['generated']} x {row['reference']}, {row['size']}, {row['heads']}" if row["what"] == "call" else row["case"]
-        took = " | ".join(f"{row['ms'][kind]:.3g}" if row["ms"][kind] < 1000 else f"{row['ms'][kind]:.0f}" for kind in KINDS)
-        lines.append(f"| {name} | {took} | {row['on_top_percent']:+.1f}% |")
-    commits = ", ".join(dict.fromkeys(commit(row) for row in here))
-    how = "`python -m benchmarks.pipeline.field_cost --full`"
-    return "\n".join([*lines, "", f"{place(rows[-1])}; float32, medians; measured at {commits} with {how}."])
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.measuring.rows import RESULTS, SMALL_WORLD, Row, read
 from benchmarks.measuring.rows import recorded as rows_of
 from benchmarks.measuring.table import commit, pipelines, place
-from benchmarks.pipeline.field_cost import summary as field_cost
 from benchmarks.report.evaluation import summary as evaluation
+from benchmarks.report.field_cost import summary as field_cost
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
 from benchmarks.world.tables import ends, follow

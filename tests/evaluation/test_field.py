@@ -20,6 +20,7 @@ from i2am.cli import main as cli
 from i2am.data.vitonhd import VitonHD
 from i2am.evaluation import evaluate, resolve
 from i2am.evaluation.options import Options
+from i2am.evaluation.report_charts import number
 from i2am.evaluation.report_pairs import best_and_worst
 from i2am.evaluation.rescore import score_again
 from i2am.maps.field import BACK, chosen_moments, strayed
@@ -91,7 +92,7 @@ def test_the_report_has_them_with_the_others(done: Path) -> None:
     assert report["options"]["field"] is True
     text = Page(done / "report.html").text
     for metric in correspondence.NAMES:
-        mean = f"{report['metrics'][metric]['mean']:.4f}".replace("-", "\u2212")
+        mean = re.escape(number(report["metrics"][metric]["mean"]))
         assert re.search(rf"{metric.capitalize()} \S+ \(higher is better\) {mean}", text), metric
     assert text.index("Best by Correspondence") < text.index("Best by IMACS")
 

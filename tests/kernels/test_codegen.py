@@ -32,7 +32,7 @@ SMALL = {
 
 MORE = {  # what one of the two compiles; a Hopper is tuned with the oldest
     "newest": [
-        ["--cases", "field", "--heads", "40", "64", "80", "160"],
+        ["--cases", "field", "--heads", "40", "64", "80", "128", "160"],
         ["--cases", "few keys", "image", "words masked", "--heads", "64", "--targets", "sm_80", "sm_90", "sm_100"],
         ["--cases", "masked", "added", "--heads", "256", "--targets", "sm_80"],
         ["--cases", "plain", "--heads", "64", "128", "--targets", "sm_80", "--dtypes", "float32"],
@@ -123,5 +123,7 @@ def test_a_field_takes_no_second_exponential(rows):
     counted = [row for row in rows if row["case"] == "field" and row["sweep"] in ("keys_sweep", "queries_sweep") and "exponentials" in row]
     assert {row["head"] for row in counted} >= {64}
     for row in counted:
-        assert 0.99 <= row["exponentials"] <= (1.5 if row["triton"].startswith("3.6.") else 1.25), row
-        assert row["instructions"] < (17.5 if row["target"] == "sm_80" else 15.5), row
+        wide = row["head"] > 128 and row["sweep"] == "keys_sweep"  # whose tiles make each thread take the factors' as well
+        most = 1.5 if row["triton"].startswith("3.6.") else 2.0 if wide else 1.25 if row["target"] == "sm_80" else 1.02
+        assert 0.99 <= row["exponentials"] <= most, row
+        assert row["instructions"] < (22 if wide else 17.5 if row["target"] == "sm_80" else 15.5), row
