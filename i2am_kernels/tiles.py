@@ -80,7 +80,7 @@ HOPPER: Table = SAFE | {  # 227 KiB
     "one_tile 128": {256: Tile(64, 128, 4, 2)},
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
-    "keys": {192: Tile(128, 64, 4, 2), 256: Tile(128, 64, 8, 2)},
+    "keys": {128: Tile(128, 64, 4, 2), 192: Tile(128, 64, 4, 1), 256: Tile(128, 64, 8, 2)},
     "keys field": {96: Tile(128, 64, 4, 2), 128: Tile(128, 64, 4, 1), 192: Tile(64, 128, 4, 2), 256: Tile(64, 64, 4, 1)},
     "queries field": {192: Tile(64, 128, 4, 1), 256: Tile(64, 64, 4, 1)},
     "one_tile 16": {256: Tile(32, 16, 2, 2)},
