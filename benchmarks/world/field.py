@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 import i2am
 from benchmarks.measuring.rows import SMALL_WORLD, Row, Writer, environment
 from benchmarks.world.damage import DAMAGES, damaged
-from benchmarks.world.pointing import HELD_OUT, random_model, traced
+from benchmarks.world.pointing import HELD_OUT, RANDOM, kept, random_model, traced
 from i2am.data.synthetic import Pairs, draw, unit
 from i2am.maps.levels import AttributionMaps
 from i2am.models.small import WEIGHTS, SmallTryOnPipeline, load
@@ -31,9 +31,6 @@ from i2am.score.end_points import EndPoints, end_points
 from i2am.score.imacs import imacs
 from i2am.score.pointing import pointing
 from i2am.score.similarity import ssim
-
-RANDOM = 5  # models of random weights
-
 
 Batch = tuple[Pairs, torch.Tensor, AttributionMaps]
 
@@ -109,8 +106,7 @@ def models(trainings: Sequence[Path]) -> Iterator[tuple[str, str | None, Any]]:
     for seed in range(RANDOM):
         yield f"random {seed}", None, lambda seed=seed: random_model(seed)
     for training in trainings:
-        folders = [path for path in (training / "checkpoints").iterdir() if path.name.isdigit()]
-        for folder in sorted(folders, key=lambda path: int(path.name)):
+        for folder in kept(training / "checkpoints"):
             yield f"{training.name}, step {folder.name}", None, lambda folder=folder: load(folder)
 
 

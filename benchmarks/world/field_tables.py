@@ -14,11 +14,15 @@ SCORES = {"correspondence": "Correspondence", "returning": "Returning", "inside"
 SHORT = ".transformer_blocks.0.attn2"
 
 
+def short(layer: str) -> str:
+    return layer.removesuffix(SHORT)
+
+
 def end_points(row: Row) -> str:
     """The error of all layers, of those that point, of each layer and of each head."""
     lines = ["| field of | median error, patches | 90% of patches within | within one patch |", "|---|---|---|---|"]
     for one in row["table"]:
-        layer = one["layer"].removesuffix(SHORT)
+        layer = short(one["layer"])
         name = layer if " " in layer else f"`{layer}`"
         name += "" if one["head"] is None else f", head {one['head']}"
         lines.append(f"| {name} | {one['median']:.2f} | {one['p90']:.2f} | {one['within']:.1%} |")

@@ -31,6 +31,7 @@ from i2am.score.pointing import add_tables, table
 from i2am.score.similarity import ssim
 
 HELD_OUT = 20_261_121  # a seed below the training's
+RANDOM = 5  # models of random weights
 
 
 def noise(first: int, count: int) -> list[torch.Generator]:
@@ -97,6 +98,11 @@ def random_model(seed: int) -> SmallTryOnPipeline:
     return SmallTryOnPipeline(small_unet(), GarmentEncoder(), scheduler())
 
 
+def kept(folder: Path) -> list[Path]:
+    """A training's checkpoints, in their order."""
+    return sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+
+
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.world.pointing", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -114,10 +120,9 @@ def main(words: Sequence[str] | None = None) -> int:
         ("shipped" if given.weights is None else Path(given.weights).name, lambda: load(given.weights or WEIGHTS))
     ]
     if given.what == "random":
-        models = [(f"random {seed}", lambda seed=seed: random_model(seed)) for seed in range(5)]
+        models = [(f"random {seed}", lambda seed=seed: random_model(seed)) for seed in range(RANDOM)]
     if given.what == "checkpoints":
-        folders = sorted((path for path in given.checkpoints.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-        models = [(f"step {path.name}", lambda path=path: load(path)) for path in folders]
+        models = [(f"step {path.name}", lambda path=path: load(path)) for path in kept(given.checkpoints)]
     count = given.count or (500 if given.what == "truth" else 64)
     rows = Writer(given.out, environment(torch.device("cpu")))
     for name, model in models:

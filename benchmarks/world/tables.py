@@ -12,12 +12,12 @@ from pathlib import Path
 from benchmarks.measuring.rows import SMALL_WORLD, Row, read
 from benchmarks.measuring.table import commit, place
 from benchmarks.world import field_tables
+from benchmarks.world.field_tables import short
 from benchmarks.world.plots import plots
 from i2am.score.correlation import spearman
 
 ROOT = Path(__file__).parents[2]
 WAYS = {"top": "most", "garment": "random, on the garment", "random": "random", "bottom": "least"}
-SHORT = ".transformer_blocks.0.attn2"
 
 
 def latest(rows: Sequence[Row], name: str) -> list[Row]:
@@ -48,10 +48,6 @@ def pointing(row: Row) -> str:
     for name, r in named:
         lines.append(f"| {name} | {r['accuracy']:.1%} | {r['mass']:.1%} | {r['baseline_accuracy']:.1%}, {r['baseline_mass']:.1%} |")
     return "\n".join(lines)
-
-
-def short(layer: str) -> str:
-    return layer.removesuffix(SHORT)
 
 
 def scores(row: Row, random: Sequence[Row]) -> str:

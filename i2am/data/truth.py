@@ -48,6 +48,12 @@ class Truth:
     def __len__(self) -> int:
         return len(self.source)
 
+    def serves(self, images: int) -> int:
+        """How many images of a run each of these speaks of: one, or all of a prompt's."""
+        if images % len(self):
+            refuse("the truth", f"of the run's {images} images, or of one per prompt", f"{len(self)}", "Their number must divide.")
+        return images // len(self)
+
     def on_grid(self, generated_grid: Grid, reference_grid: Grid, cover: float = 0.9) -> Patches:
         """Per generated patch the mean position of its worn pixels, in reference patches, and whether it counts: at least `cover` of
         its pixels are worn and that position is on the canvas. A pixel belongs to the patch that holds its centre."""

@@ -144,6 +144,13 @@ class Slot:
         return shapes
 
     @property
+    def reference_part(self) -> slice:
+        """Where the reference sits among the call's keys."""
+        assert self.tokens.reference is not None
+        start, stop = (place - self.keys[0] for place in self.tokens.reference)
+        return slice(start, stop)
+
+    @property
     def moments(self) -> list[str]:
         """The buffers that hold the field's sums."""
         found = {"token_maps": self.tokens.reference_grid, "column_maps": self.tokens.generated_grid}
@@ -192,8 +199,7 @@ class Slot:
         tokens = self.tokens
         sums = {name: tensor.detach().to("cpu", copy=True).transpose(0, 1) for name, tensor in self.sums.items()}
         if tokens.reference is not None:
-            part = slice(*(place - self.keys[0] for place in tokens.reference))
-            sums |= {name: sums[name][..., part] for name in ("g2r", "column_maps") if name in sums}
+            sums |= {name: sums[name][..., self.reference_part] for name in ("g2r", "column_maps") if name in sums}
         words = len(self.columns)
         if "token_maps" in sums:
             maps = sums.pop("token_maps")
@@ -225,7 +231,7 @@ class Slot:
         assert tokens.reference is not None
         if mask is None and self.keys == tokens.reference:
             return None
-        start, stop = (x - self.keys[0] for x in tokens.reference)
+        start, stop = self.reference_part.start, self.reference_part.stop
         weight = torch.zeros(images, self.keys[1] - self.keys[0], **CPU)
         weight[:, start:stop] = 1 / (stop - start)
         if mask is not None and stop - start > 1:
@@ -246,8 +252,7 @@ class Slot:
         for n, column in enumerate(columns):
             weight[:, first - self.keys[0] + column, n] = 1
         if "token_maps" in self.moments and tokens.reference is not None and tokens.reference_grid is not None:
-            part = slice(*(place - self.keys[0] for place in tokens.reference))
             places = torch.zeros(images, weight.shape[1], MOMENTS, **CPU)
-            places[:, part] = moments(tokens.reference_grid, tokens.special, "cpu").mT
+            places[:, self.reference_part] = moments(tokens.reference_grid, tokens.special, "cpu").mT
             weight = torch.cat([weight, places], 2)
         return weight.to(self.device)

@@ -259,7 +259,7 @@ def returned(away: Tensor) -> Tensor:
 
 def pointing(parts: Sequence[LayerSums], direction: str = "field_g2r") -> dict[tuple[str, str], list[int]]:
     """The heads that point, by layer and reference: those with at least half the best head's share of returning patches."""
-    both = [s for s in parts if {direction, BACK[direction]} <= s.recorded.keys()]
+    both = [s for s in parts if s.has_field]
     if not both:
         refuse('layers="pointing"', "asked of a run that recorded the field", "none", "Trace with field=True, and both grids known.")
     check_finite(both, direction)

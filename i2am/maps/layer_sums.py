@@ -52,6 +52,11 @@ class LayerSums:
         """The sums there are, by their names."""
         return {name: sums for name in SUMS if (sums := getattr(self, name)) is not None}
 
+    @property
+    def has_field(self) -> bool:
+        """Whether the field was recorded both ways."""
+        return self.field_g2r is not None and self.field_r2g is not None
+
     def of_heads(self, heads: list[int]) -> LayerSums:
         """The sums of some heads alone."""
         return self.cut(slice(None), slice(None), heads)

@@ -48,7 +48,7 @@ def log(
             placed = [s.layer for s in whole if direction in s.recorded and getattr(s, grid)]
             if placed:
                 show(writer, f"{label}/{direction}", drawn(maps, direction, name, placed, most), step)
-        pointed = [s.layer for s in whole if {"field_g2r", "field_r2g"} <= s.recorded.keys()]
+        pointed = [s.layer for s in whole if s.has_field]
         if pointed:
             log_field(writer, maps, label, {"reference": name, "layers": pointed}, step, most)
 

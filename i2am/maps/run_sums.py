@@ -59,7 +59,7 @@ class Recorded:
     @property
     def has_field(self) -> bool:
         """Whether some layer recorded its field both ways."""
-        return any({"field_g2r", "field_r2g"} <= s.recorded.keys() for s in self.sums)
+        return any(s.has_field for s in self.sums)
 
     @property
     def groups(self) -> int:

@@ -42,14 +42,12 @@ def end_points(maps: AttributionMaps, truth: Truth, *, cover: float = 0.9, **cho
     instance("maps", maps, AttributionMaps, "run.maps is one.")
     instance("truth", truth, Truth, ABOUT)
     number("cover", cover, "a share above 0, up to 1", lambda x: 0 < x <= 1, "0.9 wants most of a patch worn.")
-    if len(maps) % len(truth):
-        refuse("the truth", f"of the run's {len(maps)} images, or of one per prompt", f"{len(truth)}", "Their number must divide.")
+    per = truth.serves(len(maps))
     positions = maps.field("g2r", **choice).positions.double()
     if positions.ndim != 4:
         refuse("level", '"unified"', "another", "Choose a layer, head or group instead: layers=.")
     reference = max((s.reference_grid for s in maps.sums if s.reference_grid is not None), key=lambda grid: grid[0] * grid[1])
     at = truth.on_grid((positions.shape[1], positions.shape[2]), reference, cover)
-    per = len(maps) // len(truth)
     counts, place = (part.repeat_interleave(per, 0) for part in (at.counts, at.place))
     away = (positions * torch.tensor(reference) - place).norm(dim=-1)
     return EndPoints(away.nan_to_num(torch.inf)[counts])

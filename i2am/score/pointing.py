@@ -75,8 +75,7 @@ def pointing(
         whole_number(name, patches, 0, "It counts patches: 1 is a window of 3 x 3.")
     number("cover", cover, "a share above 0, up to 1", lambda x: 0 < x <= 1, "0.9 wants most of a patch worn.")
     first, tiling = _tiles(maps, cells)
-    if len(maps) % len(truth):
-        refuse("the truth", f"of the run's {len(maps)} images, or of one per prompt", f"{len(truth)}", "Their number must divide.")
+    per = truth.serves(len(maps))
     if level == "layer":
         options = {**choice, "cells": cells, "within": within, "mass_within": mass_within, "cover": cover}
         names = maps.names("specific", layers, choice.get("reference"))
@@ -86,7 +85,6 @@ def pointing(
     found = found[:, None] if level == "unified" else found  # [B, m, n, h, w]
     grid = (found.shape[-2], found.shape[-1])
     at = truth.on_grid(tiling, grid, cover)
-    per = len(maps) // len(truth)
     rows = [_measured(image.flatten(-2), grid, at, i // per, within, mass_within) for i, image in enumerate(found)]
     sums = (torch.stack(column) for column in zip(*rows))
     return Pointing(*(s[:, 0] if level == "unified" else s for s in sums))

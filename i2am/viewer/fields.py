@@ -75,7 +75,7 @@ def fields_of(maps: AttributionMaps, notes: list[str]) -> list[Fields]:
     """The fields of every reference that has some."""
     found = []
     for reference in maps.references:
-        if not any(s.source == reference and set(s.recorded) >= {"field_g2r", "field_r2g"} for s in maps.sums):
+        if not any(s.source == reference and s.has_field for s in maps.sums):
             continue
         try:
             layers = maps.names("field_g2r", reference=reference)
