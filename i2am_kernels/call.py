@@ -37,6 +37,7 @@ class Call:
     rows: tuple[int, int]
     generated: tuple[int, int]
     reference: tuple[int, int]
+    lse: Tensor | None = None  # [B', H, G'], to be written for a backward: L in log2 units, +inf where every key is hidden
 
     @property
     def canvas(self) -> tuple[int, int, int, int]:

@@ -138,7 +138,7 @@ def check_buffer(
 def check_weight(
     name: str, weight: Tensor | None, shape: tuple[int, ...], letters: str, query: Tensor, serves: str, buffer: Tensor | None
 ) -> Tensor | None:
-    """The weights in float32."""
+    """The weights in float32, or in the query's float64."""
     if weight is None:
         return None
     if buffer is None:
@@ -151,7 +151,7 @@ def check_weight(
             came,
             "Weights are per batch row: weight.expand(rows, ...) where they are shared.",
         )
-    weight = weight.detach().to(torch.float32)
+    weight = weight.to(torch.float64 if query.dtype == torch.float64 else torch.float32)
     if weight.device.type == "cpu" and type(weight) is Tensor and not torch.compiler.is_compiling():  # elsewhere a look would wait
         low, high = (x.item() for x in weight.aminmax())  # NaN where one is NaN
         if not 0 <= low <= high < math.inf:

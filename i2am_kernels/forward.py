@@ -85,17 +85,18 @@ def plain(call: Call, rows: slice = slice(None)) -> Tensor:
 def chunked_lse(call: Call) -> Tensor:
     """L of the canvas rows where no library gives it: a few queries at a time against all keys."""
     (b0, b1), (g0, _) = call.rows, call.generated
-    keys = call.key[b0:b1].float().transpose(-1, -2) * (call.scale * LOG2E)  # [B', H, D, R]
+    dtype = torch.float64 if call.key.dtype == torch.float64 else torch.float32
+    keys = call.key[b0:b1].to(dtype).transpose(-1, -2) * (call.scale * LOG2E)  # [B', H, D, R]
     batch, heads, generated, _ = call.canvas
-    lse = call.query.new_empty(batch, heads, generated, dtype=torch.float32)
+    lse = keys.new_empty(batch, heads, generated)
     most = CHUNK_BYTES if call.query.device.type == "cpu" else device_bytes(call.query.device)
     step = max(1, most // (4 * batch * heads * call.key.shape[2]))
     for start in range(0, generated, step):
         stop = min(start + step, generated)
-        scores = call.query[b0:b1, :, g0 + start : g0 + stop].float() @ keys
+        scores = call.query[b0:b1, :, g0 + start : g0 + stop].to(dtype) @ keys
         if call.mask is not None:
             part = clip(call.mask, slice(b0, b1), slice(None), slice(g0 + start, g0 + stop))
-            scores = scores + additive(part, torch.float32, LOG2E)
+            scores = scores + additive(part, dtype, LOG2E)
         top = scores.amax(-1, keepdim=True)
         top = torch.where(top.isfinite(), top, 0.0)
         total = torch.exp2(scores - top).sum(-1)

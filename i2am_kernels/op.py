@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -118,10 +119,11 @@ def choose(backend: str, call: Call) -> str:
 
 def run(call: Call, backend: str) -> Tensor:
     """The call as one node of a graph."""
+    weights = (call.generated_weight, call.reference_weight, call.token_weight, call.column_weight)
     return torch.ops.i2am_kernels.bi_attention(
         call.query.detach(), call.key.detach(), call.value.detach(), None if call.mask is None else call.mask.detach(),
         call.r2g, call.g2r, call.token_maps, call.column_maps,
-        call.generated_weight, call.reference_weight, call.token_weight, call.column_weight, call.scale,
+        *(weight if weight is None else weight.detach() for weight in weights), call.scale,
         [*call.rows, *call.generated, *call.reference], backend,
     )  # fmt: skip
 
@@ -153,15 +155,18 @@ def bi_attention_op(
     ranges: Sequence[int],
     backend: str,
 ) -> Tensor:
-    if query.device.type == "cpu":  # the same bits wherever the tensors lie; buffers and masks enter no product
-        query, key, value = aligned(query), aligned(key), aligned(value)
-        generated_weight, reference_weight, token_weight, column_weight = (
-            weight if weight is None else aligned(weight) for weight in (generated_weight, reference_weight, token_weight, column_weight)
-        )
     call = Call(query, key, value, mask, scale, r2g, g2r, token_maps, column_maps,
                 generated_weight, reference_weight, token_weight, column_weight,
                 rows=(ranges[0], ranges[1]), generated=(ranges[2], ranges[3]), reference=(ranges[4], ranges[5]))  # fmt: skip
-    with torch.autocast(query.device.type, enabled=False):  # the sums stay float32
+    return compute(call, backend)
+
+
+def compute(call: Call, backend: str) -> Tensor:
+    """The call by one of the backends; the output lies in memory as `Call.empty_output` does."""
+    if call.query.device.type == "cpu":  # the same bits wherever the tensors lie; buffers and masks enter no product
+        products = ("query", "key", "value", "generated_weight", "reference_weight", "token_weight", "column_weight")
+        call = replace(call, **{name: aligned(tensor) for name in products if (tensor := getattr(call, name)) is not None})
+    with torch.autocast(call.query.device.type, enabled=False):  # the sums stay float32
         out = BACKENDS[choose(backend, call)](call)
     return out if out.transpose(1, 2).is_contiguous() else call.empty_output().copy_(out)
 

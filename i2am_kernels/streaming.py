@@ -41,6 +41,8 @@ def streaming(call: Call) -> Tensor:
     if on_cpu and 4 * call.query.shape[2] * call.key.shape[2] <= TILE_BYTES:
         return one_tile(call)
     out, lse = forward(call)  # lse [B', H, G']
+    if call.lse is not None:
+        call.lse.copy_(lse)
     _, _, generated, reference = call.canvas
     block = min(reference, BLOCK_R, max(16, BLOCK_BYTES // (64 * generated) * 16))
     if not on_cpu:  # every head of a row at a time, and then as many keys as fit
@@ -70,7 +72,7 @@ def one_tile(call: Call) -> Tensor:
     out = call.empty_output()
     for start, stop in ((0, call.rows[0]), (call.rows[1], len(out))):  # rows without maps
         if start < stop and call.key.shape[2] <= FEW:
-            visit_tiles(replace(call, r2g=None, g2r=None, token_maps=None, column_maps=None, rows=(start, stop)), out)
+            visit_tiles(replace(call, r2g=None, g2r=None, token_maps=None, column_maps=None, lse=None, rows=(start, stop)), out)
         elif start < stop:
             out[start:stop] = plain(call, slice(start, stop))
     visit_tiles(call, out)
@@ -91,6 +93,8 @@ def visit_tiles(call: Call, out: Tensor) -> None:
             part.of(out).copy_(torch.bmm(tile, part.of(value).float()))
         if maps is not None:
             maps.open(part, log_norm[:, canvas])
+            if call.lse is not None:
+                part.of(call.lse).copy_(log_norm[:, canvas])
             maps.add(tile[:, canvas, columns].mT, 0)
             maps.close(scratch)
 

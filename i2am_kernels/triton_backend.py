@@ -84,6 +84,8 @@ def launch(call: Call, route: str | None = None) -> Tensor:
             out, lse = launch_forward(call)
         else:
             out, lse, lse_unit = library_forward(call, route)
+        if call.lse is not None:
+            torch.mul(lse, lse_unit, out=call.lse)
         columns = launch_keys(call, lse, lse_unit) if call.wants_columns or call.g2r is not None else lse
         if call.r2g is not None or call.token_maps is not None:
             launch_queries(call, lse, columns, lse_unit=lse_unit)
@@ -115,7 +117,8 @@ def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
     out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
     tile = (tile or tile_of("one_tile", call))._replace(block_r=tiles.side(reference))
     shares = shares_in_waves(cdiv(generated, tile.block_g), len(out) * heads, max(1, PROGRAMS_PER_CORE * cores(call.query.device)))
-    lse = scratch(call, len(out), heads, generated) if call.token_maps is not None else call.query
+    wants_lse = call.token_maps is not None or call.lse is not None
+    lse = scratch(call, len(out), heads, generated) if wants_lse else call.query
     g2r_shares = scratch(call, shares, batch, heads, 1, tokens) if call.g2r is not None else call.query
     columns_shares = scratch(call, shares, batch, heads, tokens) if call.r2g is not None else call.query
     weight = pointer_of(call, call.generated_weight)
@@ -124,9 +127,11 @@ def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
         call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides, (weight.stride(0), weight.stride(-1)),
         heads, generated, reference, shares, call.rows, call.generated, call.reference, call.scale * LOG2E, 1.0 / canvas,
         **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference),
-        PARTS=8 * min(tile.warps, tile.block_g // 16), MASK_KIND=mask.kind, VARIED=mask.strides[2] > 0, LSE=call.token_maps is not None,
+        PARTS=8 * min(tile.warps, tile.block_g // 16), MASK_KIND=mask.kind, VARIED=mask.strides[2] > 0, LSE=wants_lse,
         G2R=call.g2r is not None, WEIGHTED=call.generated_weight is not None, COLUMNS=call.r2g is not None,
     )  # fmt: skip
+    if call.lse is not None:
+        call.lse.copy_(lse[b0:b1, :, g0:g1])
     wanted = call.r2g is not None or call.g2r is not None
     columns = launch_finish(call, shares, g2r_shares, columns_shares, call.query) if wanted else lse
     if call.r2g is not None or call.token_maps is not None:
