@@ -24,7 +24,7 @@ from i2am_kernels.call import LOG2E, Call, additive, clip
 from i2am_kernels.forward import chunked_lse
 from i2am_kernels.parts import Part, device_bytes, parts
 
-BLOCK_BYTES = 1 << 19  # a thread's part of each of the tiles, which its second-level cache holds together
+BLOCK_BYTES = 1 << 20  # a thread's part of each of the tiles, which its second-level cache holds together
 TILES = 3  # P, C and what they are asked for
 
 
