@@ -49,21 +49,27 @@ def scratch(call: Call, *shape: int) -> Tensor:
 
 
 def high_and_low(call: Call, weight: Tensor | None, per_visit: int, whole: bool) -> Tensor:
-    """Weightings [B', tokens, n] as sweeps.pieces.load_weights wants them, [parts, B', tokens, n in whole visits]: two bfloat16 numbers
-    each, or whole; one that needs no product as it is."""
+    """Weightings [B', 1 or H, tokens, n] as sweeps.pieces.load_weights wants them, [parts, B', H, tokens, n in whole visits]: two
+    bfloat16 numbers each, or whole; one that needs no product as it is. What rows or heads share lies in memory once."""
     if weight is None:
         return call.query
+    batch, heads, _, _ = call.canvas
     if per_visit == 1:
-        return weight[None]
-    batch, tokens, count = weight.shape
+        return weight.expand(-1, heads, -1, -1)[None]
+    _, own, tokens, count = weight.shape
     shared = batch > 1 and weight.stride(0) == 0  # one for all rows
     weight = weight[:1] if shared else weight
     parts, dtype = (1, torch.float32) if whole else (2, torch.bfloat16)
-    found = weight.new_zeros(parts, len(weight), tokens, cdiv(count, per_visit) * per_visit, dtype=dtype)
+    found = weight.new_zeros(parts, len(weight), own, tokens, cdiv(count, per_visit) * per_visit, dtype=dtype)
     found[0, ..., :count] = weight
     if not whole:
         found[1, ..., :count] = weight - found[0, ..., :count]
-    return found.expand(-1, batch, -1, -1)
+    return found.expand(-1, batch, heads, -1, -1)
+
+
+def five(tensor: Tensor) -> tuple[int, ...]:
+    """The strides of weightings, shares or a buffer; one that has no parts or shares lies in the first."""
+    return (0, *tensor.stride())[-5:]
 
 
 def head(letter: str, tensor: Tensor) -> dict[str, int]:

@@ -109,8 +109,8 @@ class Rows:
         return part.of(tensor[self.rows]).to(self.dtype)
 
     def of_heads(self, part: Part, weight: Tensor) -> Tensor:
-        """[b, n, tokens] -> [m, n, tokens]"""
-        return part.of(weight[:, None].expand(-1, self.call.query.shape[1], -1, -1)).to(self.dtype)
+        """[b, 1 or H, n, tokens] -> [m, n, tokens]"""
+        return part.of(weight.expand(-1, self.call.query.shape[1], -1, -1)).to(self.dtype)
 
     def visit(self) -> None:
         """All heads of these rows, part by part."""
@@ -191,7 +191,7 @@ class Rows:
         call, up, found = self.call, self.up, self.found
         left, right = [], []
         if up.r2g is not None:
-            left.append(self.of_heads(part, call.r2g_weight(self.dtype)[:, None])[..., start:stop])  # [m, 1, c]
+            left.append(self.of_heads(part, call.r2g_weight(self.dtype)[:, :, None])[..., start:stop])  # [m, 1, c]
             right.append(part.of(up.r2g).to(self.dtype)[:, None])  # [m, 1, G']
         if up.column_maps is not None and call.column_weight is not None:
             left.append(part.of(up.column_maps).to(self.dtype)[..., start:stop])

@@ -30,10 +30,10 @@ class Call:
     g2r: Tensor | None  # [B', H, n, R']
     token_maps: Tensor | None  # [B', H, n, G']
     column_maps: Tensor | None  # [B', H, n, R']
-    generated_weight: Tensor | None  # [B', n, G']
-    reference_weight: Tensor | None  # [B', R']
-    token_weight: Tensor | None  # [B', R', n]
-    column_weight: Tensor | None  # [B', n, G']
+    generated_weight: Tensor | None  # [B', 1 or H, n, G']: 1 where all heads share the weights
+    reference_weight: Tensor | None  # [B', 1 or H, R']
+    token_weight: Tensor | None  # [B', 1 or H, R', n]
+    column_weight: Tensor | None  # [B', 1 or H, n, G']
     rows: tuple[int, int]
     generated: tuple[int, int]
     reference: tuple[int, int]
@@ -59,18 +59,18 @@ class Call:
         return self.wants_columns or self.g2r is not None or self.token_maps is not None
 
     def g2r_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[B', n, G']: the weights of the generated rows, the default 1/G' written out without memory."""
+        """[B', 1 or H, n, G']: the weights of the generated rows, the default 1/G' written out without memory."""
         if self.generated_weight is not None:
             return self.generated_weight.to(dtype)
         batch, _, generated, _ = self.canvas
-        return self.query.new_full((), 1.0 / generated, dtype=dtype).expand(batch, 1, generated)
+        return self.query.new_full((), 1.0 / generated, dtype=dtype).expand(batch, 1, 1, generated)
 
     def r2g_weight(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """[B', R']: the weights of the reference columns, the default 1/R' written out without memory."""
+        """[B', 1 or H, R']: the weights of the reference columns, the default 1/R' written out without memory."""
         if self.reference_weight is not None:
             return self.reference_weight.to(dtype)
         batch, _, _, reference = self.canvas
-        return self.query.new_full((), 1.0 / reference, dtype=dtype).expand(batch, reference)
+        return self.query.new_full((), 1.0 / reference, dtype=dtype).expand(batch, 1, reference)
 
     def empty_output(self) -> Tensor:
         """[B, H, G, Dv] in memory order [B, G, H, Dv], so that merging the heads afterwards costs nothing."""

@@ -135,23 +135,34 @@ def check_buffer(
         )
 
 
+def with_heads(shape: tuple[int, ...], letters: str, heads: int) -> str:
+    """[B', R'] = (2, 7) for all heads, or [B', H, R'] = (2, 8, 7)."""
+    batch, rest = letters[1:-1].split(", ", 1)
+    return f"{letters} = {sizes(shape)} for all heads, or [{batch}, H, {rest}] = {sizes((shape[0], heads, *shape[1:]))}"
+
+
 def check_weight(
     name: str, weight: Tensor | None, shape: tuple[int, ...], letters: str, query: Tensor, serves: str, buffer: Tensor | None
 ) -> Tensor | None:
-    """The weights in float32, or in the query's float64."""
+    """The weights in float32 (or in the query's float64), with a dimension of heads behind the batch rows, of size 1 where all share them."""
     if weight is None:
         return None
     if buffer is None:
         refuse(name, f"left out without {serves}", "a tensor", f"Pass {serves} as well, or drop {name}.")
-    if not isinstance(weight, Tensor) or tuple(weight.shape) != shape or weight.device != query.device or weight.is_complex():
+    heads = query.shape[1]
+    own = isinstance(weight, Tensor) and weight.ndim == len(shape) + 1  # each head has its own
+    wanted = (shape[0], heads, *shape[1:]) if own else shape
+    if not isinstance(weight, Tensor) or tuple(weight.shape) != wanted or weight.device != query.device or weight.is_complex():
         came = described(weight) if isinstance(weight, Tensor) else type(weight).__name__
         refuse(
             name,
-            f"{letters} = {sizes(shape)} on {query.device}",
+            f"{with_heads(shape, letters, heads)}, on {query.device}",
             came,
             "Weights are per batch row: weight.expand(rows, ...) where they are shared.",
         )
     weight = weight.to(torch.float64 if query.dtype == torch.float64 else torch.float32)
+    weight = weight if own else weight.unsqueeze(1)
+    weight = weight[:, :1] if own and weight.stride(1) == 0 and not weight.requires_grad else weight
     if weight.device.type == "cpu" and type(weight) is Tensor and not torch.compiler.is_compiling():  # elsewhere a look would wait
         low, high = (x.item() for x in weight.aminmax())  # NaN where one is NaN
         if not 0 <= low <= high < math.inf:
@@ -242,7 +253,7 @@ def checked(
         check_buffer("g2r", g2r, (batch, heads, tokens), "[B', H, R']", query, dtypes)
         weight = check_weight("generated_weight", generated_weight, (batch, canvas), "[B', G']", query, "g2r", g2r)
         g2r = None if g2r is None else g2r.unsqueeze(2)
-        weight = None if weight is None else weight.unsqueeze(1)
+        weight = None if weight is None else weight.unsqueeze(2)
     words = 0 if token_maps is None else token_maps.shape[2]
     columns = 0 if column_maps is None else column_maps.shape[2]
     if token_maps is not None and token_weight is None:

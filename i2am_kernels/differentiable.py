@@ -186,24 +186,27 @@ def bi_attention_maps_backward_op(
     ranges: Sequence[int],
     backend: str,
 ) -> tuple[Tensor, ...]:
-    """The gradients of the operands and of the four weights; empty where there are none."""
+    """The gradients of the operands and, in their shapes, of the four weights; empty where there are none."""
     weights = (generated_weight, reference_weight, token_weight, column_weight)
     call = replace(call_of(query, key, value, mask, weights, scale, ranges), lse=lse)
     with torch.autocast(query.device.type, enabled=False):
         found = backward(call, Upstream(d_output, d_r2g, d_g2r, d_token_maps, d_column_maps, output, words))
     operands = (d.to(t.dtype) if d is not None else torch.zeros_like(t) for d, t in
                 ((found.query, query), (found.key, key), (found.value, value)))  # fmt: skip
-    return *operands, *(query.new_empty(0) if w is None else w.sum(1) for w in (getattr(found, name) for name in WEIGHTS))
+    return *operands, *(query.new_empty(0) if d is None else d if w is not None and w.shape[1] > 1 else d.sum(1, keepdim=True)
+                        for d, w in zip((getattr(found, name) for name in WEIGHTS), weights))  # fmt: skip
 
 
 @torch.library.register_fake("i2am_kernels::bi_attention_maps_backward", lib=LIBRARY)
 def _(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *others: Any) -> tuple[Tensor, ...]:
-    weights, (d_r2g, d_g2r, d_token_maps, d_column_maps), ranges = others[:4], others[8:12], others[13]
-    canvas, tokens, rows = ranges[3] - ranges[2], ranges[5] - ranges[4], ranges[1] - ranges[0]
-    shapes = ((1 if d_g2r is None else d_g2r.shape[2], canvas), (tokens,),
-              (tokens, 1 if d_token_maps is None else d_token_maps.shape[2]), (1 if d_column_maps is None else d_column_maps.shape[2], canvas))  # fmt: skip
-    asked = (d_g2r, d_r2g, d_token_maps, d_column_maps)
-    of_weights = (query.new_empty(0 if d is None else (rows, *shape), dtype=exact(query)) for d, shape in zip(asked, shapes))
+    weights, lse, (d_r2g, d_g2r, d_token_maps, d_column_maps) = others[:4], others[6], others[8:12]
+    batch, heads, canvas = lse.shape
+    tokens = others[13][5] - others[13][4]
+    shapes = [None if d_g2r is None else (d_g2r.shape[2], canvas), None if d_r2g is None else (tokens,),
+              None if d_token_maps is None else (tokens, d_token_maps.shape[2]),
+              None if d_column_maps is None else (d_column_maps.shape[2], canvas)]  # fmt: skip
+    own = (heads if w is not None and w.shape[1] > 1 else 1 for w in weights)
+    of_weights = (lse.new_empty(0 if shape is None else (batch, h, *shape)) for h, shape in zip(own, shapes))
     return *(torch.empty_like(t) for t in (query, key, value)), *of_weights
 
 

@@ -52,7 +52,7 @@ def bi_attention(
     query [B, H, G, D], key [B, H, R, D], value [B, H, R, Dv]: float32, float16 or bfloat16, any strides. Buffers are float32:
     r2g [B', H, G'], g2r [B', H, R'] or [B', H, n, R'], token_maps [B', H, n, G'], column_maps [B', H, n, R']; they may be views into
     larger tensors. Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'], token_weight [B', R', n],
-    column_weight [B', n, G'].
+    column_weight [B', n, G']; or of every head its own, with H behind B' ([B', H, G'], [B', H, n, G'] ...) and no [:, None] above.
     With `i2am_kernels.moments` of a grid as token_weight and column_weight the last two are the correspondence field, both ways.
     attn_mask is scaled_dot_product_attention's; values at or below -2^24 hide a key like -inf. A row with every key hidden
     has no maps and an output of zero. With no buffer this is scaled_dot_product_attention. The maps carry no gradient; where the

@@ -44,15 +44,15 @@ def definition(call: Call) -> BiAttention:
     seen = rowwise[b0:b1, :, g0:g1, r0:r1]  # [B', H, G', R']
     r2g = g2r = token_maps = column_maps = None
     if call.g2r is not None:
-        g2r = call.g2r_weight(seen.dtype)[:, None] @ seen
+        g2r = call.g2r_weight(seen.dtype) @ seen
     if call.token_maps is not None and call.token_weight is not None:
-        token_maps = (seen @ call.token_weight[:, None].to(seen.dtype)).transpose(-1, -2)
+        token_maps = (seen @ call.token_weight.to(seen.dtype)).transpose(-1, -2)
     if call.wants_columns:
         columnwise = softmax(scores[b0:b1, :, g0:g1, r0:r1], -2)  # C
         if call.column_maps is not None and call.column_weight is not None:
-            column_maps = call.column_weight[:, None].to(seen.dtype) @ columnwise
+            column_maps = call.column_weight.to(seen.dtype) @ columnwise
         if call.r2g is not None:
-            r2g = (columnwise @ call.r2g_weight(seen.dtype)[:, None, :, None]).squeeze(-1)
+            r2g = (columnwise @ call.r2g_weight(seen.dtype)[..., None]).squeeze(-1)
     if call.lse is not None:
         whole = scores.detach()[b0:b1, :, g0:g1].logsumexp(-1) * LOG2E
         call.lse.copy_(torch.where(whole.isneginf(), torch.inf, whole))

@@ -163,14 +163,14 @@ class Maps:
         self.call = call
         self.weightings = 0 if call.g2r is None else call.g2r.shape[2]
         self.words = 0 if call.token_maps is None else call.token_maps.shape[2]
-        self.g2r_weight, self.r2g_weight = call.g2r_weight(), call.r2g_weight()[:, None]  # [B', n, G'], [B', 1, R']
+        self.g2r_weight, self.r2g_weight = call.g2r_weight(), call.r2g_weight().unsqueeze(2)  # [B', 1 or H, n, G'], [B', 1 or H, 1, R']
         # on other devices looking at the column sums would wait for them: none is trusted there
         self.on_cpu = call.query.device.type == "cpu"
         self.trusted = False
 
     def of_heads(self, weight: Tensor) -> Tensor:
-        """[B', n, tokens] -> [m, n, tokens]: the same weights for every head."""
-        return weight[self.part.rows].expand(self.part.tiles, -1, -1)
+        """[B', 1 or H, n, tokens] -> [m, n, tokens]."""
+        return self.part.of(weight) if weight.shape[1] > 1 else weight[self.part.rows, 0].expand(self.part.tiles, -1, -1)
 
     def open(self, part: Part, log_norm: Tensor) -> None:
         """The next part, with L [m, G'] in log2 units."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.arguments import EVERY, cdiv, head, high_and_low, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
+from i2am_kernels.arguments import EVERY, cdiv, five, head, high_and_low, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
@@ -121,10 +121,10 @@ def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
     lse = scratch(call, len(out), heads, generated) if wants_lse else call.query
     g2r_shares = scratch(call, shares, batch, heads, 1, tokens) if call.g2r is not None else call.query
     columns_shares = scratch(call, shares, batch, heads, tokens) if call.r2g is not None else call.query
-    weight = pointer_of(call, call.generated_weight)
+    weight = pointer_of(call, call.generated_weight).expand(-1, heads, -1, -1)
     one_tile_sweep[(shares * len(out) * heads,)](
         call.query, call.key, call.value, out, lse, mask.values, weight, g2r_shares, columns_shares,
-        call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides, (weight.stride(0), weight.stride(-1)),
+        call.query.stride(), call.key.stride(), call.value.stride(), out.stride(), mask.strides, (*weight.stride()[:2], weight.stride(3)),
         heads, generated, reference, shares, call.rows, call.generated, call.reference, call.scale * LOG2E, 1.0 / canvas,
         **padded_head("D", call.query), **padded_head("V", call.value), **blocks_of(call, tile, generated, reference),
         PARTS=8 * min(tile.warps, tile.block_g // 16), MASK_KIND=mask.kind, VARIED=mask.strides[2] > 0, LSE=wants_lse,
@@ -186,8 +186,7 @@ def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | Non
     visits = max(1, cdiv(weightings, per_visit), cdiv(maps, max(1, maps_per_visit)))
     keys_sweep[(blocks * shares * batch * heads, visits)](
         query, key, lse, mask.values, weight, column_weight, target, columns, column_target,
-        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride(), column_weight.stride(), (0, *target.stride())[-5:],
-        (0, *column_target.stride())[-5:],
+        query.stride(), key.stride(), lse.stride()[:2], mask.strides, five(weight), five(column_weight), five(target), five(column_target),
         batch * heads * reference, heads, generated, reference, shares, weightings, maps, call.scale * LOG2E, 1.0 / generated, lse_unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), MASK_KIND=mask.kind, BLOCK_WEIGHTINGS=per_visit,
         BLOCK_COLUMNS=maps_per_visit,
@@ -222,11 +221,12 @@ def launch_queries(call: Call, lse: Tensor, columns: Tensor, lse_unit: float = 1
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     words = call.token_maps.shape[2] if call.token_maps is not None else 0
     per_visit = min(tiles.PER_VISIT, tiles.side(words))
-    weight, token_weight = pointer_of(call, call.reference_weight), weightings_of(call, call.token_weight, per_visit)
+    token_weight = weightings_of(call, call.token_weight, per_visit)
+    weight = call.query if call.reference_weight is None else call.reference_weight.expand(-1, heads, -1)
     r2g, token_maps = pointer_of(call, call.r2g), pointer_of(call, call.token_maps)
     queries_sweep[(cdiv(generated, tile.block_g) * batch * heads, max(1, cdiv(words, per_visit)))](
         query, key, lse, columns, mask.values, weight, token_weight, r2g, token_maps,
-        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride()[:2], token_weight.stride(),
+        query.stride(), key.stride(), lse.stride()[:2], mask.strides, weight.stride()[:3], five(token_weight),
         r2g.stride()[:3], token_maps.stride(),
         heads, generated, reference, words, call.scale * LOG2E, 1.0 / reference, lse_unit,
         **head("D", query), **blocks_of(call, tile, generated, reference), MASK_KIND=mask.kind, BLOCK_WORDS=per_visit,
@@ -255,7 +255,7 @@ def kind_of(sweep: str, call: Call) -> str:
 
 
 def weightings_of(call: Call, weight: Tensor | None, per_visit: int, turned: bool = False) -> Tensor:
-    """Weights [B', tokens, n], or `turned` [B', n, tokens], as the sweeps want them for this machine's products."""
+    """Weights [B', 1 or H, tokens, n], or `turned` [B', 1 or H, n, tokens], as the sweeps want them for this machine's products."""
     weight = weight.mT if turned and weight is not None else weight
     return high_and_low(call, weight, per_visit, whole=PRECISION == "ieee")
 

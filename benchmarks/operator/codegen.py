@@ -68,9 +68,9 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         g2r=shape(batch, heads, weightings, reference),
         token_maps=shape(batch, heads, words, generated) if words else None,
         column_maps=shape(batch, heads, columns, reference) if columns else None,
-        generated_weight=shape(batch, weightings, generated) if weightings > 1 else None,
-        reference_weight=None, token_weight=shape(batch, reference, words) if words else None,
-        column_weight=shape(batch, columns, generated) if columns else None,
+        generated_weight=shape(batch, 1, weightings, generated) if weightings > 1 else None,
+        reference_weight=None, token_weight=shape(batch, 1, reference, words) if words else None,
+        column_weight=shape(batch, 1, columns, generated) if columns else None,
         rows=(0, batch), generated=(0, generated), reference=(0, reference),
     )  # fmt: skip
     recorded: list[Launch] = []

@@ -52,10 +52,10 @@ def keys_sweep(
     lse += b * lse_b + h * lse_h
     mask_b, mask_h, _, mask_r = mask_strides
     mask += b * mask_b + h * mask_h + first * mask_r
-    weight_part, weight_b, weight_g, _ = weight_strides
-    generated_weight += b * weight_b
-    column_part, column_b, column_g, _ = column_weight_strides
-    column_weight += b * column_b
+    weight_part, weight_b, weight_h, weight_g, _ = weight_strides
+    generated_weight += b * weight_b + h * weight_h
+    column_part, column_b, column_h, column_g, _ = column_weight_strides
+    column_weight += b * column_b + h * column_h
     length = tl.cdiv(tl.cdiv(generated, BLOCK_G), shares) * BLOCK_G
     begin = share * length
     end = tl.minimum(begin + length, generated)
@@ -173,7 +173,7 @@ def exact_columns(query, mask, k0, k1, column_weight, query_strides, mask_stride
     seen; and C's columns over these queries, weighed, as far as BLOCK_COLUMNS goes."""
     queries = tl.arange(0, BLOCK_G)
     columns = first_column + tl.arange(0, BLOCK_COLUMNS if BLOCK_COLUMNS > 0 else 1)
-    column_part, _, column_g, _ = column_weight_strides
+    column_part, _, _, column_g, _ = column_weight_strides
     high = tl.full([BLOCK_R], NOTHING, tl.float32)
     total = tl.zeros([BLOCK_R], tl.float32)
     sums = tl.zeros([BLOCK_R, BLOCK_COLUMNS if BLOCK_COLUMNS > 0 else 1], tl.float32)

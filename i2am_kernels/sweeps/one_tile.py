@@ -66,8 +66,8 @@ def one_tile_sweep(
     r_start, r_stop = reference_range
     mapped = (b >= row_start) & (b < row_stop)
     row = tl.where(mapped, b - row_start, 0)
-    weight_b, weight_g = weight_strides
-    generated_weight += row * weight_b
+    weight_b, weight_h, weight_g = weight_strides
+    generated_weight += row * weight_b + h * weight_h
     unscale = 1.0 / scale
     bias = tl.zeros([1, BLOCK_R], tl.float32)
     if MASK_KIND > 0 and not VARIED:  # one mask for all queries
@@ -138,8 +138,8 @@ def one_tile_sweep(
             again_strides = (0, 0, key_strides[2] * once, key_strides[3])
             again = load_part(key, again_strides, reference * once, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
             begin, end = tl.maximum(begin, g_start), tl.minimum(end, g_stop)
-            sum_lse, _ = exact_columns(query, mask, again, again, query, query_strides, mask_strides, (0, 0, 0, 0), begin, end, reference,
-                                       0, scale, D, D0, 0, GUARD, BLOCK_R, 0, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
+            sum_lse, _ = exact_columns(query, mask, again, again, query, query_strides, mask_strides, (0, 0, 0, 0, 0), begin, end,
+                                       reference, 0, scale, D, D0, 0, GUARD, BLOCK_R, 0, MASK_KIND, PRECISION, UNIT, UPCAST)  # fmt: skip
         tl.store(columns_shares + target, sum_lse, mask=on_reference)
 
 

@@ -38,10 +38,10 @@ def queries_sweep(
     key = start_of(key, key_strides, b, h, 0, UNIT)
     mask_b, mask_h, mask_g, _ = mask_strides
     mask += b * mask_b + h * mask_h + first * mask_g
-    weight_b, weight_r = reference_weight_strides
-    reference_weight += b * weight_b
-    token_part, token_b, token_r, _ = token_weight_strides
-    token_weight += b * token_b
+    weight_b, weight_h, weight_r = reference_weight_strides
+    reference_weight += b * weight_b + h * weight_h
+    token_part, token_b, token_h, token_r, _ = token_weight_strides
+    token_weight += b * token_b + h * token_h
     columns_lse += row_head.to(tl.int64) * reference
     norm = tl.zeros([BLOCK_G], tl.float32)
     if TOKEN_MAPS:

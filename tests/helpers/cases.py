@@ -111,9 +111,10 @@ class Result(NamedTuple):
 
 def make(
     batch=1, heads=2, tokens=(63, 40), size=16, dv=None, dtype=torch.float32, amplitude=1.0,
-    maps=("r2g", "g2r"), weightings=None, words=0, columns=0, weighted=False, **options,
+    maps=("r2g", "g2r"), weightings=None, words=0, columns=0, weighted=False, per_head=False, **options,
 ) -> Case:  # fmt: skip
-    """A case of random tokens; `weighted` draws weights for every map, in all sizes and with zeros among them."""
+    """A case of random tokens; `weighted` draws weights for every map, in all sizes and with zeros among them, `per_head` others for
+    every head."""
     generated, reference = tokens
     query = (torch.randn(batch, heads, generated, size) * amplitude).to(dtype)
     key = torch.randn(batch, heads, reference, size).to(dtype)
@@ -121,14 +122,15 @@ def make(
     wanted = (*maps, *(["token_maps"] if words else []), *(["column_maps"] if columns else []))
     case = Case(query, key, value, dict(options), wanted, weightings, words, columns)
     rows, _, canvas, reference = case.canvas()
+    leading = (rows, heads) if per_head else (rows,)
     if "g2r" in maps and (weighted or weightings is not None):
-        case.options["generated_weight"] = torch.rand(rows, *(() if weightings is None else (weightings,)), canvas).sub_(0.2).relu_()
+        case.options["generated_weight"] = torch.rand(*leading, *(() if weightings is None else (weightings,)), canvas).sub_(0.2).relu_()
     if "r2g" in maps and weighted:
-        case.options["reference_weight"] = torch.rand(rows, reference).sub_(0.2).relu_()
+        case.options["reference_weight"] = torch.rand(*leading, reference).sub_(0.2).relu_()
     if words:
-        case.options["token_weight"] = torch.rand(rows, reference, words).sub_(0.2).relu_()
+        case.options["token_weight"] = torch.rand(*leading, reference, words).sub_(0.2).relu_()
     if columns:
-        case.options["column_weight"] = torch.rand(rows, columns, canvas).sub_(0.2).relu_()
+        case.options["column_weight"] = torch.rand(*leading, columns, canvas).sub_(0.2).relu_()
     return case
 
 

@@ -144,7 +144,7 @@ WRONG = {
     "value": (lambda case, buffers: object.__setattr__(case, "value", case.value[:, :, 1:]), "value must be [2, 3, 7, Dv]"),
     "mask": (lambda case, buffers: case.options.update(attn_mask=torch.ones(12, 5)), "[B, H, G, R] = (2, 3, 12, 7), got (12, 5)"),
     "range": (lambda case, buffers: case.options.update(generated=(3, 13)), "stop <= 12 (query tokens), got (3, 13)"),
-    "token_weight": (lambda case, buffers: case.options.update(token_weight=torch.ones(2, 7, 4)), "[B', R', n] = (2, 7, 2) on"),
+    "token_weight": (lambda case, buffers: case.options.update(token_weight=torch.ones(2, 7, 4)), "[B', R', n] = (2, 7, 2) for all"),
     "strides": (lambda case, buffers: buffers.update(r2g=torch.zeros(2, HEADS, 1).expand(2, HEADS, 12)), "got strides (3, 1, 0)"),
 }
 

@@ -58,7 +58,8 @@ def cases(draw, most):
     case = make(
         batch, heads, tokens, size, dv=draw(st.sampled_from([None, None, 24])), dtype=draw(st.sampled_from(DTYPES)),
         amplitude=draw(st.sampled_from([0.0, 1.0, 1.0, 5.0, 40.0])), maps=maps, words=words, columns=columns,
-        weightings=draw(st.sampled_from([None, None, 1, 3, 17])), weighted=draw(st.booleans()), **options,
+        weightings=draw(st.sampled_from([None, None, 1, 3, 17])), weighted=draw(st.booleans()),
+        per_head=draw(st.booleans()), **options,
     )  # fmt: skip
     for name in ("query", "key", "value"):
         layout = draw(st.sampled_from(["plain", "plain", "transposed", "scattered"]))
