@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -116,9 +117,9 @@ class Rows:
         """All heads of these rows, part by part."""
         call = self.call
         generated, reference = call.query.shape[2], call.key.shape[2]
-        on_cpu = call.query.device.type == "cpu"
-        fit = BLOCK_BYTES // (64 * generated) * 16 if on_cpu else device_bytes(call.query.device) // (4 * TILES * generated * call.query.shape[1])
-        self.block = min(reference, max(16, fit))
+        each = 4 * generated if call.query.device.type == "cpu" else 4 * TILES * generated * call.query.shape[1]
+        most = BLOCK_BYTES if call.query.device.type == "cpu" else device_bytes(call.query.device)
+        self.block = min(reference, max(16, most // (16 * each) * 16))
         self.words = self.dtype.itemsize // 4
         for part, scratch in parts(call, self.words * TILES * generated * self.block, TILES * BLOCK_BYTES):
             self.tiles = scratch[: len(scratch) // (2 * TILES) * (2 * TILES)].view(self.dtype).view(TILES, -1)
@@ -225,7 +226,7 @@ class Rows:
     def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """The keys in blocks, each on the reference or beside it."""
         edges = sorted({first, *(edge for edge in self.call.reference if first < edge < last), last})
-        for begin, end in zip(edges, edges[1:]):
+        for begin, end in pairwise(edges):
             for start in range(begin, end, self.block):
                 yield start, min(start + self.block, end)
 

@@ -144,7 +144,7 @@ def with_heads(shape: tuple[int, ...], letters: str, heads: int) -> str:
 def check_weight(
     name: str, weight: Tensor | None, shape: tuple[int, ...], letters: str, query: Tensor, serves: str, buffer: Tensor | None
 ) -> Tensor | None:
-    """The weights in float32 (or in the query's float64), with a dimension of heads behind the batch rows, of size 1 where all share them."""
+    """The weights in float32, or the query's float64, with a dimension of heads behind the batch rows: of size 1 where all share them."""
     if weight is None:
         return None
     if buffer is None:

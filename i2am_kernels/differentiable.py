@@ -100,7 +100,7 @@ def exact(query: Tensor) -> torch.dtype:
 
 def counts_of(call: Call) -> list[int]:
     """How many r2g, g2r, token_maps and column_maps there are of each row and head; 0 where they are not wanted."""
-    return [0 if maps is None else maps.shape[2] if maps.ndim == 4 else 1 for maps in (call.r2g, call.g2r, call.token_maps, call.column_maps)]
+    return [0 if maps is None else maps.shape[2] if maps.ndim == 4 else 1 for maps in (getattr(call, name) for name in MAPS)]
 
 
 def shapes_of(query: Tensor, ranges: Sequence[int], counts: Sequence[int]) -> list[tuple[int, ...]]:
