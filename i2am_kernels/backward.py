@@ -102,8 +102,9 @@ class Rows:
     def __init__(self, call: Call, up: Upstream, found: Gradients) -> None:
         self.call, self.up, self.found, self.rows = call, up, found, slice(*call.rows)
         self.dtype = found.query.dtype
-        whole = up.of_maps and call.lse is not None and call.generated == (0, call.query.shape[2])
-        self.lse = call.lse if whole else chunked_lse(replace(call, generated=(0, call.query.shape[2])))  # [b, H, G]
+        whole = (0, call.query.shape[2])
+        known = call.lse if up.of_maps and call.generated == whole else None
+        self.lse = chunked_lse(replace(call, generated=whole)) if known is None else known  # [b, H, G]
 
     def of(self, part: Part, tensor: Tensor) -> Tensor:
         """[B, H, ...] -> [m, ...]"""

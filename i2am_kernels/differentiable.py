@@ -111,11 +111,11 @@ def shapes_of(query: Tensor, ranges: Sequence[int], counts: Sequence[int]) -> li
     return [*(shape if count else (0,) for shape, count in zip(shapes, counts)), (*row, canvas)]
 
 
-def call_of(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, weights: Sequence[Tensor | None], scale: float, ranges: Sequence[int]
-) -> Call:
-    return Call(query, key, value, mask, scale, None, None, None, None, *weights,
-                rows=(ranges[0], ranges[1]), generated=(ranges[2], ranges[3]), reference=(ranges[4], ranges[5]))  # fmt: skip
+def call_of(operands: Sequence[Any], scale: float, ranges: Sequence[int]) -> Call:
+    """The call without buffers of query, key, value, mask and the four weights."""
+    query, key, value, mask, *weights = operands
+    b0, b1, g0, g1, r0, r1 = ranges
+    return Call(query, key, value, mask, scale, None, None, None, None, *weights, (b0, b1), (g0, g1), (r0, r1))
 
 
 OPERANDS = (
@@ -150,9 +150,10 @@ def bi_attention_maps_op(
 ) -> tuple[Tensor, ...]:
     """The output, r2g, g2r, token_maps, column_maps and L; empty where they are not wanted."""
     *maps, lse = (torch.zeros(shape, dtype=exact(query), device=query.device) for shape in shapes_of(query, ranges, counts))
-    call = call_of(query, key, value, mask, (generated_weight, reference_weight, token_weight, column_weight), scale, ranges)
+    operands = (query, key, value, mask, generated_weight, reference_weight, token_weight, column_weight)
     buffers: dict[str, Any] = {name: one for name, one, count in zip(MAPS, maps, counts) if count}
-    out = compute(replace(call, **buffers, lse=lse), "reference" if query.dtype == torch.float64 else backend)
+    call = replace(call_of(operands, scale, ranges), **buffers, lse=lse)
+    out = compute(call, "reference" if query.dtype == torch.float64 else backend)
     return out, *maps, lse
 
 
@@ -188,7 +189,7 @@ def bi_attention_maps_backward_op(
 ) -> tuple[Tensor, ...]:
     """The gradients of the operands and, in their shapes, of the four weights; empty where there are none."""
     weights = (generated_weight, reference_weight, token_weight, column_weight)
-    call = replace(call_of(query, key, value, mask, weights, scale, ranges), lse=lse)
+    call = replace(call_of((query, key, value, mask, *weights), scale, ranges), lse=lse)
     with torch.autocast(query.device.type, enabled=False):
         found = backward(call, Upstream(d_output, d_r2g, d_g2r, d_token_maps, d_column_maps, output, words))
     operands = (d.to(t.dtype) if d is not None else torch.zeros_like(t) for d, t in

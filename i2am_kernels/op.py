@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -165,7 +166,8 @@ def compute(call: Call, backend: str) -> Tensor:
     """The call by one of the backends; the output lies in memory as `Call.empty_output` does."""
     if call.query.device.type == "cpu":  # the same bits wherever the tensors lie; buffers and masks enter no product
         products = ("query", "key", "value", "generated_weight", "reference_weight", "token_weight", "column_weight")
-        call = replace(call, **{name: aligned(tensor) for name in products if (tensor := getattr(call, name)) is not None})
+        moved: dict[str, Any] = {name: aligned(tensor) for name in products if (tensor := getattr(call, name)) is not None}
+        call = replace(call, **moved)
     with torch.autocast(call.query.device.type, enabled=False):  # the sums stay float32
         out = BACKENDS[choose(backend, call)](call)
     return out if out.transpose(1, 2).is_contiguous() else call.empty_output().copy_(out)
