@@ -113,9 +113,9 @@ def shapes_of(query: Tensor, ranges: Sequence[int], counts: Sequence[int]) -> li
 
 def call_of(operands: Sequence[Any], scale: float, ranges: Sequence[int]) -> Call:
     """The call without buffers of query, key, value, mask and the four weights."""
-    query, key, value, mask, *weights = operands
+    query, key, value, mask, generated, reference, token, column = operands
     b0, b1, g0, g1, r0, r1 = ranges
-    return Call(query, key, value, mask, scale, None, None, None, None, *weights, (b0, b1), (g0, g1), (r0, r1))
+    return Call(query, key, value, mask, scale, None, None, None, None, generated, reference, token, column, (b0, b1), (g0, g1), (r0, r1))
 
 
 OPERANDS = (
