@@ -2,7 +2,7 @@
 
 `i2am_kernels` holds the operator that adds the maps up; this package attaches it to models and reads the maps.
 
-Imports: viewer, score, data, attach, maps, common; a name when it is asked for, so that the command line answers at once.
+Imports: viewer, score, losses, data, attach, maps, common; a name when it is asked for, so that the command line answers at once.
 Begin with: `attach/trace.py`, which watches a run, and `maps/levels.py`, which reads it.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from i2am.common import notebook as _notebook
 
 if TYPE_CHECKING:
+    from i2am import losses as losses
     from i2am.attach.trace import trace as trace
     from i2am.data.vitonhd import VitonHD as VitonHD
     from i2am.maps.levels import AttributionMaps as AttributionMaps
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 PLACES = {
     "AttributionMaps": "maps.levels", "Imacs": "score.imacs_metric", "Recorder": "maps.recorder", "Seen": "maps.tokens",
     "Tokens": "maps.tokens", "VitonHD": "data.vitonhd", "cells": "maps.regions", "imacs": "score.imacs", "load": "maps.levels",
-    "log": "maps.logged",
+    "log": "maps.logged", "losses": "losses",
     "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
-__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "log", "trace", "view"]
+__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "log", "losses", "trace", "view"]
 
 
 def _viewer(maps: Any) -> str:
@@ -53,7 +54,8 @@ def __getattr__(name: str) -> Any:
         return version()
     if name not in PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"i2am.{PLACES[name]}"), name)
+    place = import_module(f"i2am.{PLACES[name]}")
+    found = place if PLACES[name] == name else getattr(place, name)  # a room, or a name in one
     globals()[name] = found
     return found
 

@@ -56,6 +56,7 @@ def extent(value: Any) -> str:
     """The range of a small tensor's or array's numbers."""
     if not 0 < math.prod(value.shape) <= RANGED or "complex" in str(value.dtype):
         return ""
+    value = value.detach() if hasattr(value, "detach") else value
     try:
         return f" from {float(value.min()):g} to {float(value.max()):g}"
     except (TypeError, ValueError, RuntimeError):  # texts, tensors without memory

@@ -9,6 +9,7 @@ __all__ = [
     "canvas",
     "field",
     "files",
+    "kept_calls",
     "kept_pictures",
     "layer_sums",
     "layers",

@@ -59,7 +59,7 @@ def write(maps: Recorded, path: str | Path) -> Path:
         "axes": {"r2g": "image group head generated", "g2r": "image group head reference",
                  "specific": "image group head region reference", "words": "image group head token generated",
                  "field_g2r": "image group head moment generated", "field_r2g": "image group head moment reference"},
-        "layers": [{**{f.name: getattr(s, f.name) for f in fields(s) if f.name not in SUMS},
+        "layers": [{**{f.name: getattr(s, f.name) for f in fields(s) if f.name not in (*SUMS, "calls")},
                     "maps": list(s.recorded)} for s in maps.sums],
         "steps": maps.steps,
         "groups": maps.groups,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from i2am.common.checks import fields_said, is_whole, refuse, said
+from i2am.maps.kept_calls import KeptCall
 from i2am.maps.tokens import Grid, check_grid
 
 SUMS = ("r2g", "g2r", "specific", "words", "field_g2r", "field_r2g")  # what may be added up of a layer's reference
@@ -16,7 +17,8 @@ SUMS = ("r2g", "g2r", "specific", "words", "field_g2r", "field_r2g")  # what may
 
 @dataclass(frozen=True, eq=False)
 class LayerSums:
-    """What one run added up for one reference of one layer: float32, on the CPU."""
+    """What one run added up for one reference of one layer: float32, on the CPU; of a differentiable run on the model's device, with its
+    gradient and the calls themselves."""
 
     layer: str
     source: str
@@ -29,6 +31,7 @@ class LayerSums:
     words: Tensor | None = None  # [B, groups, heads, n, G]
     field_g2r: Tensor | None = None  # [B, groups, heads, 6, G], moments on the reference of what each generated token attends to
     field_r2g: Tensor | None = None  # [B, groups, heads, 6, R], moments on the generated image of where each reference token acts
+    calls: tuple[KeptCall, ...] = field(default=(), repr=False)  # a differentiable run's, in their order; no file holds them
     __repr__ = fields_said
 
     def __post_init__(self) -> None:
@@ -62,9 +65,11 @@ class LayerSums:
         return self.cut(slice(None), slice(None), heads)
 
     def cut(self, *parts: Any) -> LayerSums:
-        """The sums of some images, groups and heads."""
+        """The sums of some images, groups and heads, and the calls; of some groups alone no calls, as they do not say whose they are."""
         cut: dict[str, Any] = {name: sums[parts] for name, sums in self.recorded.items()}
-        return replace(self, **cut)
+        images, groups, heads = [*parts, slice(None), slice(None)][:3]
+        calls = tuple(call.cut(images, heads) for call in self.calls) if groups == slice(None) else ()
+        return replace(self, calls=calls, **cut)
 
     @cached_property
     def broken(self) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ class AttributionMaps(Recorded):
         if direction not in ("g2r", "r2g"):
             refuse("direction", 'one of "g2r", "r2g"', said(direction), '"g2r" leads from the generated image to the reference.')
         sums = f"field_{direction}"
-        parts = self._parts(sums, layers, reference)
+        parts = self.parts(sums, layers, reference)
         check_level(level, parts, sums, layers)
         found = combined(parts, sums, None if size is None else checked_size(size), level, heads, groups, weigh)
         if level == "unified" and all(BACK[sums] in s.recorded for s in parts):
@@ -153,7 +153,7 @@ class AttributionMaps(Recorded):
 
     def names(self, direction: str, layers: Layers = None, reference: int | str | None = None) -> list[str]:
         """The layers that have this map; a reference of one token has no g2r."""
-        return [s.layer for s in self._parts(direction, layers, reference)]
+        return [s.layer for s in self.parts(direction, layers, reference)]
 
     # Pictures and files
 
@@ -184,7 +184,7 @@ class AttributionMaps(Recorded):
         """Write everything to one safetensors file."""
         return write(self, path)
 
-    def _parts(self, direction: str, layers: Layers, reference: int | str | None) -> list[LayerSums]:
+    def parts(self, direction: str, layers: Layers, reference: int | str | None) -> list[LayerSums]:
         """The sums of the chosen layers that have this map."""
         if not isinstance(direction, str) or direction not in SIDES:
             expected = 'one of "r2g", "g2r" (or "specific", "words" for raw sums)'
@@ -209,7 +209,7 @@ class AttributionMaps(Recorded):
         return [s for s in there if s.layer in names]
 
     def _one(self, direction: str, layer: str, reference: int | str | None) -> LayerSums:
-        found = self._parts(direction, layer, reference)
+        found = self.parts(direction, layer, reference)
         if len(found) > 1:
             refuse("layer", "the name of one layer", f"{said(layer)}, which means {len(found)}", listed([s.layer for s in found]))
         return found[0]
@@ -241,7 +241,7 @@ class AttributionMaps(Recorded):
     ) -> Tensor:
         """Any of them by its name: [B, (groups, heads or layers,) (n,) H, W]; "specific" and "words" have a map for each of n regions
         or tokens, unless `item` picks one."""
-        parts = self._parts(direction, layers, reference)
+        parts = self.parts(direction, layers, reference)
         counts = check_level(level, parts, direction, layers)
         grids = [grid(s, direction) for s in parts]
         check_finite(parts, direction)

@@ -1,0 +1,56 @@
+"""What the losses read of a run: the chosen layers, with their gradient, and masks on their grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from i2am.common.checks import instance, refuse
+from i2am.maps.canvas import check_finite, grid
+from i2am.maps.layer_sums import LayerSums
+from i2am.maps.layers import Layers
+from i2am.maps.levels import AttributionMaps
+from i2am.maps.regions import as_weight, on_grid, per_image, where
+
+GRADIENT = "Trace with differentiable=True, under torch.enable_grad()."
+
+
+def layers_of(maps: AttributionMaps, sums: str, layers: Layers, reference: int | str | None) -> list[LayerSums]:
+    """The chosen layers that have these sums; they are finite, and at least one carries gradient."""
+    found = instance("maps", maps, AttributionMaps, "They are run.maps of a trace, or recorder.maps.").parts(sums, layers, reference)
+    if not any(getattr(s, sums).requires_grad for s in found):
+        refuse("maps", "ones that carry gradient", "maps without", GRADIENT)
+    check_finite(found, sums)
+    return found
+
+
+def on_layer(mask: Tensor, name: str, sums: LayerSums, direction: str, resize: str = "nearest") -> Tensor:
+    """[B, h, w] on the layer's grid and device: masks [m, H, W], which must have the grid's proportions."""
+    h, w = grid(sums, direction)
+    height, width = mask.shape[1:]
+    if not ((h - 1) * width < height * w and height * (w - 1) < h * width):  # within one cell, as grids round
+        turned = (
+            "Transpose it." if (h > w) != (height > width) and h != w else "It covers the picture that the map lies on: resize or crop it."
+        )
+        refuse(name, f"as high and wide as {sums.layer}'s grid of {h} x {w}, or in proportion", f"{height} x {width}", turned)
+    laid = on_grid(mask, (h, w)) if resize == "nearest" else F.adaptive_avg_pool2d(mask, (h, w)).flatten(1)
+    sums_of = getattr(sums, direction)
+    return per_image(laid, sums_of.shape[0], name).unflatten(-1, (h, w)).to(sums_of)
+
+
+def garment(mask: Any, sums: LayerSums) -> Tensor:
+    """[B, h, w] of 0 and 1 on the generated grid: nearest, and at least 1/2."""
+    inside = (on_layer(as_weight(mask, "mask"), "mask", sums, "field_g2r") >= 0.5).to(sums.field_g2r)
+    empty = ~inside.flatten(1).any(1)
+    if empty.any():
+        h, w = inside.shape[1:]
+        refuse("mask", f"at least 1/2 on some cell of {sums.layer}'s grid of {h} x {w}", f"less on all{where(empty[:, None])}",
+               "Leave such an image out, or take layers of finer grids.")  # fmt: skip
+    return inside
+
+
+def mean_of(losses: list[Tensor]) -> Tensor:
+    """Over layers, on the first one's device."""
+    return sum((loss.to(losses[0].device) for loss in losses[1:]), losses[0]) / len(losses)
