@@ -32,6 +32,7 @@ class Wanted:
     columns: Sequence[int] | None = None  # which word tokens; None means every one
     backend: str = "auto"
     field: bool = False
+    differentiable: bool = False
     __repr__ = fields_said
 
     @property
@@ -194,10 +195,14 @@ class Slot:
         except ValueError as error:
             raise of_layer(self.layer, error) from error
 
+    def taken(self) -> dict[str, Tensor]:
+        """A copy of the sums on the CPU."""
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.sums.items()}
+
     def finished(self) -> LayerSums:
-        """The sums as they stand, on the CPU, images first."""
+        """The sums as they stand, images first."""
         tokens = self.tokens
-        sums = {name: tensor.detach().to("cpu", copy=True).transpose(0, 1) for name, tensor in self.sums.items()}
+        sums: dict[str, Any] = {name: tensor.transpose(0, 1) for name, tensor in self.taken().items()}
         if tokens.reference is not None:
             sums |= {name: sums[name][..., self.reference_part] for name in ("g2r", "column_maps") if name in sums}
         words = len(self.columns)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from i2am.common.checks import counted, is_range, is_whole, refuse, said
 from i2am.maps.buffers import Slot, Wanted, afford_groups, of_layer
+from i2am.maps.learning import LearningSlot
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
 from i2am.maps.regions import Region, as_regions, as_weight, default_cells
@@ -35,6 +36,8 @@ class Recorder:
     that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
     in the same visit to the scores; "grid" therefore takes some 50 times G2R's memory and small products.
     field: six sums a token and direction more, of which `maps.field` makes where every token comes from and where it goes.
+    differentiable: the maps carry gradient to what was attended with, and stay on its device; for `i2am.losses`. The field's sums
+    are among them. Read them after each step() that a loss is taken of, and clear(): the graph of all that was recorded is kept.
     """
 
     def __init__(
@@ -46,13 +49,15 @@ class Recorder:
         reference_mask: Any = None,
         specific: Sequence[Region] | str | None = None,
         field: bool = False,
+        differentiable: bool = False,
         backend: str = "auto",
     ) -> None:
         for name, number in (("groups", groups), ("steps", steps)):
             if number is not None and not is_whole(number, 1):
                 refuse(name, "a whole number of at least 1", repr(number), "groups=1 keeps time in one piece.")
-        if not isinstance(field, bool):
-            refuse("field", "True or False", said(field), "True adds up where each token comes from and goes.")
+        for name, wish in (("field", field), ("differentiable", differentiable)):
+            if not isinstance(wish, bool):
+                refuse(name, "True or False", said(wish), "The docstring says what it adds.")
         self.regions = as_regions(specific)
         self.wanted = Wanted(
             groups,
@@ -61,8 +66,10 @@ class Recorder:
             self.regions or (),
             None,
             backend,
-            field,
+            field or differentiable,
+            differentiable,
         )
+        self.field = field  # asked for by name
         self.steps = steps
         self.about: dict[str, str] = {}
         self.clear()
@@ -147,7 +154,8 @@ class Recorder:
             if tokens.generated_grid is None:
                 refuse(f"the generated grid of {layer}", 'known for specific="grid"', "none", "Pass generated_grid=(height, width).")
             self.wanted = replace(self.wanted, regions=default_cells(tokens.generated_grid))
-        return Slot(layer, tokens, query, key, self.wanted)
+        kind = LearningSlot if self.wanted.differentiable else Slot
+        return kind(layer, tokens, query, key, self.wanted)
 
     @property
     def groups(self) -> int:
@@ -171,7 +179,7 @@ class Recorder:
         if self.steps is not None and self.done >= self.steps:
             refuse("the run", f"{self.steps} steps long, as declared", f"step {self.done + 1}", "Pass the right steps=..., or clear().")
         before = self.group
-        if self.wanted.field and not self.done and self.slots and not any("token_maps" in slot.moments for slot in self.slots.values()):
+        if self.field and not self.done and self.slots and not any("token_maps" in slot.moments for slot in self.slots.values()):
             refuse("field", "left out where no layer knows where its tokens lie", f"layers such as {next(iter(self.slots))[0]}",
                    "Say it: reference_grid=(height, width), special=1 for a leading CLS token. One token has no field.")  # fmt: skip
         self.done += 1
@@ -181,7 +189,7 @@ class Recorder:
 
     @property
     def maps(self) -> AttributionMaps:
-        """The maps of the steps so far, on the CPU."""
+        """The maps of the steps so far, on the CPU; differentiable ones where the model is."""
         if not self.slots:
             raise ValueError("i2am: no attention call was recorded yet. Run the model first; maps are read after it.")
         return with_warning(AttributionMaps(

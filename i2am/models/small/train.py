@@ -12,6 +12,7 @@ import io
 import json
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from i2am.attach.run import Trace
+from i2am.attach.trace import trace
 from i2am.common import outputs
-from i2am.common.checks import is_whole, refuse
+from i2am.common.checks import is_whole, number, refuse
 from i2am.common.machine import processor
 from i2am.common.outputs import write_whole
 from i2am.data.synthetic.numbers import TRAINING, numbers
 from i2am.data.synthetic.pairs import Pairs, draw
+from i2am.losses.refining import LOSSES, total
 from i2am.maps.files import versions
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
 from i2am.models.small.pipeline import SmallTryOnPipeline
@@ -50,6 +54,11 @@ class Options:
     outside: float = 0.1  # the weight outside the mask, against 1.1 inside
     decay: float = 0.998  # of the moving average that is kept
     seed: int = 0
+    # the weights of the paper's losses on the maps, and the layers that they are taken of
+    dcml: float = 0.0
+    tv: float = 0.0
+    cwg: float = 0.0
+    loss_layers: str = "*attn2"
 
     def check(self) -> None:
         for name in ("steps", "batch", "warmup"):
@@ -60,6 +69,13 @@ class Options:
             refuse("seed", "a whole number from 0 to 2**32 - 1", repr(self.seed), remedy)
         if not 0 < self.rate < math.inf:
             refuse("rate", "a number above 0", repr(self.rate), f"The default is {Options.rate}.")
+        for name in LOSSES:
+            number(name, getattr(self, name), "0 or more, and finite", lambda x: 0 <= x < math.inf, "0 leaves it out.")
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The losses on the maps that are trained with."""
+        return {name: weight for name in LOSSES if (weight := getattr(self, name))}
 
     def rate_at(self, step: int) -> float:
         left = (self.steps - step) / max(1, self.steps * self.cooldown)
@@ -92,23 +108,35 @@ def batch_of(options: Options, step: int, device: torch.device) -> Pairs:
     return draw(rows, size=SIZE, rich=options.rich_at(step), device=device)
 
 
-def loss_of(model: Model, pairs: Pairs, options: Options, step: int, kept: Tensor) -> Tensor:
-    """The weighted squared error of the predicted clean pictures."""
+def loss_of(model: Model, pairs: Pairs, options: Options, step: int, kept: Tensor, run: Trace | None = None) -> Tensor:
+    """The weighted squared error of the predicted clean pictures; with a trace, and the losses on the maps of the garments shown."""
     generator = torch.Generator().manual_seed((TRAINING + options.seed) * 1_000_003 + step)
     count, device = len(pairs), pairs.person.device
     clean = patches(pairs.person)
     timestep = torch.randint(0, STEPS, (count,), generator=generator).to(device)
     noise = torch.randn(clean.shape, generator=generator).to(device)
-    shown = (torch.rand(count, generator=generator) >= options.unconditional).to(device)
+    shown = torch.rand(count, generator=generator) >= options.unconditional
     share = kept.to(device)[timestep].view(-1, 1, 1, 1)
     mask = pairs.mask[:, None].float()
     inside = nn.functional.avg_pool2d(mask, PATCH)
     beside = known(pairs.agnostic, inside, pairs.densepose)
     with torch.autocast(device.type, torch.bfloat16):
-        guess = model(share.sqrt() * clean + (1 - share).sqrt() * noise, timestep, beside, pairs.garment, shown)
+        guess = model(share.sqrt() * clean + (1 - share).sqrt() * noise, timestep, beside, pairs.garment, shown.to(device))
     weight = inside + options.outside
     error = ((guess.float() - clean) ** 2 * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
-    return error.mean()
+    images = shown.nonzero()[:, 0].tolist()
+    if run is None or not images:
+        return error.mean()
+    weights = {name: getattr(options, name) for name in LOSSES}
+    return error.mean() + total(run.maps[images], pairs.truth.inside[images].float(), layers=options.loss_layers, **weights)[0]
+
+
+def watched(model: Model, options: Options) -> AbstractContextManager[Any]:
+    """A trace of the model's maps where a loss asks for them."""
+    if not options.losses:
+        return nullcontext()
+    grid = model.unet.config.sample_size
+    return trace(model.unet, differentiable=True, layers=options.loss_layers, reference_grid=tuple(grid), special=1)
 
 
 def milestones(steps: int, first: int = 100) -> list[int]:
@@ -137,11 +165,12 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
     marks, begun = milestones(options.steps), time.perf_counter() - seconds
     if start == 0:
         keep(average, out / "checkpoints" / "0", options)
-    with tqdm(total=options.steps, initial=start, unit="step", desc="training", smoothing=0.05) as bar:
+    bar = tqdm(total=options.steps, initial=start, unit="step", desc="training", smoothing=0.05)
+    with bar, watched(model, options) as run:
         for step in range(start, options.steps):
             for group in optimizer.param_groups:
                 group["lr"] = options.rate_at(step)
-            loss = loss_of(model, batch_of(options, step, where), options, step, kept)
+            loss = loss_of(model, batch_of(options, step, where), options, step, kept, run)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -200,6 +229,7 @@ def resumed(out: Path, options: Options, *parts: Any) -> tuple[int, float, list[
         raise
     except Exception as error:  # what is no state may raise anything
         raise ValueError(f"i2am: {path} is damaged ({type(error).__name__}). Give another --out, or delete it to begin anew.") from error
+    asked = {**asdict(Options()), **asked}  # what an older version did not know it left out
     was, now = ({name: value for name, value in one.items() if name != "steps"} for one in (asked, asdict(options)))
     other = [f"{name} {was.get(name)} -> {now[name]}" for name in now if tuple_free(was.get(name)) != tuple_free(now[name])]
     if other or step > options.steps:
