@@ -15,7 +15,7 @@ from i2am.losses.reading import layers_of, mean_of, on_layer
 from i2am.maps.canvas import canvas
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
-from i2am.maps.regions import as_weight, where
+from i2am.maps.regions import as_mask, where
 
 
 def mass_outside(
@@ -35,7 +35,7 @@ def mass_outside(
     """
     one_of("direction", direction, ("r2g", "g2r"), "The last letter is the canvas that the region lies on.")
     one_of("resize", resize, ("nearest", "area"), '"area" weighs cells on the edge.')
-    weight = as_weight(region, "region")
+    weight = as_mask(region, "region")
     losses = []
     for sums in layers_of(maps, direction, layers, reference):
         inside = on_layer(weight, "region", sums, direction, resize)

@@ -12,7 +12,8 @@ from i2am.maps.canvas import check_finite, grid
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
-from i2am.maps.regions import as_weight, on_grid, per_image, where
+from i2am.maps.regions import as_mask, on_grid, per_image, where
+from i2am.maps.tokens import Grid
 
 GRADIENT = "Trace with differentiable=True, under torch.enable_grad()."
 
@@ -30,19 +31,23 @@ def on_layer(mask: Tensor, name: str, sums: LayerSums, direction: str, resize: s
     """[B, h, w] on the layer's grid and device: masks [m, H, W], which must have the grid's proportions."""
     h, w = grid(sums, direction)
     height, width = mask.shape[1:]
-    if not ((h - 1) * width < height * w and height * (w - 1) < h * width):  # within one cell, as grids round
-        turned = (
-            "Transpose it." if (h > w) != (height > width) and h != w else "It covers the picture that the map lies on: resize or crop it."
-        )
+    if not alike((h, w), (height, width)):
+        turned = "Transpose it." if alike((h, w), (width, height)) else "It covers the picture that the map lies on: resize or crop it."
         refuse(name, f"as high and wide as {sums.layer}'s grid of {h} x {w}, or in proportion", f"{height} x {width}", turned)
     laid = on_grid(mask, (h, w)) if resize == "nearest" else F.adaptive_avg_pool2d(mask, (h, w)).flatten(1)
     sums_of = getattr(sums, direction)
     return per_image(laid, sums_of.shape[0], name).unflatten(-1, (h, w)).to(sums_of)
 
 
+def alike(grid: Grid, size: Grid) -> bool:
+    """Whether a picture has a grid's proportions, within one cell, as grids round."""
+    (h, w), (height, width) = grid, size
+    return (h - 1) * width < height * w and height * (w - 1) < h * width
+
+
 def garment(mask: Any, sums: LayerSums) -> Tensor:
     """[B, h, w] of 0 and 1 on the generated grid: nearest, and at least 1/2."""
-    inside = (on_layer(as_weight(mask, "mask"), "mask", sums, "field_g2r") >= 0.5).to(sums.field_g2r)
+    inside = (on_layer(as_mask(mask, "mask"), "mask", sums, "field_g2r") >= 0.5).to(sums.field_g2r)
     empty = ~inside.flatten(1).any(1)
     if empty.any():
         h, w = inside.shape[1:]

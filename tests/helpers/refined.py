@@ -74,7 +74,7 @@ def half(images: int = 1, grid: Grid = GRID) -> Tensor:
     """Masks of four times the grid's size that hold other parts of it in every image."""
     mask = torch.zeros(images, 4 * grid[0], 4 * grid[1])
     for i in range(images):
-        mask[i, 4 * i :, : 4 * grid[1] - 4 * (i % 2)] = 1
+        mask[i, 4 * (i + 1) :, : 4 * grid[1] - 4 * (i % 2)] = 1
     return mask
 
 
