@@ -1,21 +1,25 @@
 """The centre-weighted Gaussian loss: attention near its own centre is rewarded.
 
     P = softmax over all keys of scale * Q K^T + bias        A_ij = P averaged over heads, j a cell of the reference
-    c_i = sum_j A_ij r_j, r_j = (row, column)
-    concentration = -weight mean over images, i and j of m_i A_ij exp(-|r_j - c_i|^p / (2 sigma^2))
+    c_i = sum_j A_ij r_j, r_j = (row, column)                w_ij = exp(-|r_j - c_i|^p / (2 sigma^2))
+    concentration = -weight mean over images, i and j of m_i A_ij w_ij
 
 What the mean divides by: mean="all" by all B G cells, tokens outside of the mask and all cells of the reference included; mean="mask" by
-the mask's sum over the batch, while the cells j are added up. A is never stored: queries come in chunks, each seeing all keys, and are
-computed again for the gradient, which is exact, also through the centre. Memory: O(chunk * R).
+the mask's sum over the batch, while the cells j are added up.
+
+A is never stored: queries come in chunks, each seeing all keys. The gradient is made in the same visit, also through the centre, as
+d(sum_j A_ij w_ij) / dA_ij = w_ij + e_i r_j with e_i = sum_k A_ik dw_ik / dc_i: a loss is one number, so that what comes back for it later
+is a factor. Memory: O(chunk * R), and the gradients themselves.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from i2am.common.checks import is_size, is_whole, number, refuse, said, whole_number
 from i2am.losses.centres import averaged, check_weights
@@ -23,10 +27,11 @@ from i2am.losses.presets import check_distance, check_mean, positive, truth_valu
 from i2am.maps.kept_calls import KeptCall
 from i2am.maps.tokens import Grid
 from i2am_kernels import moments
-from i2am_kernels.call import additive
+from i2am_kernels.call import LOG2E, additive
 from i2am_kernels.reference import softmax
 
-SCORES = 1 << 22  # held at a time
+SCORES = {"cpu": 1 << 19}  # held at a time, fitted to the cache of a CPU
+MOST = 1 << 24  # the same elsewhere
 
 
 def concentration(
@@ -52,7 +57,7 @@ def concentration(
     grid: of the reference, (height, width). reference: where among the keys it sits; special: its leading tokens without a cell (CLS).
     attn_mask, four dimensions, and scale as in scaled_dot_product_attention. distance: p = 1 is "absolute" (the distance itself), 2
     "square". renormalise: A_ij / sum_j A_ij over the cells; else what other keys take is missing. detach_centre: the centre is a target
-    without gradient. chunk: queries at a time; None takes about four million scores.
+    without gradient. chunk: queries at a time; None fits them to the device.
     """
     KeptCall(query, key, attn_mask, 0.0, reference)  # checks them
     scale = query.shape[-1] ** -0.5 if scale is None else number("scale", scale, "finite", math.isfinite, "None is 1 / sqrt(head size).")
@@ -69,37 +74,89 @@ def concentration(
     truth_value("renormalise", renormalise, "True divides the mass on special tokens out.")
     truth_value("detach_centre", detach_centre, "True makes the centre a target.")
     weight, sigma = positive("weight", weight), positive("sigma", sigma)
-    chunk = max(1, SCORES // (batch * heads * key.shape[2])) if chunk is None else whole_number("chunk", chunk, 1, "None chooses.")
+    fit = max(1, SCORES.get(query.device.type, MOST) // (batch * heads * key.shape[2]))
+    chunk = fit if chunk is None else whole_number("chunk", chunk, 1, "None chooses.")
 
-    exact = torch.float64 if query.dtype == torch.float64 else torch.float32
-    places = moments(grid, device=query.device)[1:3].T.to(exact) - 0.5  # [cells, 2], (row, column) from 0
-    inside = mask.to(exact).flatten(1)  # [B, G]
-    keys, cells = key.to(exact), slice(first + special, last)
-    power = 1 if distance == "absolute" else 2
-
-    def near(query: Tensor, inside: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The sum of m_i A_ij exp(...) over a chunk [B, heads, c, D], and the least mass of a token in the mask."""
-        with torch.autocast(query.device.type, enabled=False):
-            scores = query.to(exact) @ keys.mT * scale
-            seen = softmax(scores if bias is None else scores + additive(bias, exact), -1).mean(1)[..., cells]  # [B, c, cells]
-            mass = seen.sum(-1, keepdim=True)
-            if renormalise:
-                seen = seen / torch.where(mass > 0, mass, 1)
-            centre = seen @ places  # [B, c, 2]
-            off = places - (centre.detach() if detach_centre else centre)[:, :, None]
-            away = torch.linalg.vector_norm(off, dim=-1) if power == 1 else off.square().sum(-1)
-            found = (inside[..., None] * seen * torch.exp(away / (-2 * sigma**2))).sum()
-            return found, torch.where(inside > 0, mass.detach()[..., 0], torch.inf).amin()
-
-    whole = attn_mask is None or attn_mask.shape[2] == 1  # one bias for every query
-    parts = query.split(chunk, 2)
-    biases = [attn_mask] * len(parts) if whole else attn_mask.split(chunk, 2)  # type: ignore[union-attr]
-    total, least = query.new_zeros((), dtype=exact), query.new_full((), torch.inf, dtype=exact)
-    for part, m, bias in zip(parts, inside.split(chunk, 1), biases):
-        found, mass = checkpoint(near, part, m, bias, use_reentrant=False, preserve_rng_state=False)
-        total, least = total + found, torch.minimum(least, mass)
+    of = Bump(grid, slice(first + special, last), scale, sigma, 1 if distance == "absolute" else 2, renormalise, detach_centre, chunk)
+    with torch.autocast(query.device.type, enabled=False):
+        total, least = Concentrated.apply(query, key, mask.flatten(1), attn_mask, of)
     refuse_lost(total, least, renormalise)
-    return -weight * averaged(total, inside.numel() * len(places) if mean == "all" else inside.sum())
+    return -weight * averaged(total, mask.numel() * grid[0] * grid[1] if mean == "all" else mask.sum())
+
+
+class Bump(NamedTuple):
+    """What is summed over chunks of queries."""
+
+    grid: Grid
+    cells: slice  # of the keys
+    scale: float
+    sigma: float
+    power: int
+    renormalise: bool
+    detach_centre: bool
+    chunk: int
+
+    def places(self, like: Tensor) -> Tensor:
+        """[cells, 2]: (row, column) from 0."""
+        return moments(self.grid, device=like.device)[1:3].T.to(like) - 0.5
+
+    def near(self, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """w [B, c, cells], and what its gradient by the centre has in front of (r_j - c_i)."""
+        of_axes = enumerate(self.grid)
+        rows, columns = ((torch.arange(size, device=centre.device) - centre[..., axis, None]).square() for axis, size in of_axes)
+        away = (rows[..., None] + columns[..., None, :]).flatten(2)
+        if self.power == 2:
+            near = torch.exp2(away * (LOG2E / (-2 * self.sigma**2)))
+            return near, near / self.sigma**2
+        away = away.sqrt_()
+        near = torch.exp2(away * (LOG2E / (-2 * self.sigma**2)))
+        return near, near / (2 * self.sigma**2) / away.clamp_(min=torch.finfo(away.dtype).tiny)
+
+
+class Concentrated(torch.autograd.Function):
+    """sum_i m_i sum_j A_ij w_ij, and the least mass of a token in the mask."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, inside: Tensor, attn_mask: Tensor | None, of: Bump) -> tuple[Tensor, Tensor]:
+        exact = torch.float64 if query.dtype == torch.float64 else torch.float32
+        keys, inside, heads = key.to(exact), inside.to(exact), query.shape[1]
+        d_query, d_key = torch.zeros_like(query, dtype=exact), torch.zeros_like(keys)
+        total, least = keys.new_zeros(()), keys.new_full((), torch.inf)
+        for start in range(0, query.shape[2], of.chunk):
+            part = slice(start, start + of.chunk)
+            queries, weight = query[:, :, part].to(exact), inside[:, part]
+            scores = queries @ keys.mT * of.scale
+            if attn_mask is not None:
+                scores = scores + additive(attn_mask if attn_mask.shape[2] == 1 else attn_mask[:, :, part], exact)
+            rowwise = softmax(scores, -1)  # P [B, heads, c, R]
+            seen = rowwise.mean(1)[..., of.cells]  # A [B, c, cells]
+            mass = seen.sum(-1, keepdim=True)
+            share = 1 / torch.where(mass > 0, mass, 1) if of.renormalise else torch.ones_like(mass)
+            seen, places = seen * share, of.places(keys)
+            near, slope = of.near(centre := seen @ places)
+            asked = near
+            if not of.detach_centre:
+                slope = slope * seen
+                pull = slope @ places - slope.sum(-1, keepdim=True) * centre  # e [B, c, 2]
+                asked = asked + pull @ places.T
+            if of.renormalise:
+                asked = asked - (seen * asked).sum(-1, keepdim=True)
+            asked = asked * (share * weight[..., None] / heads)
+            change = rowwise[..., of.cells] * asked[:, None]  # P X, nothing for other keys
+            rowwise = torch.mul(rowwise, change.sum(-1, keepdim=True).neg_(), out=rowwise)
+            rowwise[..., of.cells] += change  # dS
+            d_query[:, :, part] = rowwise @ keys * of.scale
+            d_key += rowwise.mT @ queries * of.scale
+            total += (weight * (seen * near).sum(-1)).sum()
+            least = torch.minimum(least, torch.where(weight > 0, mass[..., 0], torch.inf).amin())
+        ctx.save_for_backward(d_query.to(query.dtype), d_key.to(key.dtype))
+        ctx.mark_non_differentiable(least)
+        return total, least
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, up: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        return *((saved * up).to(saved.dtype) for saved in ctx.saved_tensors), None, None, None
 
 
 def refuse_lost(total: Tensor, least: Tensor, renormalise: bool) -> None:

@@ -123,7 +123,7 @@ def test_half_precision_is_summed_in_float32(dtype):
 
 def test_memory_does_not_grow_with_the_matrix(monkeypatch):
     """Five times the scores take at most what queries, keys and their gradients need more."""
-    monkeypatch.setattr(concentrating, "SCORES", 1 << 15)
+    monkeypatch.setattr(concentrating, "SCORES", {"cpu": 1 << 15})
     heads, size, peaks = 2, 8, []
     for side in (16, 24):
         tokens = side * side
