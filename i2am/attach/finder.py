@@ -9,9 +9,9 @@ from torch import nn
 from i2am.attach import families
 from i2am.attach.families import Found, Rule
 from i2am.attach.ldm import is_ldm
-from i2am.common.checks import refuse, said
+from i2am.common.checks import is_size, refuse, said, whole_number
 from i2am.maps.layers import listed
-from i2am.maps.tokens import Seen, Tokens
+from i2am.maps.tokens import Grid, Seen, Tokens
 
 DENOISERS = ("unet", "transformer")
 RULES: dict[str, Rule] = {"context": families.context, "adapter": families.adapter, "self": families.reference_self_attention}
@@ -167,6 +167,15 @@ def scheduler_of(pipe: Any) -> Any:
     got = f"{len(names)} in {type(pipe).__name__}: {', '.join(names)}" if names else f"none in {type(pipe).__name__}"
     refuse("scheduler", "given or the pipeline's own", got, f"Pass the one that steps, scheduler=pipe.{names[0]}." if names else
            "Pass scheduler=..., or use i2am.Recorder in your own loop.")  # fmt: skip
+
+
+def placed_reference(pipe: Any, grid: Grid | None, special: int) -> tuple[Grid | None, int]:
+    """The reference's grid and leading tokens without a place: what the user said, else what the pipeline declares."""
+    if grid is not None and not is_size(grid):
+        refuse("reference_grid", "(height, width) in tokens", said(grid), "Special tokens do not count.")
+    whole_number("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
+    declared = getattr(pipe, "reference_tokens", (None, 0)) if grid is None else (grid, special)
+    return declared[0], special or declared[1]
 
 
 def checked(seen: Seen, found: Any) -> Found:

@@ -222,7 +222,7 @@ class Trace:
         """The maps of the call that ended."""
         recorder = self.recorder
         if recorder.done and recorder.slots:
-            recorder.about = {"model": type(self.finder.owner).__name__}
+            recorder.about["model"] = type(self.finder.owner).__name__
             tokenizer = None if self.listener is None else self.listener.tokenizer
             self.finished = replace(recorder.maps, tokenizer=tokenizer)
             self.taken = False

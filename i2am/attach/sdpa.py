@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from i2am.attach.families import adapter_order
+from i2am.attach.projection import output_weight
 from i2am.maps.buffers import Slot
+from i2am.maps.weighing import Projection
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 ATTRIBUTE = "_i2am_tap"
@@ -41,6 +43,7 @@ class Tap:
         self.name, self.module, self.trace = name, module, trace
         self.plan: dict[int, list[Slot]] = {}  # place of a call -> what records it
         self.images: dict[int, str] = {}  # place of a call -> the adapter's image
+        self.projection = Projection()
         self.order: list[int] | None = None  # places of this forward's calls, where some may be left out
         self.calls = 0
         self.entered = False
@@ -60,6 +63,10 @@ class Tap:
         self.calls += 1
         if place not in self.plan:
             self.plan[place] = self.trace.slots(self, place, query, key)
+            for slot in self.plan[place]:
+                if slot.weighs_values:
+                    heads, size = query.shape[1], value.shape[3]
+                    slot.factor = self.projection.of(output_weight(self.module, heads * size, value), self.name, heads, size)
         slots = self.plan[place]
         if not slots:
             return SDPA(query, key, value, mask, dropout, causal, scale=scale, enable_gqa=grouped)

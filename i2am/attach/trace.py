@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from i2am.attach.finder import Finder, scheduler_of
+from i2am.attach.finder import Finder, placed_reference, scheduler_of
 from i2am.attach.learning import LearningTrace
 from i2am.attach.prompts import asked
 from i2am.attach.run import Trace
-from i2am.common.checks import is_size, refuse, said, whole_number
 from i2am.maps.layers import Layers
 from i2am.maps.recorder import Recorder
 from i2am.maps.regions import Region
@@ -26,6 +25,7 @@ def trace(
     specific: Sequence[Region] | str | None = None,
     words: bool | Sequence[str] | None = None,
     field: bool = False,
+    weigh: str = "weights",
     differentiable: bool = False,
     guidance: str = "auto",
     steps: int | None = None,
@@ -50,6 +50,8 @@ def trace(
     words: True, or a list of words: DAAM's maps of the prompt. One map [G] per text token, image, group, head and layer: with
         SD1.5 at 512x512 a 10-word prompt takes about 50 MB per image and group; a list of words keeps their tokens alone.
     field: where every patch comes from and where it goes, for `maps.field`: six sums a token and direction beside the maps' one.
+    weigh: what a reference token counts with in every map: "weights", its attention alone, or "values", times the norm of what it brings
+        to the layer's output, ||W_h v_j|| of head h with W_h the output projection's columns (||v_j|| where a layer has none).
     differentiable: for losses and guidance: every call of the denoiser is recorded by itself, and `run.maps` are those of the last one, on
         its device, with gradient to what it was called with and to its weights. A backward that computes the forward again (gradient
         checkpointing) must run inside the block. A compiled denoiser runs uncompiled.
@@ -60,15 +62,10 @@ def trace(
         the pipeline declares as `reference_tokens`, a pair of the two.
     """
     recorder = Recorder(groups=groups, steps=steps, generated_mask=generated_mask, reference_mask=reference_mask, specific=specific,
-                        field=field, differentiable=differentiable, backend=backend)  # fmt: skip
+                        field=field, weigh=weigh, differentiable=differentiable, backend=backend)  # fmt: skip
     words, finder = asked(words), Finder(pipe, reference)
     if scheduler is None and not differentiable:
         scheduler = scheduler_of(pipe)
-    if reference_grid is not None and not is_size(reference_grid):
-        refuse("reference_grid", "(height, width) in tokens", said(reference_grid), "Special tokens do not count.")
-    whole_number("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
-    if reference_grid is None:
-        reference_grid, declared = getattr(pipe, "reference_tokens", (None, 0))
-        special = special or declared
+    reference_grid, special = placed_reference(pipe, reference_grid, special)
     kind = LearningTrace if differentiable else Trace
     return kind(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=reference_grid, special=special)

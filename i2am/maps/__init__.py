@@ -22,5 +22,6 @@ __all__ = [
     "shown",
     "tokens",
     "ways",
+    "weighing",
     "words",
 ]

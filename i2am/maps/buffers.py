@@ -14,6 +14,7 @@ from i2am.common.checks import afford, fields_said, refuse
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.regions import Region, images_of, on_grid, per_image, regions_on_grid
 from i2am.maps.tokens import Range, Tokens, check_grid
+from i2am.maps.weighing import norms
 from i2am_kernels import bi_attention, moments
 from i2am_kernels.fields import MOMENTS
 
@@ -32,6 +33,7 @@ class Wanted:
     columns: Sequence[int] | None = None  # which word tokens; None means every one
     backend: str = "auto"
     field: bool = False
+    weigh: str = "weights"
     differentiable: bool = False
     __repr__ = fields_said
 
@@ -93,6 +95,7 @@ class Slot:
         self.reference_weight: Tensor | None = None  # [B', R']
         self.token_weight: Tensor | None = None  # [B', R', n]
         self.column_weight: Tensor | None = None  # [B', 6, G']
+        self.factor: Tensor | None = None  # of the output projection, where values are weighed
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,7 +118,8 @@ class Slot:
         images = rows[1] - rows[0]
         shapes = self.shapes(images)
         weights = images * len(self.wanted.regions) * shapes["r2g"][-1] if "g2r" in shapes else 0
-        afford(f"what is recorded of {self.layer}", 4 * (groups * count_numbers(shapes) + weights), LESS, self.device)
+        scratch = count_numbers(shapes) if self.weighs_values else 0  # `weighed` adds a call up by itself first
+        afford(f"what is recorded of {self.layer}", 4 * (groups * count_numbers(shapes) + weights + scratch), LESS, self.device)
         if "r2g" in shapes:
             self.reference_weight = self._reference_weight(images)
         if "g2r" in shapes:
@@ -162,6 +166,11 @@ class Slot:
         """Whether a field was asked for and there are parts of the reference to tell apart."""
         return self.wanted.field and self.tokens.reference is not None and self.tokens.reference[1] - self.tokens.reference[0] > 1
 
+    @property
+    def weighs_values(self) -> bool:
+        """Whether a reference token counts with the size of what it brings along."""
+        return self.wanted.weigh == "values"
+
     def settle(self, rows: Range, groups: int) -> None:
         """Keep the rows that turned out to be the conditional ones, and make room for all time groups."""
         before, start = self.sums, rows[0] - self.rows[0]
@@ -184,13 +193,38 @@ class Slot:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
         """The layer's own output; its maps are added up beside it."""
+        how = {"attn_mask": mask, "scale": scale, "generated_weight": self.generated_weight, "column_weight": self.column_weight}
+        if self.weighs_values:
+            return self.weighed(query, key, value, how)
+        return self.call_of(query, key, value, how, self.g2r, self.column_maps, self.reference_weight, self.token_weight)
+
+    def weighed(self, query: Tensor, key: Tensor, value: Tensor, how: dict[str, Any]) -> Tensor:
+        """The same where reference token j of head h counts with n_hj: sums over j weigh by it, a map of the j is multiplied by it."""
+        count, reference_weight, token_weight = self.counted(value)
+        g2r, column_maps = (None if sums is None else torch.zeros_like(sums) for sums in (self.g2r, self.column_maps))
+        out = self.call_of(query, key, value, how, g2r, column_maps, None if self.r2g is None else reference_weight, token_weight)
+        for sums, these in ((self.g2r, g2r), (self.column_maps, column_maps)):
+            if sums is not None and these is not None:
+                sums.addcmul_(these, count if sums.ndim == 3 else count[:, :, None])
+        return out
+
+    def counted(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """n [B', H, R'], and the weights of the reference and of the words with it, for every head."""
+        first, last, _, _, before, behind = self.ranges.shape
+        count = norms(value[first:last, :, before:behind], self.factor)
+        even = count / (behind - before)
+        reference_weight = even if self.reference_weight is None else count * self.reference_weight[:, None]
+        return count, reference_weight, None if self.token_weight is None else count[..., None] * self.token_weight[:, None]
+
+    def call_of(self, query: Tensor, key: Tensor, value: Tensor, how: dict[str, Any], g2r: Tensor | None, column_maps: Tensor | None,
+                reference_weight: Tensor | None, token_weight: Tensor | None) -> Tensor:  # fmt: skip
+        """One call of the operator with the slot's ranges; refusals name the layer."""
         first, last, start, stop, before, behind = self.ranges.shape
         try:
             return bi_attention(
-                query, key, value, r2g=self.r2g, g2r=self.g2r, token_maps=self.token_maps, column_maps=self.column_maps,
-                generated_weight=self.generated_weight, reference_weight=self.reference_weight,
-                token_weight=self.token_weight, column_weight=self.column_weight, attn_mask=mask, scale=scale,
-                rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
+                query, key, value, r2g=self.r2g, g2r=g2r, token_maps=self.token_maps, column_maps=column_maps,
+                reference_weight=reference_weight, token_weight=token_weight,
+                rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend, **how,
             )  # fmt: skip
         except ValueError as error:
             raise of_layer(self.layer, error) from error

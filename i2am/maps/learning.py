@@ -38,11 +38,14 @@ class LearningSlot(Slot):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
         first, last, start, stop, before, behind = self.ranges.shape
+        count, reference_weight, token_weight = None, self.reference_weight, self.token_weight
+        if self.weighs_values:
+            count, reference_weight, token_weight = self.counted(value)
         try:
             found = bi_attention_maps(
                 query, key, value, r2g="r2g" in self.learned, g2r="g2r" in self.learned,
-                generated_weight=self.generated_weight, reference_weight=self.reference_weight,
-                token_weight=self.token_weight, column_weight=self.column_weight, attn_mask=mask, scale=scale,
+                generated_weight=self.generated_weight, reference_weight=reference_weight if "r2g" in self.learned else None,
+                token_weight=token_weight, column_weight=self.column_weight, attn_mask=mask, scale=scale,
                 rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
             )  # fmt: skip
         except ValueError as error:
@@ -50,7 +53,10 @@ class LearningSlot(Slot):
         if torch._C._current_graph_task_id() != -1:  # a backward is running
             return found.output
         for name, sums in self.learned.items():
-            sums[self.group] = sums[self.group] + getattr(found, name)
+            maps = getattr(found, name)
+            if count is not None and name in ("g2r", "column_maps"):  # of the reference's tokens
+                maps = maps * (count if maps.ndim == 3 else count[:, :, None])
+            sums[self.group] = sums[self.group] + maps
         if self.tokens.reference is not None:
             scale = query.shape[-1] ** -0.5 if scale is None else scale
             kept = None if mask is None else mask[(None,) * (4 - mask.ndim)]

@@ -51,6 +51,7 @@ class AttributionMaps(Recorded):
         heads = sorted({t.shape[2] for s in self.sums for t in (s.r2g, s.words) if t is not None})
         layers = f"{counted(len(self.layers), 'layer')} of {' or '.join(map(str, heads))} heads"
         maker = f", from {self.about['model']}" if "model" in self.about else ""
+        maker += f", weighed by {self.about['weigh']}" if "weigh" in self.about else ""
         time = f"{counted(self.steps, 'step')} in {counted(self.groups, 'time group')}"
         lines = [f"AttributionMaps of {counted(len(self), 'image')}: {time}, {layers}{maker}"]
         more = {"specific": f" ({counted(len(self.regions), 'region')})", "words": f" ({counted(len(self.prompts), 'prompt')})"}

@@ -16,6 +16,7 @@ from i2am.maps.prompt import Prompt
 from i2am.maps.regions import Region, as_regions, as_weight, default_cells
 from i2am.maps.run_sums import with_warning
 from i2am.maps.tokens import Grid, Range, Tokens
+from i2am.maps.weighing import Projection, checked_weighing
 from i2am_kernels.check import DTYPES, check_operands
 
 GROUPS = 5  # the paper's time groups
@@ -36,6 +37,7 @@ class Recorder:
     that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
     in the same visit to the scores; "grid" therefore takes some 50 times G2R's memory and small products.
     field: six sums a token and direction more, of which `maps.field` makes where every token comes from and where it goes.
+    weigh: what a reference token counts with: "weights", its attention alone, or "values", times the norm of what it brings along.
     differentiable: the maps carry gradient to what was attended with, and stay on its device; for `i2am.losses`. The field's sums
     are among them. Read them after each step() that a loss is taken of, and clear(): the graph of all that was recorded is kept.
     """
@@ -49,6 +51,7 @@ class Recorder:
         reference_mask: Any = None,
         specific: Sequence[Region] | str | None = None,
         field: bool = False,
+        weigh: str = "weights",
         differentiable: bool = False,
         backend: str = "auto",
     ) -> None:
@@ -67,11 +70,13 @@ class Recorder:
             None,
             backend,
             field or differentiable,
+            checked_weighing(weigh),
             differentiable,
         )
         self.field = field  # asked for by name
         self.steps = steps
-        self.about: dict[str, str] = {}
+        self.about: dict[str, str] = {} if weigh == "weights" else {"weigh": weigh}
+        self.projections: dict[str, Projection] = {}
         self.clear()
 
     def __repr__(self) -> str:
@@ -106,11 +111,13 @@ class Recorder:
         attn_mask: Tensor | None = None,
         scale: float | None = None,
         source: str = "reference",
+        output_weight: Tensor | None = None,
     ) -> Tensor:
         """scaled_dot_product_attention's output [B, heads, generated tokens, D]; the layer's maps are added up beside it.
 
         special: leading reference tokens (CLS) without a place on the canvas. generated, reference, words: ranges of tokens, where
         the call holds others too (default: all queries; all keys are the reference). rows: the conditional rows of the batch.
+        output_weight: [C, heads * Dv], the layer's output projection, for weigh="values": without it the values' own norms count.
         """
         slot = self.slots.get((layer, source))
         if slot is None:
@@ -143,6 +150,9 @@ class Recorder:
         elif slot.tokens != tokens or slot.rows != (rows or (0, query.shape[0])):
             refuse(f"the call of {layer}", f"as at the first step, {slot.tokens}, rows {slot.rows}", f"{tokens}, rows {rows}",
                    "Give different parts of a layer different sources.")  # fmt: skip
+        if slot.weighs_values:
+            projection = self.projections.setdefault(layer, Projection())
+            slot.factor = projection.of(output_weight, layer, value.shape[1], value.shape[3])
         out = slot.attend(query, key, value, attn_mask, scale)
         if new:
             self.slots[layer, source], self.images = slot, slot.rows[1] - slot.rows[0]

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HIDDEN = -(2.0**24)  # a mask's value at or below this hides a key
+PROJECTED = ("to_q", "to_k", "to_v")
 Range = tuple[int, int]
 
 
@@ -37,6 +38,7 @@ class Call:
     mask: Tensor | None  # additive, broadcast over [B, H, G, R], float64
     scale: float
     dtype: torch.dtype  # the query's own
+    value: Tensor | None = None  # [B, H, R, D], float64
 
     @property
     def scores(self) -> Tensor:
@@ -53,7 +55,7 @@ class Watch:
         self.within: list[list[Any]] = []  # [layer, calls so far] of the modules that are running, outermost first
         self.projected: dict[str, Tensor] = {}
 
-    def add(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> None:
+    def add(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> None:
         layer, number = self.within[-1]
         self.within[-1][1] += 1
         if not self.keep(layer):
@@ -64,8 +66,8 @@ class Watch:
             mask = mask.double().clone()
             mask = mask.masked_fill(mask <= HIDDEN, -torch.inf)
         scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
-        wide = (states.detach().double().clone() for states in (query, key))
-        self.calls.append(Call(layer, number, self.pass_, self.step, *wide, mask, scale, query.dtype))
+        query64, key64, value64 = (states.detach().double().clone() for states in (query, key, value))
+        self.calls.append(Call(layer, number, self.pass_, self.step, query64, key64, mask, scale, query.dtype, value64))
 
     def enter(self, name: str, *_: Any) -> None:
         self.within.append([name, 0])
@@ -78,11 +80,11 @@ class Watch:
 
     def leave_ldm(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         """An LDM-style module is done: its one call is what it projected."""
-        query, key = (self.projected[what].unflatten(-1, (module.heads, -1)).transpose(1, 2) for what in ("to_q", "to_k"))
+        query, key, value = (self.projected[what].unflatten(-1, (module.heads, -1)).transpose(1, 2) for what in PROJECTED)
         mask = kwargs.get("mask", args[2] if len(args) > 2 else None)
         if mask is not None:
             mask = mask.flatten(1).bool()[:, None, None]
-        self.add(query, key, mask, getattr(module, "scale", None))
+        self.add(query, key, value, mask, getattr(module, "scale", None))
         self.leave()
 
     def denoiser(self, *_: Any) -> None:
@@ -113,7 +115,7 @@ def recorded(denoiser: nn.Module, scheduler: Any, keep: Callable[[str], bool] = 
             assert not dropout_p, "a map of dropped-out attention has no meaning"
             assert not is_causal, "no denoiser attends causally"
             assert not rest.get("enable_gqa"), "the oracle wants as many key heads as query heads"
-            watch.add(query, key, attn_mask, scale)
+            watch.add(query, key, value, attn_mask, scale)
         return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **rest)
 
     with ExitStack() as undo:
@@ -128,7 +130,7 @@ def recorded(denoiser: nn.Module, scheduler: Any, keep: Callable[[str], bool] = 
             if hasattr(module, "processor"):
                 hooks.append(module.register_forward_hook(watch.leave))
             else:
-                hooks += [getattr(module, what).register_forward_hook(partial(watch.project, what)) for what in ("to_q", "to_k")]
+                hooks += [getattr(module, what).register_forward_hook(partial(watch.project, what)) for what in PROJECTED]
                 hooks.append(module.register_forward_hook(watch.leave_ldm, with_kwargs=True))
             for hook in hooks:
                 undo.callback(hook.remove)

@@ -1,0 +1,25 @@
+"""The matrix behind a layer's heads: what its output projection makes of them, adapters and quantised numbers included."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def output_weight(module: nn.Module, width: int, like: Tensor) -> Tensor | None:
+    """[C, width] for `width` channels of all heads together; None where the module has no projection of its own.
+
+    diffusers keeps [Linear, Dropout] in `to_out`, LDM a Sequential of both. Only the stream of the generated image counts, whatever a
+    joint layer has for the others (`to_add_out`). What is no plain Linear at hand, as under a LoRA, is asked for its unit vectors.
+    """
+    out = getattr(module, "to_out", None)
+    if isinstance(out, (nn.ModuleList, nn.Sequential)):
+        out = out[0] if len(out) else None
+    if not isinstance(out, nn.Module) or isinstance(out, nn.Identity):
+        return None
+    if type(out) is nn.Linear and not out.weight.is_meta:
+        return out.weight
+    units = torch.eye(width + 1, width, dtype=like.dtype, device=like.device)  # and nothing, last
+    with torch.no_grad():
+        made = out(units)
+    return (made[:-1] - made[-1]).mT  # without the bias
