@@ -17,6 +17,7 @@ import pipelines
 import torch
 from parts import PROMPTS
 from PIL import Image
+from refined import drawn, half, traced
 from stableviton import tiny as small_stableviton
 
 import i2am
@@ -170,6 +171,11 @@ def grids() -> Names:
     return sizes | {"torch": torch, "query": torch.randn(2, 2, 120, 8), "key": torch.randn(2, 2, 49, 8), "value": torch.randn(2, 2, 49, 8)}
 
 
+def carried() -> Names:
+    """Maps that carry gradient, of a layer named "a"."""
+    return {"maps": traced(drawn(special=1, dtype=torch.float32)), "mask": half(2), "region": half()}
+
+
 GIVEN: dict[str, Callable[[], Names]] = {
     "nothing": dict,
     "paint-by-example": paint_by_example,
@@ -184,6 +190,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "ootdiffusion": lambda: asked(attentions.ootdiffusion()),
     "ldm": ldm_code,
     "own loop": own_loop,
+    "carried": carried,
     "small model": small_model,
     "run": run,
     "field run": field_run,

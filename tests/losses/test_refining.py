@@ -71,6 +71,13 @@ def test_total_is_the_sum_and_says_its_parts():
     assert total(maps, half(), tv=0.5)[1]["tv"].item() == pytest.approx(5000 * parts["tv"].item())
 
 
+def test_a_cell_is_inside_from_one_half():
+    maps, whole = traced(drawn()), half()
+    for loss, _ in LOOPS.values():
+        assert loss(maps, whole * 0.5).item() == loss(maps, whole).item()
+        assert loss(maps, (whole + 0.49).clamp(max=1)).item() == loss(maps, whole).item()
+
+
 def test_every_loss_reaches_query_and_key():
     for loss, _ in LOOPS.values():
         of = drawn(special=1, steps=2)
