@@ -34,7 +34,7 @@ PLACES = {
     "log": "maps.logged", "losses": "losses",
     "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
-__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "log", "losses", "trace", "view"]
+__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "log", "trace", "view"]
 
 
 def _viewer(maps: Any) -> str:

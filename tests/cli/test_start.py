@@ -21,9 +21,15 @@ def test_importing_imports_no_torch():
     assert python("import sys, i2am; print('torch' in sys.modules, 'trace' in dir(i2am), i2am.__version__)") == "False True 0.1.0\n"
 
 
+def test_a_room_comes_when_it_is_asked_for():
+    asked = "import sys, i2am; print('i2am.losses' in sys.modules, i2am.losses.tv.__name__, i2am.losses is sys.modules['i2am.losses'])"
+    assert python(asked) == "False tv True\n"
+
+
 def test_every_name_is_there():
     assert all(callable(getattr(i2am, name)) for name in i2am.__all__)
-    assert not [name for name in i2am.PLACES if find_spec(f"i2am.{name}")]  # a module of that name would take the function's place
+    rooms = [name for name in i2am.PLACES if find_spec(f"i2am.{name}")]  # a module of that name would take a function's place
+    assert rooms == ["losses"] == [name for name, place in i2am.PLACES.items() if place == name]
     with pytest.raises(AttributeError, match="no attribute 'traces'"):
         i2am.traces  # noqa: B018
 
