@@ -232,6 +232,6 @@ class Rows:
                 yield start, min(start + self.block, end)
 
 
-def padded(tensor: Tensor, start: int, size: int) -> Tensor:
-    """[m, n, tokens] among `size` tokens, zero elsewhere."""
-    return torch.nn.functional.pad(tensor, (start, size - start - tensor.shape[2]))
+def padded(tensor: Tensor, start: int, size: int, elsewhere: float = 0.0) -> Tensor:
+    """[..., tokens] among `size` tokens."""
+    return torch.nn.functional.pad(tensor, (start, size - start - tensor.shape[-1]), value=elsewhere)

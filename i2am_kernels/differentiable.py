@@ -13,8 +13,9 @@ from i2am_kernels.backward import Upstream, backward
 from i2am_kernels.call import Call
 from i2am_kernels.check import DTYPES, Range, check_operands, check_range, checked, refuse
 from i2am_kernels.forward import plain
-from i2am_kernels.op import BACKENDS, LIBRARY, compute
+from i2am_kernels.op import BACKENDS, LIBRARY, choose, compute
 from i2am_kernels.reference import BiAttention, definition
+from i2am_kernels.triton_backward import launch_backward
 
 WEIGHTS = ("generated_weight", "reference_weight", "token_weight", "column_weight")
 MAPS = ("r2g", "g2r", "token_maps", "column_maps")
@@ -191,7 +192,8 @@ def bi_attention_maps_backward_op(
     weights = (generated_weight, reference_weight, token_weight, column_weight)
     call = replace(call_of((query, key, value, mask, *weights), scale, ranges), lse=lse)
     with torch.autocast(query.device.type, enabled=False):
-        found = backward(call, Upstream(d_output, d_r2g, d_g2r, d_token_maps, d_column_maps, output, words))
+        fused = query.dtype != torch.float64 and choose(backend, call) == "triton"
+        found = (launch_backward if fused else backward)(call, Upstream(d_output, d_r2g, d_g2r, d_token_maps, d_column_maps, output, words))
     operands = (d.to(t.dtype) if d is not None else torch.zeros_like(t) for d, t in
                 ((found.query, query), (found.key, key), (found.value, value)))  # fmt: skip
     return *operands, *(query.new_empty(0) if d is None else d if w is not None and w.shape[1] > 1 else d.sum(1, keepdim=True)

@@ -37,6 +37,17 @@ FLOAT32: Table = {
     "one_tile 128 float32": {256: Tile(32, 128, 8, 1)},
     "one_tile 256 float32": {256: Tile(32, 256, 8, 1)},
 }
+BACKWARD: Table = {  # "heavy": with a mask or several terms
+    "sums": {256: Tile(64, 64, 4, 2)},
+    "sums heavy": {256: Tile(64, 64, 4, 2)},
+    "sums float32": {256: Tile(64, 32, 4, 1)},
+    "keys_backward": {256: Tile(64, 64, 4, 2)},
+    "keys_backward heavy": {256: Tile(64, 64, 4, 2)},
+    "keys_backward float32": {256: Tile(32, 32, 4, 1)},
+    "queries_backward": {256: Tile(64, 64, 4, 2)},
+    "queries_backward heavy": {256: Tile(64, 64, 4, 2)},
+    "queries_backward float32": {256: Tile(32, 32, 4, 1)},
+}
 ONE_TILE: Table = {  # by the number of keys, rounded up; "heavy": with a mask that differs from query to query
     "one_tile 16": {64: Tile(64, 16, 4, 2), 128: Tile(128, 16, 4, 2), 256: Tile(32, 16, 2, 2)},
     "one_tile 32": {64: Tile(64, 32, 4, 2), 128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
@@ -49,7 +60,7 @@ ONE_TILE: Table = {  # by the number of keys, rounded up; "heavy": with a mask t
     "one_tile 128 heavy": {256: Tile(32, 128, 8, 2)},
     "one_tile 256 heavy": {256: Tile(32, 256, 8, 2)},
 }
-SAFE: Table = FLOAT32 | ONE_TILE  # at most 99 KiB of shared memory a program, so that consumer GPUs take it
+SAFE: Table = FLOAT32 | ONE_TILE | BACKWARD  # at most 99 KiB of shared memory a program, so that consumer GPUs take it
 SAFE |= {
     "forward": {96: Tile(128, 128, 8, 2), 192: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
     "forward heavy": {128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 4, 2)},
@@ -88,7 +99,7 @@ BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the regist
     "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},
     "one_tile 128": {256: Tile(32, 128, 4, 2)},
 }
-AMD: Table = FLOAT32 | ONE_TILE  # 64 threads a warp, 64 KiB; compiled, never run
+AMD: Table = FLOAT32 | ONE_TILE | BACKWARD  # 64 threads a warp, 64 KiB; compiled, never run
 AMD |= {
     "forward": {256: Tile(128, 64, 4, 1)},
     "forward heavy": {256: Tile(128, 64, 4, 1)},
@@ -113,6 +124,12 @@ ROUTES: dict[tuple[tuple[int, int], int], str] = {}
 def one_tile_keys(capability: tuple[int, int] | None) -> int:
     """The most keys that are one tile; on AMD, where the sums of 256 do not fit into the registers, half as many."""
     return ONE_TILE_KEYS if capability != (0, 0) else ONE_TILE_KEYS // 2
+
+
+def gradients_apart(size: int, capability: tuple[int, int] | None) -> bool:
+    """Whether the gradients of keys and values are two launches of the backward's key-major sweep: their sums, head sizes beside each
+    other, fill the registers otherwise. Blackwell keeps sums elsewhere."""
+    return sum(head_parts(size)) > 128 and (capability is None or capability[0] != 10)
 
 
 def route(size: int, capability: tuple[int, int] | None) -> str:

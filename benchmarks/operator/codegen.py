@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -25,7 +26,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from i2am_kernels import triton_backend
+from i2am_kernels import triton_backend, triton_backward
+from i2am_kernels.backward import Upstream
 from i2am_kernels.call import Call
 from i2am_kernels.fields import MOMENTS
 
@@ -33,7 +35,10 @@ TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32
            "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
 HEAD_SIZES = (40, 64, 80, 128, 160)
 CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query", "field")
+BACKWARD_CASES = ("backward", "backward output", "backward rows", "backward columns", "backward masked", "backward field")
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
+BACKWARD_SWEEPS = ("sums_sweep", "keys_backward_sweep", "queries_backward_sweep")
+SIDES = ("BLOCK_G", "BLOCK_R", "BLOCK_LINES", "BLOCK_OTHERS")  # of a tile of scores
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8"}
 Place = tuple[int, ...]
 SHARED_LIMIT = {"sm_80": 163, "sm_90": 227, "sm_100": 227, "gfx942": 64}  # KiB a program may use
@@ -49,6 +54,8 @@ class Launch(NamedTuple):
 
 def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
     """What the launcher would launch for one call, recorded on tensors without memory."""
+    if case in BACKWARD_CASES:
+        return backward_launches(size, dtype, case, target)
     reference = {"few keys": 16, "words": 77, "words masked": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
     batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1), "field": (4, 8, 3072)}.get(case, (4, 8, 4096))
     mask = {  # of the keys, or another one for every query
@@ -73,22 +80,51 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         column_weight=shape(batch, 1, columns, generated) if columns else None,
         rows=(0, batch), generated=(0, generated), reference=(0, reference),
     )  # fmt: skip
-    recorded: list[Launch] = []
-    capability = (int(target[3:-1]), int(target[-1])) if target.startswith("sm_") else (0, 0)
-    stand_ins: dict[str, Any] = {name: Recorder(name, case, recorded) for name in SWEEPS}
-    stand_ins |= {"cores": lambda device: 132, "capability": lambda device: capability}
-    stand_ins["PRECISION"] = triton_backend.precision(TARGETS[target].backend == "hip")
-    with mock.patch.multiple(triton_backend, **stand_ins):
+    with recording(case, target) as recorded:
         triton_backend.launch(call, route="own")
     return recorded
+
+
+def backward_launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
+    """Likewise for the gradients of a call: of the output, of P's map, of C's, of all; or of the field."""
+    batch, heads, tokens = 4, 8, 3072
+    empty = lambda *sizes, of=torch.float32: torch.empty(sizes, dtype=of, device="meta")  # noqa: E731
+    query, key, value, out, output = (empty(batch, heads, tokens, size, of=dtype) for _ in range(5))
+    mask = empty(batch, 1, tokens, tokens, of=torch.bool) if case == "backward masked" else None
+    moments = MOMENTS if case == "backward field" else 0
+    words, columns = (empty(batch, tokens, moments), empty(batch, moments, tokens)) if moments else (None, None)
+    maps = empty(batch, heads, moments, tokens) if moments else None
+    line = empty(batch, heads, tokens)
+    whole = (0, tokens)
+    call = Call(query, key, value, mask, size**-0.5, None, None, None, None, None, None, words, columns, (0, batch), whole, whole, line)
+    alone = case.split()[-1]
+    up = Upstream(None if alone in ("rows", "columns") else out, None if alone in ("output", "rows") else line,
+                  None if alone in ("output", "columns") else line[:, :, None], maps, maps, output, maps)  # fmt: skip
+    with recording(case, target) as recorded:
+        triton_backward.launch_backward(call, up)
+    return recorded
+
+
+@contextmanager
+def recording(case: str, target: str) -> Iterator[list[Launch]]:
+    """The list of what is launched meanwhile, as on the target."""
+    recorded: list[Launch] = []
+    capability = (int(target[3:-1]), int(target[-1])) if target.startswith("sm_") else (0, 0)
+    stand_ins: dict[str, Any] = {"cores": lambda device: 132, "capability": lambda device: capability}
+    stand_ins["PRECISION"] = triton_backend.precision(TARGETS[target].backend == "hip")
+    with ExitStack() as stack:
+        for module, names in ((triton_backend, SWEEPS), (triton_backward, BACKWARD_SWEEPS)):
+            kernels: dict[str, Any] = {name: Recorder(name, case, recorded, getattr(module, name).jit) for name in names}
+            stack.enter_context(mock.patch.multiple(module, **kernels))
+        stack.enter_context(mock.patch.multiple(triton_backend, **stand_ins))
+        yield recorded
 
 
 class Recorder:
     """Stands where a kernel stands and writes down how it is launched."""
 
-    def __init__(self, name: str, case: str, recorded: list[Launch]):
-        self.name, self.case, self.recorded = name, case, recorded
-        self.kernel = getattr(triton_backend, name).jit
+    def __init__(self, name: str, case: str, recorded: list[Launch], kernel: Any):
+        self.name, self.case, self.recorded, self.kernel = name, case, recorded, kernel
 
     def __getitem__(self, grid: tuple[int, ...]) -> Recorder:
         return self
@@ -173,10 +209,10 @@ def mnemonic(line: str) -> str:
 def measured(launch: Launch, name: str) -> dict[str, Any]:
     """One row: what this launch compiles to on this target."""
     binary = compiled(launch, TARGETS[name])
-    sizes: dict[str, int] = {key: launch.arguments[key] for key in ("BLOCK_G", "BLOCK_R") if key in launch.arguments}
+    sizes: dict[str, int] = {key: launch.arguments[key] for key in SIDES if key in launch.arguments}
     row: dict[str, Any] = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"),
            **sizes, **launch.options,
-           "dtype": str(launch.arguments.get("query", torch.empty(0)).dtype).removeprefix("torch."),
+           "dtype": str(launch.arguments.get("query", launch.arguments.get("lines", torch.empty(0))).dtype).removeprefix("torch."),
            "shared_kib": round(binary.metadata.shared / 1024, 1), "triton": triton.__version__}  # fmt: skip
     if TARGETS[name].backend == "hip":
         return row | {"spill_bytes": int(re.findall(r"\.private_segment_fixed_size:\s*(\d+)", binary.asm["amdgcn"])[0])}
@@ -204,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--heads", nargs="+", type=int, default=list(HEAD_SIZES))
-    parser.add_argument("--cases", nargs="+", default=["plain", "words", "field"], choices=CASES)
+    parser.add_argument("--cases", nargs="+", default=["plain", "words", "field"], choices=(*CASES, *BACKWARD_CASES))
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--out", type=Path, help="write the rows there as JSON lines, and the table beside them as Markdown")
     chosen = parser.parse_args()
