@@ -42,8 +42,8 @@ LARGEST = 2.0**14  # a float16 dS is made no larger: two roundings of its bound 
 class Pair(NamedTuple):
     """Terms of what P or C is asked for: sum_n left_ni right_nj. Heads that share a factor are one."""
 
-    left: Tensor  # [b, H | 1, n, G']
-    right: Tensor  # [b, H | 1, n, R']
+    left: Tensor  # [b, 1 or H, n, G']
+    right: Tensor  # [b, 1 or H, n, R']
 
 
 @dataclass
@@ -113,7 +113,7 @@ def lse_of(call: Call, up: Upstream) -> Tensor:
 def ask_rows(call: Call, up: Upstream, found: Gradients, asked: Asked) -> None:
     """What the maps of P ask for; what a row's gradients sum to is added to `asked.sums`, that of the weights is found on the way."""
     if up.g2r is not None:
-        weight = call.g2r_weight()[:, None]  # [b, 1, n, G']
+        weight = call.g2r_weight()  # [b, 1 or H, n, G']
         gamma, _ = launch_sums(call, up.g2r, asked.norm, "lines", of_keys=False)
         found.generated_weight = gamma
         asked.sums += (weight * gamma).sum(2)
@@ -121,16 +121,16 @@ def ask_rows(call: Call, up: Upstream, found: Gradients, asked: Asked) -> None:
     if up.token_maps is not None and up.words is not None and call.token_weight is not None:
         found.token_weight = launch_sums(call, up.token_maps, asked.norm, "others", of_keys=True)[0].mT
         asked.sums += (up.token_maps * up.words).sum(2)
-        asked.pairs.append(Pair(up.token_maps, call.token_weight.mT[:, None]))
+        asked.pairs.append(Pair(up.token_maps, call.token_weight.mT))
 
 
 def ask_columns(call: Call, up: Upstream, found: Gradients) -> Asked:
     """What the maps of C ask for, on all keys; the gradients of the weights are found on the way."""
     pairs = []
     if up.r2g is not None:
-        pairs.append(Pair(up.r2g[:, :, None], call.r2g_weight()[:, None, None]))
+        pairs.append(Pair(up.r2g[:, :, None], call.r2g_weight()[:, :, None]))
     if up.column_maps is not None and call.column_weight is not None:
-        pairs.append(Pair(call.column_weight[:, None], up.column_maps))
+        pairs.append(Pair(call.column_weight, up.column_maps))
     back, norm = launch_sums(call, joined([pair.left for pair in pairs]), None, "found", of_keys=True)  # [b, H, n, R']
     if up.r2g is not None:
         found.reference_weight = back[:, :, 0]
@@ -148,22 +148,13 @@ def joined(factors: Sequence[Tensor]) -> Tensor:
 
 
 def factors_of(call: Call, factor: Tensor, terms: int) -> Tensor:
-    """[b, H | 1, n, tokens] as the sweeps want it, [parts, b, H, tokens, terms]: two bfloat16 numbers each, or one that is whole."""
-    batch, _, count, tokens = factor.shape
-    factor = factor.float().mT
-    if terms == 1:
-        return factor.contiguous()[None].expand(-1, -1, call.query.shape[1], -1, -1)
-    whole = triton_backend.PRECISION == "ieee"
-    parts = factor.new_zeros(1 if whole else 2, batch, factor.shape[1], tokens, terms, dtype=torch.float32 if whole else torch.bfloat16)
-    parts[0, ..., :count] = factor
-    if not whole:
-        parts[1, ..., :count] = factor - parts[0, ..., :count]
-    return parts.expand(-1, -1, call.query.shape[1], -1, -1)
+    """[b, 1 or H, n, tokens] as the sweeps want it, [parts, b, H, tokens, terms]."""
+    return triton_backend.weightings_of(call, factor.float(), min(terms, AT_ONCE), turned=True)
 
 
 def launch_sums(call: Call, weight: Tensor, norm: Tensor | None, of: str, of_keys: bool, tile: Tile | None = None) -> tuple[Tensor, Tensor]:
     """The sums [b, H, n, lines] of `sweeps.sums` on the canvas, and the norm of the lines: lines are keys, or queries. weight is of the
-    others, [b, H | 1, n, others]."""
+    others, [b, 1 or H, n, others]."""
     lines, others = on_canvas(call)[:: -1 if of_keys else 1]
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     b, h, g, r = mask.strides

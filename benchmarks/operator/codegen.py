@@ -92,7 +92,7 @@ def backward_launches(size: int, dtype: torch.dtype, case: str, target: str) -> 
     query, key, value, out, output = (empty(batch, heads, tokens, size, of=dtype) for _ in range(5))
     mask = empty(batch, 1, tokens, tokens, of=torch.bool) if case == "backward masked" else None
     moments = MOMENTS if case == "backward field" else 0
-    words, columns = (empty(batch, tokens, moments), empty(batch, moments, tokens)) if moments else (None, None)
+    words, columns = (empty(batch, 1, tokens, moments), empty(batch, 1, moments, tokens)) if moments else (None, None)
     maps = empty(batch, heads, moments, tokens) if moments else None
     line = empty(batch, heads, tokens)
     whole = (0, tokens)

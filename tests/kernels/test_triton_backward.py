@@ -39,6 +39,12 @@ def test_each_direction_alone(name):
         assert found["query"][1].count_nonzero() == 0, "a row without maps has no gradient from them"
 
 
+@pytest.mark.parametrize("weightings", [None, 3])
+def test_weights_that_differ_from_head_to_head(weightings):
+    case = make(batch=2, tokens=(63, 40), size=16, **{**ALL, "weightings": weightings}, per_head=True, rows=(1, 2))
+    check(case, asked(case))
+
+
 @pytest.mark.parametrize("programs", [0, 16])
 @pytest.mark.parametrize("kind", ["", "bool", "additive", "of keys"])
 def test_ranges_masks_and_strides(kind, programs):
