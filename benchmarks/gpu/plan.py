@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu import checks, probe, timings, tune
+from benchmarks.gpu import checks, gradients, probe, timings, tune
 from benchmarks.gpu.items import Item
 
 
@@ -31,7 +31,7 @@ class Module(NamedTuple):
     places: bool = True  # takes --device
 
 
-CHECKS = ("general", "one_tile", "behaviour", "sizes")
+CHECKS = ("general", "one_tile", "gradients", "behaviour", "sizes")
 ALL = ("bfloat16", "float16", "float32")
 Make = Callable[[torch.device, bool], Sequence[Item]]
 
@@ -41,13 +41,15 @@ GROUPS: dict[str, tuple[str, Make]] = {
     **{f"people-{part}": ("correctness", partial(checks.people, "bfloat16", part)) for part in range(checks.PARTS)},
     **{f"{name}-{dtype}": ("correctness", partial(checks.family, name, dtype))
        for dtype in ALL for name in ("general", "one_tile", "sizes")},
+    **{f"gradients-{dtype}": ("correctness", partial(gradients.family, dtype)) for dtype in ALL},
     **{f"behaviour-{dtype}": ("behaviour", partial(checks.behaviours, dtype)) for dtype in ALL},
     **{f"compile-few-{sweep}": ("tune", partial(tune.compiles, sweep, tune.LOOKED, True)) for sweep in tune.CANDIDATES},
     **{f"compile-{sweep}-{size}": ("tune", partial(tune.compiles, sweep, (size,), False))
        for sweep in tune.CANDIDATES for size in tune.LAYERS},
     "batch-8": ("timings", timings.batch_8), "half": ("timings", timings.half), "batches": ("timings", timings.batches),
     "calls": ("timings", timings.calls), "float16": ("timings", timings.float16), "flex": ("timings", timings.flex),
-    "field": ("timings", timings.fields), "routes": ("route", timings.routes), "flux": ("timings", timings.flux),
+    "field": ("timings", timings.fields), "backward": ("timings", gradients.both_ways),
+    "routes": ("route", timings.routes), "flux": ("timings", timings.flux),
     "look": ("tune", tune.look), "tiles": ("tune", tune.whole),
 }  # fmt: skip
 
@@ -79,8 +81,8 @@ CALLS: dict[str, tuple[Stage, ...]] = {
         Stage(110, (*(f"{name}-bfloat16" for name in CHECKS),
                     *(f"compile-{sweep}-{size}" for sweep in tune.CANDIDATES for size in tune.LAYERS),
                     *(f"{name}-{dtype}" for dtype in ("float16", "float32") for name in CHECKS))),
-        Stage(15, ("field",)), Stage(75, ("tiles",)), Stage(30, ("routes",)), Stage(30, ("half",)),
-        Stage(60, ("batches",)), Stage(20, ("calls",)), Stage(15, ("float16",)), Stage(35, ("flex",)),
+        Stage(15, ("field",)), Stage(15, ("backward",)), Stage(70, ("tiles",)), Stage(30, ("routes",)), Stage(30, ("half",)),
+        Stage(50, ("batches",)), Stage(20, ("calls",)), Stage(15, ("float16",)), Stage(35, ("flex",)),
     ),
     "third": (  # 265 s
         Stage(50, ("sd15",)), Stage(40, ("sdxl",)), Stage(15, ("flux",)), *(Stage(25, (f"layers-{name}",)) for name in FAMILIES),
@@ -89,7 +91,8 @@ CALLS: dict[str, tuple[Stage, ...]] = {
 }  # fmt: skip
 MINIATURE = frozenset((  # the groups of a walk through: one of each kind
     "device", "people-0", "people-1", "batch-8", "look",
-    "general-float32", "one_tile-float32", "behaviour-float32", "compile-keys-40", "field", "tiles", "routes", "half", "calls", "flex",
+    "general-float32", "one_tile-float32", "gradients-float32", "behaviour-float32", "compile-keys-40", "field", "backward",
+    "tiles", "routes", "half", "calls", "flex",
     "sd15", "flux", "layers-stableviton", "evaluation",
 ))  # fmt: skip
 LIMITS = {"first": 280.0, "second": 400.0, "third": 280.0}  # seconds, start and verdict included

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as pack
-from benchmarks.gpu import cases, driver, plan, planted
+from benchmarks.gpu import cases, driver, gradients, plan, planted
 from benchmarks.gpu.driver import taken
 from benchmarks.gpu.items import LOST, Item, work
 from benchmarks.gpu.row_store import Home, append, gated, land
@@ -43,7 +43,8 @@ def test_the_calls_end_in_their_time_and_name_groups_that_exist():
     assert set(plan.GROUPS) | set(plan.MODULES) >= plan.MINIATURE
     assert sum(plan.LIMITS.values()) <= 1000
     assert plan.CALLS["second"][-1].groups == ("flex",)  # compiles for half a minute a shape
-    timed = {"batch-8", "look", "field", "tiles", "routes", "half", "batches", "calls", "float16", "flex", "flux", *plan.MODULES}
+    groups = ("batch-8", "look", "field", "backward", "tiles", "routes", "half", "batches", "calls", "float16", "flex", "flux")
+    timed = {*groups, *plan.MODULES}
     assert all(len(stage.groups) == 1 for stages in plan.CALLS.values() for stage in stages if timed & set(stage.groups))
 
 
@@ -65,6 +66,7 @@ def test_the_cases_cover_the_list():
     assert {"logit", "columns", "row_offsets", "column_offsets"} <= {case.logits for case in every}
     assert {("bool", True), ("bool", False), ("additive", False)} <= {(case.mask, case.alone) for case in every}
     assert len({case.name for case in every}) == len(every)
+    assert set(gradients.CASES) <= {case.name for case in cases.FAMILIES["general"]}
 
 
 def worked(asked, leave_out=()):

@@ -69,7 +69,7 @@ def test_the_first_call_brings_home_what_is_well_and_blames_what_is_not(tmp_path
 
 
 def test_the_second_call_starts_again_behind_a_lost_device(tmp_path):
-    only = ("general-float32", "one_tile-float32", "behaviour-float32", "tiles", "routes", "flex")
+    only = ("general-float32", "one_tile-float32", "gradients-float32", "behaviour-float32", "backward", "tiles", "routes", "flex")
     done, found = pack("second", tmp_path, "--trouble", "sticky:triton:270", "--only", *only)
     assert done.returncode == 1
     red = [row for row in found if row.get("red")]
@@ -78,6 +78,9 @@ def test_the_second_call_starts_again_behind_a_lost_device(tmp_path):
     assert all(row["red"] is False for section in ("determinism", "compile") for row in of(found, section=section))
     checked = {(row["case"], row["runner"]) for row in found if row["section"] == "correctness" and row.get("red") is False}
     assert {("plain", "triton_own"), ("plain", "triton_flash"), ("plain", "streaming"), ("logit +200", "triton_own")} <= checked
+    assert {("gradient of everything", "triton_backward"), ("gradient of everything", "streaming_backward")} <= checked
+    both_ways = of(found, shape="warp_3072_backward")
+    assert {row["runner"] for row in both_ways if "ms" in row} == {"sdpa", "triton_backward"}
     assert '"flash"' in done.stdout or '"own"' in done.stdout  # a line of ROUTES
     assert {row["sweep"] for row in of(found, section="tune") if "ms" in row} == {"forward", "keys", "queries", "one_tile"}
     assert "Tile(" in done.stdout
