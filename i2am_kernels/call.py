@@ -75,7 +75,8 @@ class Call:
     def empty_output(self) -> Tensor:
         """[B, H, G, Dv] in memory order [B, G, H, Dv], so that merging the heads afterwards costs nothing."""
         batch, heads, generated, _ = self.query.shape
-        return self.query.new_empty(batch, generated, heads, self.value.shape[-1]).transpose(1, 2)
+        size = self.value.shape[-1]
+        return self.query.new_empty_strided((batch, heads, generated, size), (generated * heads * size, size, heads * size, 1))
 
 
 def clip(mask: Tensor, *ranges: slice) -> Tensor:

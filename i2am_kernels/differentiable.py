@@ -61,12 +61,13 @@ def bi_attention_maps(
     canvas = check_range("generated", generated, query.shape[2], "query tokens")
     tokens = check_range("reference", reference, key.shape[2], "key tokens")
     shape = (last - first, query.shape[1])
-    weightings = (generated_weight.shape[-2],) if generated_weight is not None and generated_weight.ndim > 2 else ()
+    several = isinstance(generated_weight, Tensor) and generated_weight.ndim > 2
+    weightings = (size_of(generated_weight, -2),) if several else ()
     buffers = {
         "r2g": buffer(query, *shape, canvas[1] - canvas[0]) if r2g else None,
         "g2r": buffer(query, *shape, *weightings, tokens[1] - tokens[0]) if g2r else None,
-        "token_maps": None if token_weight is None else buffer(query, *shape, token_weight.shape[-1], canvas[1] - canvas[0]),
-        "column_maps": None if column_weight is None else buffer(query, *shape, column_weight.shape[-2], tokens[1] - tokens[0]),
+        "token_maps": None if token_weight is None else buffer(query, *shape, size_of(token_weight, -1), canvas[1] - canvas[0]),
+        "column_maps": None if column_weight is None else buffer(query, *shape, size_of(column_weight, -2), tokens[1] - tokens[0]),
     }
     call = checked(query, key, value, **buffers, generated_weight=generated_weight, reference_weight=reference_weight,
                    token_weight=token_weight, column_weight=column_weight, attn_mask=attn_mask, scale=scale, rows=rows,
@@ -92,6 +93,11 @@ def bi_attention_maps(
 def buffer(query: Tensor, *shape: int) -> Tensor:
     """A map to be."""
     return query.new_empty(shape, dtype=exact(query))
+
+
+def size_of(weight: object, dimension: int) -> int:
+    """How many maps a weight asks for; of what is no weight the door says so."""
+    return weight.shape[dimension] if isinstance(weight, Tensor) and weight.ndim > 1 else 1
 
 
 def exact(query: Tensor) -> torch.dtype:

@@ -47,9 +47,9 @@ def gradients(case: Case, up: dict[str, Tensor], backend: str = "triton", progra
     return {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
 
 
-def check(case: Case, up: dict[str, Tensor], programs: int | None = None) -> dict[str, Tensor]:
-    """The fused gradients against the definition's."""
-    got = gradients(case, up, programs=programs)
+def check(case: Case, up: dict[str, Tensor], programs: int | None = None, backend: str = "triton") -> dict[str, Tensor]:
+    """The gradients of a backend against the definition's."""
+    got = gradients(case, up, backend, programs)
     right, eager = gradients(case.to(torch.float64), up, "reference"), gradients(case, up, "reference")
     half = case.query.dtype != torch.float32
     one = unit(longest(case), largest(case)) + (torch.finfo(case.query.dtype).eps if half else 0.0)
