@@ -14,9 +14,10 @@ def add_train_small(commands: Any) -> None:
                      about="Train the small try-on model on pairs it draws; stopped and started again, it goes on where it was.",
                      stopped="The same command goes on from what {out} last saved.",
                      examples=["--out runs/small", "--out runs/short --steps 400 --batch 4",
-                               "--out runs/refined --losses dcml=0.01 tv=0.0001 cwg=2"])  # fmt: skip
+                               "--out runs/refined --start shipped --steps 200 --rate 2e-4 --warmup 20 --losses tv=0.1"])  # fmt: skip
     parser.add_argument("--out", required=True, metavar="FOLDER", help="a new folder, or an earlier training's")
-    for name, kind in (("steps", int), ("batch", int), ("rate", float), ("seed", int)):
+    parser.add_argument("--start", default=argparse.SUPPRESS, metavar="FOLDER", help="a pipeline to go on from, or \"shipped\"; default: nothing")
+    for name, kind in (("steps", int), ("batch", int), ("rate", float), ("warmup", int), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help="default: what the shipped model was trained with")
     parser.add_argument("--losses", nargs="+", action="extend", default=[], metavar="NAME=WEIGHT",
                         help="losses on the maps: dcml=0.01 tv=0.0001 cwg=2 are the paper's")  # fmt: skip
@@ -29,9 +30,12 @@ def train_small(parsed: argparse.Namespace) -> None:
     from i2am.common.extras import need
 
     need("training", "diffusers", "PIL", "matplotlib", "tqdm")  # the loss is drawn after the first hundreds of steps
+    from i2am.models.small.pipeline import WEIGHTS
     from i2am.models.small.train import Options, train
 
-    names = ("steps", "batch", "rate", "seed", "loss_layers")
+    if getattr(parsed, "start", None) == "shipped":
+        parsed.start = str(WEIGHTS)
+    names = ("start", "steps", "batch", "rate", "warmup", "seed", "loss_layers")
     options = Options(**{name: getattr(parsed, name) for name in names if hasattr(parsed, name)}, **weights_of(parsed.losses))
     with quiet():
         train(parsed.out, options, device=parsed.device)

@@ -100,17 +100,20 @@ class Bump(NamedTuple):
         """[cells, 2]: (row, column) from 0."""
         return moments(self.grid, device=like.device)[1:3].T.to(like) - 0.5
 
-    def near(self, centre: Tensor) -> tuple[Tensor, Tensor]:
-        """w [B, c, cells], and what its gradient by the centre has in front of (r_j - c_i)."""
-        of_axes = enumerate(self.grid)
-        rows, columns = ((torch.arange(size, device=centre.device) - centre[..., axis, None]).square() for axis, size in of_axes)
-        away = (rows[..., None] + columns[..., None, :]).flatten(2)
-        if self.power == 2:
-            near = torch.exp2(away * (LOG2E / (-2 * self.sigma**2)))
-            return near, near / self.sigma**2
-        away = away.sqrt_()
+    def near(self, centre: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """w [B, c, cells] around centres [B, c, 2], and e [B, c, 2] of A [B, c, cells].
+
+        At its centre, w of the distance itself has no slope. Differences are weighed, not places, so that there is nothing to cancel.
+        """
+        rows, columns = (torch.arange(size, device=centre.device) - centre[..., axis, None] for axis, size in enumerate(self.grid))
+        away = (rows.square()[..., None] + columns.square()[..., None, :]).flatten(2)
+        away = away if self.power == 2 else away.sqrt_()
         near = torch.exp2(away * (LOG2E / (-2 * self.sigma**2)))
-        return near, near / (2 * self.sigma**2) / away.clamp_(min=torch.finfo(away.dtype).tiny)
+        if self.detach_centre:
+            return near, torch.zeros_like(centre)
+        slope = seen * near * (self.power / (2 * self.sigma**2))
+        slope = (slope if self.power == 2 else slope / away.clamp_(min=1e-12)).unflatten(2, self.grid)
+        return near, torch.stack([(slope.sum(3) * rows).sum(2), (slope.sum(2) * columns).sum(2)], 2)
 
 
 class Concentrated(torch.autograd.Function):
@@ -133,12 +136,8 @@ class Concentrated(torch.autograd.Function):
             mass = seen.sum(-1, keepdim=True)
             share = 1 / torch.where(mass > 0, mass, 1) if of.renormalise else torch.ones_like(mass)
             seen, places = seen * share, of.places(keys)
-            near, slope = of.near(centre := seen @ places)
-            asked = near
-            if not of.detach_centre:
-                slope = slope * seen
-                pull = slope @ places - slope.sum(-1, keepdim=True) * centre  # e [B, c, 2]
-                asked = asked + pull @ places.T
+            near, pull = of.near(seen @ places, seen)
+            asked = near + pull @ places.T
             if of.renormalise:
                 asked = asked - (seen * asked).sum(-1, keepdim=True)
             asked = asked * (share * weight[..., None] / heads)

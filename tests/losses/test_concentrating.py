@@ -84,6 +84,24 @@ def test_sharper_attention_is_rewarded():
     assert found[-1] == pytest.approx(-1)  # all of it at the centre
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_that_is_its_centre_has_a_gradient(dtype):
+    """All of it on one cell: nothing is nearer, and dividing by the distance would be 0 / 0."""
+    query, key = (tensor.to(dtype).requires_grad_() for tensor in bump(400))
+    concentration(query, key, torch.ones(1, *GRID).to(dtype), REFERENCE, scale=1.0).backward()
+    assert query.grad.abs().max() < 1e-6  # and no NaN
+
+
+def test_near_a_cell_the_gradient_is_that_of_float64():
+    """Centres a millionth of a cell beside one, where places would cancel each other."""
+    exact = [tensor.requires_grad_() for tensor in bump(14.0)]
+    single = [tensor.detach().float().requires_grad_() for tensor in exact]
+    for query, key in (exact, single):
+        concentration(query, key, torch.ones(1, *GRID).to(query), REFERENCE, scale=1.0, weight=1e6).backward()
+    right = exact[0].grad
+    assert (single[0].grad - right).abs().max() < 1e-4 * right.abs().max()
+
+
 def test_what_the_means_divide_by():
     """All attention at its centre earns 1 a token of the mask."""
     mask = torch.zeros(1, *GRID).double()

@@ -32,7 +32,7 @@ from i2am.data.synthetic.pairs import Pairs, draw
 from i2am.losses.refining import LOSSES, total
 from i2am.maps.files import versions
 from i2am.models.small.encoder import PATCH, GarmentEncoder, known, patches
-from i2am.models.small.pipeline import SmallTryOnPipeline
+from i2am.models.small.pipeline import SmallTryOnPipeline, load
 from i2am.models.small.schedule import STEPS, alphas_cumprod, scheduler
 from i2am.models.small.unet import SmallUNet, small_unet
 
@@ -54,6 +54,7 @@ class Options:
     outside: float = 0.1  # the weight outside the mask, against 1.1 inside
     decay: float = 0.998  # of the moving average that is kept
     seed: int = 0
+    start: str = ""  # the folder of a pipeline to begin with; "": random weights
     # the weights of the paper's losses on the maps, and the layers that they are taken of
     dcml: float = 0.0
     tv: float = 0.0
@@ -101,6 +102,14 @@ class Model(nn.Module):
 
     def pipeline(self, shift: float) -> SmallTryOnPipeline:
         return SmallTryOnPipeline(self.unet, self.encoder, scheduler(shift))
+
+
+def begun(folder: str) -> Model:
+    """The networks of a pipeline's folder, or new ones."""
+    if not folder:
+        return Model()
+    pipe = load(folder)
+    return Model(pipe.unet, pipe.garment_encoder)
 
 
 def batch_of(options: Options, step: int, device: torch.device) -> Pairs:
@@ -157,7 +166,7 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
         refuse("out", "a new folder, or an earlier training's", f"{out}, which holds {', '.join(strange[:5])}", "Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    model = Model().to(where)
+    model = begun(options.start).to(where)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.01)
     kept = alphas_cumprod(options.shift).float()
