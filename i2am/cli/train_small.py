@@ -16,7 +16,8 @@ def add_train_small(commands: Any) -> None:
                      examples=["--out runs/small", "--out runs/short --steps 400 --batch 4",
                                "--out runs/refined --start shipped --steps 200 --rate 2e-4 --warmup 20 --losses tv=0.1"])  # fmt: skip
     parser.add_argument("--out", required=True, metavar="FOLDER", help="a new folder, or an earlier training's")
-    parser.add_argument("--start", default=argparse.SUPPRESS, metavar="FOLDER", help="a pipeline to go on from, or \"shipped\"; default: nothing")
+    parser.add_argument("--start", default=argparse.SUPPRESS, metavar="FOLDER",
+                        help="a pipeline to go on from, or the word shipped; default: random weights")  # fmt: skip
     for name, kind in (("steps", int), ("batch", int), ("rate", float), ("warmup", int), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help="default: what the shipped model was trained with")
     parser.add_argument("--losses", nargs="+", action="extend", default=[], metavar="NAME=WEIGHT",

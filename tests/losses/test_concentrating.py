@@ -18,9 +18,9 @@ PLACES = torch.tensor(list(itertools.product(range(5), range(4)))).double()  # [
 MASK = half(2)[:, ::4, ::4].double()
 
 
-def bump(sharpness: float) -> tuple[Tensor, Tensor]:
-    """Scores that fall from one cell of each token: keys are unit vectors, so that queries are the scores."""
-    peaks = PLACES[torch.arange(12) % 20]
+def bump(sharpness: float, beside: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Scores that fall from one cell of each token, or from beside it: keys are unit vectors, so that queries are the scores."""
+    peaks = PLACES[torch.arange(12) % 20] + beside
     scores = -sharpness * (peaks[:, None] - PLACES).square().sum(-1)
     return scores[None, None], torch.eye(20).double()[None, None]
 
@@ -93,8 +93,8 @@ def test_attention_that_is_its_centre_has_a_gradient(dtype):
 
 
 def test_near_a_cell_the_gradient_is_that_of_float64():
-    """Centres a millionth of a cell beside one, where places would cancel each other."""
-    exact = [tensor.requires_grad_() for tensor in bump(14.0)]
+    """Centres a hundredth of a cell and less beside one: places would cancel each other. On it, the slope has a kink."""
+    exact = [tensor.requires_grad_() for tensor in bump(8.0, beside=0.25)]
     single = [tensor.detach().float().requires_grad_() for tensor in exact]
     for query, key in (exact, single):
         concentration(query, key, torch.ones(1, *GRID).to(query), REFERENCE, scale=1.0, weight=1e6).backward()

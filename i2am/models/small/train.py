@@ -104,7 +104,7 @@ class Model(nn.Module):
         return SmallTryOnPipeline(self.unet, self.encoder, scheduler(shift))
 
 
-def begun(folder: str) -> Model:
+def networks(folder: str) -> Model:
     """The networks of a pipeline's folder, or new ones."""
     if not folder:
         return Model()
@@ -166,7 +166,7 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
         refuse("out", "a new folder, or an earlier training's", f"{out}, which holds {', '.join(strange[:5])}", "Choose another folder.")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    model = begun(options.start).to(where)
+    model = networks(options.start).to(where)
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, betas=(0.9, 0.99), weight_decay=0.01)
     kept = alphas_cumprod(options.shift).float()
