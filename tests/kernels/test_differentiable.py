@@ -119,7 +119,7 @@ def leaves(case, dtype=torch.float32):
 def test_the_second_derivative_is_refused_by_name():
     tensors = leaves(make(tokens=(5, 7)))
     (slope,) = torch.autograd.grad(bi_attention_maps(*tensors).g2r.square().sum(), tensors[0], create_graph=True)
-    with pytest.raises(RuntimeError, match='gradient has no gradient of its own.*backend="reference"'):
+    with pytest.raises(RuntimeError, match="has no gradient of its own"):
         slope.sum().backward()
 
 
