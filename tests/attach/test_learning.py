@@ -27,10 +27,12 @@ def batch(count: int = 2, seed: int = 0) -> dict[str, Tensor]:
             "encoder_hidden_states": torch.randn(count, 1 + TINY[0] * TINY[1], 32, generator=made)}  # fmt: skip
 
 
-def slope(unet: Any, maps: i2am.AttributionMaps) -> list[Tensor]:
+def slope(unet: Any, maps: i2am.AttributionMaps) -> dict[str, Tensor]:
     """Of a number that reads both maps of all layers, by every weight in front of one."""
     loss = sum(sums.r2g.square().sum() + sums.g2r.square().sum() for sums in maps.sums)
-    return [grad for grad in torch.autograd.grad(loss, list(unet.parameters()), allow_unused=True, retain_graph=True) if grad is not None]
+    names, weights = zip(*unet.named_parameters())
+    found = torch.autograd.grad(loss, weights, allow_unused=True, retain_graph=True)
+    return {name: grad for name, grad in zip(names, found) if grad is not None}
 
 
 def test_a_training_step_learns_through_its_maps():
@@ -43,8 +45,10 @@ def test_a_training_step_learns_through_its_maps():
             out = unet(**given).sample
             slopes.append(slope(unet, run.maps))
         torch.testing.assert_close(out, plain, rtol=1e-4, atol=1e-5)
-    assert len(slopes[0]) == len(slopes[1]) > 50
-    for ours, right in zip(*slopes):
+    assert slopes[0].keys() == slopes[1].keys()
+    assert len(slopes[0]) > 50
+    for name, ours in slopes[0].items():
+        right = slopes[1][name]
         alike(ours, right, 1000, 10, size=max(right.abs().max().item(), 1e-6))
 
 
@@ -96,23 +100,28 @@ def test_gradient_checkpointing_inside_the_block():
 
 
 FAMILIES = {
-    "IP-Adapter": (lambda: pipelines.ip_adapter("full"), {}),
-    "Flux Kontext": (lambda: pipelines.flux_kontext(distilled=False), {}),
-    "Kandinsky": (pipelines.kandinsky22, {}),
-    "Paint-by-Example": (pipelines.paint_by_example, {}),
-}
+    "IP-Adapter": (lambda: pipelines.ip_adapter("full"), "auto"),
+    "Flux Kontext": (lambda: pipelines.flux_kontext(distilled=False), "cond|uncond"),
+    "Kandinsky": (pipelines.kandinsky22, "auto"),
+    "Paint-by-Example": (pipelines.paint_by_example, "uncond-cond"),
+}  # what tells a guided run's rows: the pipeline itself, or who traces it
 
 
-def slopes_in_pipeline(case: Any, backend: str, options: dict[str, Any]) -> tuple[list[Tensor], i2am.AttributionMaps]:
+def slopes_in_pipeline(case: Any, backend: str, guidance: str, options: dict[str, Any]) -> tuple[list[Tensor], i2am.AttributionMaps]:
     """Of all maps by the sample, in each call that is recorded."""
-    found = []
-    with i2am.trace(case.pipe, differentiable=True, backend=backend) as run, ExitStack() as undo:
+    found: list[Tensor] = []
+    samples: list[Tensor] = []
+    seen: list[i2am.AttributionMaps] = []
+    with i2am.trace(case.pipe, differentiable=True, backend=backend, guidance=guidance) as run, ExitStack() as undo:
         run.in_pipeline = True
 
         def done(sample: Tensor, output: Any) -> None:
-            if run.recorder.slots:
+            samples.append(sample)
+            if run.finished is not None and not any(run.finished is one for one in seen):
+                seen.append(run.maps)
                 loss = sum(sums.r2g.square().sum() + (0 if sums.g2r is None else sums.g2r.square().sum()) for sums in run.maps.sums)
-                found.append(torch.autograd.grad(loss, sample)[0])
+                found.extend(one for one in torch.autograd.grad(loss, samples, allow_unused=True) if one is not None)
+                samples.clear()
 
         UnderGradient(run.finder.denoiser, done).enter(undo)
         case(**options)
@@ -123,13 +132,14 @@ def slopes_in_pipeline(case: Any, backend: str, options: dict[str, Any]) -> tupl
 @pytest.mark.parametrize("guided", [False, True])
 def test_families_inside_their_pipelines(name, guided):
     """One call of the denoiser after the other, the conditional rows; gradients as those of stored attention."""
-    build, _ = FAMILIES[name]
+    build, layout = FAMILIES[name]
+    layout = layout if guided else "auto"
     case, options = build(), {"batch": 2, "steps": 2, "guided": guided}
     before = footprint(case.pipe)
-    ours, maps = slopes_in_pipeline(case, "auto", options)
-    right, _ = slopes_in_pipeline(case, "reference", options)
+    ours, maps = slopes_in_pipeline(case, "auto", layout, options)
+    right, _ = slopes_in_pipeline(case, "reference", layout, options)
     assert footprint(case.pipe) == before
-    assert len(ours) == len(right) >= 2
+    assert len(ours) == len(right) == 2
     for one, other in zip(ours, right):
         alike(one, other, 1000, 10, size=other.abs().max().item())
     assert len(maps) == 2

@@ -61,9 +61,11 @@ def test_gradients_are_those_of_stored_attention(options):
         loss = (maps.unified("r2g", size=(7, 5)).square().sum() * 144 + maps.head("g2r").square().sum() * 100 + sums.field_g2r.square().mean()
                 + sums.field_r2g.square().mean() + (0 if "specific" not in options else maps.specific(0).square().sum()))  # fmt: skip
         slopes.append(torch.autograd.grad(loss, tensors, allow_unused=True))
-    for ours, right in zip(*slopes):
-        assert right is not None
-        alike(ours, right, TERMS, LOGITS, size=right.abs().max().item())
+    for place, (ours, right) in enumerate(zip(*slopes)):
+        if place % 3 == 2:  # values: the maps do not depend on them
+            assert ours is right is None
+        else:
+            alike(ours, right, TERMS, LOGITS, size=right.abs().max().item())
 
 
 def test_calls_are_kept_as_they_were():
