@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -42,11 +43,11 @@ def calls(given: Any, device: torch.device) -> Iterator[Row]:
         yield row
 
 
-def pipelines(given: Any, device: torch.device) -> Iterator[Row]:
-    """Whole runs of what has a reference with places."""
+def pipelines(given: Any, device: torch.device, kind: str, **added: Any) -> Iterator[Row]:
+    """Whole runs of what has a reference with places, with and without what these options of a trace add."""
     small = try_on.small_world(device)
     yield whole("the embedded model, 4 images", partial(small.paint, 5), partial(traced_call, small.pipe, partial(small.paint, 5)),
-                given.repeats)  # fmt: skip
+                given.repeats, kind, added)  # fmt: skip
     if given.full:
         section = traced.SECTIONS["sd15-full"]
         model = traced.Model(section, device)
@@ -54,33 +55,32 @@ def pipelines(given: Any, device: torch.device) -> Iterator[Row]:
             tokens, options = traced.CASES[case].tokens, {**traced.CASES[case].options, "scheduler": model.scheduler}
             paint = partial(model.denoise, tokens, 1)
             trace = partial(traced_call, model.unet, paint, guidance="uncond-cond", **options)
-            yield whole(f"Stable Diffusion 1.5's width, {tokens} tokens", paint, trace, 5)
+            yield whole(f"Stable Diffusion 1.5's width, {tokens} tokens", paint, trace, 5, kind, added)
 
 
-def traced_call(pipe: Any, paint: Callable[[], Any], field: bool, **options: Any) -> i2am.AttributionMaps:
+def traced_call(pipe: Any, paint: Callable[[], Any], **options: Any) -> i2am.AttributionMaps:
     """A run, and its maps."""
-    with i2am.trace(pipe, field=field, **options) as run:
+    with i2am.trace(pipe, **options) as run:
         paint()
     maps = run.maps
     maps.unified("r2g")
     return maps
 
 
-def whole(name: str, paint: Callable[[], Any], trace: Callable[..., i2am.AttributionMaps], repeats: int) -> Row:
+def whole(name: str, paint: Callable[[], Any], trace: Callable[..., i2am.AttributionMaps], repeats: int, kind: str, added: Row) -> Row:
     """Three runs in turn."""
-    runs: dict[str, Callable[[], Any]] = {"untraced": paint, "maps": partial(trace, field=False), "field": partial(trace, field=True)}
+    runs: dict[str, Callable[[], Any]] = {"untraced": paint, "maps": trace, kind: partial(trace, **added)}
     times = interleaved(runs, repeats, torch.device("cpu"))
-    size = {kind: sum(t.nbytes for s in trace(field=kind == "field").sums for t in s.recorded.values()) / 1e6 for kind in ("maps", "field")}
-    on_top = [100 * (a / b - 1) for a, b in zip(times["field"], times["maps"])]
-    return {"case": name, "what": "run", "red": False, "ms": {kind: median(taken) for kind, taken in times.items()},
+    size = {name: sum(t.nbytes for s in runs[name]().sums for t in s.recorded.values()) / 1e6 for name in ("maps", kind)}
+    on_top = [100 * (a / b - 1) for a, b in zip(times[kind], times["maps"])]
+    return {"case": name, "what": "run", "red": False, "ms": {name: median(taken) for name, taken in times.items()},
             "on_top_percent": round(median(on_top), 2), "spread": percentiles(on_top), "sums_mb": size, "repeats": repeats}  # fmt: skip
 
 
 def line(row: Row) -> str:
     if row["red"]:
         return f"{row['case']}: RED {row['error_of']}"
-    ms = row["ms"]
-    took = f"{ms['untraced']:.1f} ms, with maps {ms['maps']:.1f}, with field {ms['field']:.1f}"
+    took = ", with ".join(f"{kind} {ms:.1f} ms" for kind, ms in row["ms"].items())
     return f"{row['case']}: {took}: {row['on_top_percent']:+.1f}% on top"
 
 
@@ -92,7 +92,8 @@ def main(words: Sequence[str] | None = None) -> int:
     positive(given, "repeats")
     device = torch.device(given.device)
     torch.set_num_threads(given.threads)
-    return record((row for part in (calls, pipelines) for row in part(given, device)), line, given, "-field", "diffusers")
+    rows = itertools.chain(calls(given, device), pipelines(given, device, "field", field=True))
+    return record(rows, line, given, "-field", "diffusers")
 
 
 if __name__ == "__main__":

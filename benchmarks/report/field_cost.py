@@ -1,4 +1,4 @@
-"""What the field costs beside the maps, from recorded rows."""
+"""What the field, and weighing the values, cost beside the maps, from recorded rows."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from benchmarks.measuring.rows import Row
 from benchmarks.measuring.table import commit, newest, place
 
-KINDS = ("untraced", "maps", "field")
+ADDED = {"field": "with maps and field", "values": "with maps that weigh values"}
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[Row], kind: str = "field", how: str = "benchmarks.pipeline.field_cost") -> str:
     """The documentation's table, of the machine that measured last."""
+    if not rows:
+        return f"*Nothing has been recorded yet: `python -m {how} --full`.*"
     here = newest([row for row in rows if place(row) == place(rows[-1])], "case")
-    lines = ["| what | untraced ms | with maps | with maps and field | on top of the maps |", "|---|---|---|---|---|"]
+    lines = [f"| what | untraced ms | with maps | {ADDED[kind]} | on top of the maps |", "|---|---|---|---|---|"]
     for row in here:
         name = f"a call of {row['generated']} x {row['reference']}, {row['size']}, {row['heads']}" if row["what"] == "call" else row["case"]
-        took = " | ".join(f"{row['ms'][kind]:.3g}" if row["ms"][kind] < 1000 else f"{row['ms'][kind]:.0f}" for kind in KINDS)
+        took = " | ".join(f"{row['ms'][of]:.3g}" if row["ms"][of] < 1000 else f"{row['ms'][of]:.0f}" for of in ("untraced", "maps", kind))
         lines.append(f"| {name} | {took} | {row['on_top_percent']:+.1f}% |")
     commits = ", ".join(dict.fromkeys(commit(row) for row in here))
-    how = "`python -m benchmarks.pipeline.field_cost --full`"
-    return "\n".join([*lines, "", f"{place(rows[-1])}; float32, medians; measured at {commits} with {how}."])
+    return "\n".join([*lines, "", f"{place(rows[-1])}; float32, medians; measured at {commits} with `python -m {how} --full`."])

@@ -148,6 +148,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: field cost -->": lambda _: field_cost(rows_of("field")),
+    "<!-- table: weigh cost -->": lambda _: field_cost(rows_of("weigh"), "values", "benchmarks.pipeline.weigh_cost"),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
     "<!-- table: small world field -->": lambda _: ends(read(SMALL_WORLD)),
     "<!-- table: small world scores -->": lambda _: follow(read(SMALL_WORLD)),
