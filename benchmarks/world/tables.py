@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measuring.rows import SMALL_WORLD, Row, read
 from benchmarks.measuring.table import commit, place
-from benchmarks.world import field_tables
+from benchmarks.world import field_tables, weighed_tables
 from benchmarks.world.field_tables import short
 from benchmarks.world.plots import plots
 from i2am.score.correlation import spearman
@@ -163,6 +163,14 @@ def follow(rows: Sequence[Row]) -> str:
     return f"{field_tables.verdict(fields)}\n\n{source(fields[-1])}"
 
 
+def weighings(rows: Sequence[Row]) -> list[str]:
+    """The report's part about the ways of weighing G2R."""
+    if not any(row["benchmark"] == "weighed" for row in rows):
+        return []
+    here = latest(rows, "weighed")
+    return ["## Ways of weighing", weighed_tables.hiding(here), weighed_tables.pointing(here), source(here[0])]
+
+
 def report(rows: Sequence[Row]) -> str:
     truth, random, checkpoints = latest(rows, "truth")[-1], latest(rows, "random"), latest(rows, "checkpoints")
     hiding, swapping = latest(rows, "hiding"), latest(rows, "swapping")
@@ -177,7 +185,7 @@ def report(rows: Sequence[Row]) -> str:
         "![scores](../../docs/scores.png)",
         "## Faithfulness", changes(hiding, "hidden by G2R"), changes(swapping, "changed, by R2G"),
         f"Rank correlation of R2G and change over an image's patches, mean: {swapping[0]['rank_correlation']:.3f}.", source(hiding[0]),
-        "![faithfulness](../../docs/faithfulness.png)",
+        "![faithfulness](../../docs/faithfulness.png)", *weighings(rows),
     ]) + "\n"  # fmt: skip
 
 

@@ -9,7 +9,8 @@ Both take `generate`, a function of the references that makes the pictures from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,25 +60,34 @@ def hiding(
     patches of the garment. The same patch is never taken twice, and a smaller share's patches are among a larger one's.
     """
     check_options(generate, references, g2r, shares, seed)
+    order = ways(g2r, seed)
+    if garment_mask is not None:
+        order["garment"] = on_garment(order["random"], garment_mask)
+    found = hidden(generate, references, order, mask, shares, fill)
+    return [Change(share, **{name: changes[place] for name, changes in found.items()}) for place, share in enumerate(shares)]
+
+
+def hidden(
+    generate: Generate, references: Tensor, orders: Mapping[str, Tensor], mask: Any, shares: Sequence[float], fill: float = 0.5
+) -> dict[str, list[Tensor]]:
+    """The change inside the mask, [B] a share, of hiding the patches that score highest, for each of several scores [B, h, w]."""
     number("fill", fill, "a grey from 0 to 1", lambda x: 0 <= x <= 1, "1 paints white.")
     before = paint(generate, references)
     inside = per_image(as_weight(mask, "mask"), len(before), "mask").to(before.device)
     if inside.shape[1:] != before.shape[2:]:
         refuse("mask", f"of the pictures' size {list(before.shape[2:])}", list(inside.shape[1:]), "Resize it first.")
-    order = ways(g2r, seed)
-    if garment_mask is not None:
-        whole = per_image(as_mask(garment_mask, "garment_mask"), len(g2r), "garment_mask")
-        covered = F.adaptive_avg_pool2d(whole, (g2r.shape[1], g2r.shape[2]))
-        order["garment"] = order["random"] + (covered > 0.5)
-    changes = []
-    for share in shares:
-        found = {}
-        for name, score in order.items():
-            covers = F.interpolate(first(score, share)[:, None], references.shape[-2:], mode="nearest").to(references)
-            after = paint(generate, references * (1 - covers) + fill * covers)
-            found[name] = ((after - before).abs().mean(1) * inside).sum((1, 2)) / inside.sum((1, 2))
-        changes.append(Change(share, **found))
-    return changes
+    found: dict[str, list[Tensor]] = {name: [] for name in orders}
+    for share, (name, score) in itertools.product(shares, orders.items()):
+        covers = F.interpolate(first(score, share)[:, None], references.shape[-2:], mode="nearest").to(references)
+        after = paint(generate, references * (1 - covers) + fill * covers)
+        found[name].append(((after - before).abs().mean(1) * inside).sum((1, 2)) / inside.sum((1, 2)))
+    return found
+
+
+def on_garment(chance: Tensor, garment_mask: Any) -> Tensor:
+    """Scores [B, h, w] from 0 to 1 by which the garment's patches come first."""
+    whole = per_image(as_mask(garment_mask, "garment_mask"), len(chance), "garment_mask")
+    return chance + (F.adaptive_avg_pool2d(whole, (chance.shape[1], chance.shape[2])) > 0.5)
 
 
 def swapping(
