@@ -1,7 +1,8 @@
 """Which way of weighing makes G2R tell what matters? `python -m benchmarks.world.weighed`: the same pairs, noise and patches for all.
 
 For each way of weighing (`weigh=`) and each choice of layers, the reference patches with the most G2R are hidden, beside as many random
-ones and random ones of the garment; and the specific maps are held against the truth. Intervals are 95% bootstrap ones over images.
+ones, random ones of the garment and those that most of the true picture comes from; and the specific maps are held against the truth.
+Intervals are 95% bootstrap ones over images.
 Rows go to benchmarks/results/small-world.jsonl.
 """
 
@@ -21,6 +22,7 @@ from benchmarks.measuring.rows import SMALL_WORLD, Row, Writer, environment
 from benchmarks.world import weighed_tables
 from benchmarks.world.pointing import HELD_OUT, paint, traced
 from i2am.data.synthetic import draw, unit
+from i2am.data.truth import oracle_maps
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.weighing import WEIGHINGS
 from i2am.models.small import WEIGHTS, load
@@ -30,10 +32,11 @@ from i2am.score.pointing import Pointing, pointing
 
 CHOICES: dict[str, dict[str, Any]] = {  # of the layers and heads that G2R is the mean of
     "all layers": {},
-    "every layer the same": {"balance": True},
-    "up_blocks.1": {"layers": "up_blocks.1*"},
+    "fine layers": {"layers": "up_blocks.1*"},
+    "last layer": {"layers": "up_blocks.1.attentions.1*"},
     "heads that point": {"layers": "pointing"},
-}
+}  # balance=True is "all layers": every layer has as many reference tokens
+TRUTH = "the truth itself"  # hidden are the patches that most of the true picture comes from
 RESAMPLES, CONFIDENCE, SEED = 10_000, 0.95, 0
 Changes = dict[str, list[Tensor]]  # name of a score -> [images] a share
 Points = dict[tuple[str, str], Pointing]  # weigh and layer
@@ -51,18 +54,25 @@ def summed(changes: Changes, shares: Sequence[float], weighings: Sequence[str] =
         random, garment = (changes[name][place].double() for name in ("random", "garment"))
         for weigh in weighings:
             for choice in CHOICES:
-                top = changes[f"{weigh}, {choice}"][place].double()
-                rows.append({
-                    "share": share, "weigh": weigh, "choice": choice, "images": len(top),
-                    "top": top.mean().item(), "random": random.mean().item(), "garment": garment.mean().item(),
-                    "ratio": (top.sum() / random.sum()).item(), "ratio_interval": interval(top, random),
-                    "above_garment": (top - garment).mean().item(), "above_garment_interval": interval(top - garment),
-                })  # fmt: skip
+                rows.append({"share": share, "weigh": weigh, "choice": choice,
+                             **beside(changes[f"{weigh}, {choice}"][place].double(), random, garment)})  # fmt: skip
+        rows.append({"share": share, "weigh": TRUTH, "choice": "", **beside(changes[TRUTH][place].double(), random, garment)})
     return rows
 
 
+def beside(top: Tensor, random: Tensor, garment: Tensor) -> Row:
+    """The changes of hiding by one map beside those of random patches, and how sure they are."""
+    return {
+        "images": len(top), "top": top.mean().item(), "random": random.mean().item(), "garment": garment.mean().item(),
+        "ratio": (top.sum() / random.sum()).item(), "ratio_interval": interval(top, random),
+        "above_garment": (top - garment).mean().item(), "above_garment_interval": interval(top - garment),
+    }  # fmt: skip
+
+
 def pointed(points: Points, weigh: str) -> Row:
-    """The best layer of a way of weighing, by its peaks."""
+    """The best layer of a way of weighing, by its peaks; the truth has none."""
+    if weigh == TRUTH:
+        return {}
     layer, best = max(((layer, one) for (of, layer), one in points.items() if of == weigh), key=lambda pair: pair[1].accuracy.item())
     return {"best_layer": layer, "accuracy": best.accuracy.item(), "mass": best.mass.item()}
 
@@ -105,6 +115,7 @@ def main(words: Sequence[str] | None = None) -> int:
         maps = {weigh: traced(pipe, pairs, first, given.steps, given.guidance, weigh=weigh, **how)[1] for weigh in given.weighings}
         add(points, maps, pairs.truth)
         orders = orders_of(maps, grid)
+        orders[TRUTH] = oracle_maps(pairs.truth, grid, grid)["g2r"]
         orders["garment"] = on_garment(orders["random"], pairs.garment_mask.float())
 
         def generate(references: Tensor, pairs=pairs, first=first) -> Tensor:  # type: ignore[no-untyped-def]

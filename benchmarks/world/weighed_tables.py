@@ -22,6 +22,6 @@ def hiding(rows: Sequence[Row]) -> str:
 def pointing(rows: Sequence[Row]) -> str:
     """How well the best layer of each way of weighing points at the truth."""
     lines = ["| weighed by | best layer | peak within 1 patch | mass within 2 |", "|---" * 4 + "|"]
-    for row in {row["weigh"]: row for row in rows}.values():
+    for row in {row["weigh"]: row for row in rows if "best_layer" in row}.values():
         lines.append(f"| {row['weigh']} | `{short(row['best_layer'])}` | {row['accuracy']:.1%} | {row['mass']:.1%} |")
     return "\n".join(lines)

@@ -201,20 +201,27 @@ class Slot:
     def weighed(self, query: Tensor, key: Tensor, value: Tensor, how: dict[str, Any]) -> Tensor:
         """The same where reference token j of head h counts with n_hj: sums over j weigh by it, a map of the j is multiplied by it."""
         count, reference_weight, token_weight = self.counted(value)
+        broken = 0 * count.sum(-1, keepdim=True)  # [B', H, 1]: NaN where a value overflowed
         g2r, column_maps = (None if sums is None else torch.zeros_like(sums) for sums in (self.g2r, self.column_maps))
         out = self.call_of(query, key, value, how, g2r, column_maps, None if self.r2g is None else reference_weight, token_weight)
         for sums, these in ((self.g2r, g2r), (self.column_maps, column_maps)):
             if sums is not None and these is not None:
                 sums.addcmul_(these, count if sums.ndim == 3 else count[:, :, None])
+        for sums in (self.r2g, self.token_maps):
+            if sums is not None:
+                sums.add_(broken if sums.ndim == 3 else broken[..., None])
         return out
 
     def counted(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """n [B', H, R'], and the weights of the reference and of the words with it, for every head."""
+        """n [B', H, R'], and the weights of the reference and of the words with it, for every head.
+
+        The operator takes no weights that are no numbers; a value that overflowed is told when the maps are read, as in a plain run.
+        """
         first, last, _, _, before, behind = self.ranges.shape
         count = norms(value[first:last, :, before:behind], self.factor)
-        even = count / (behind - before)
-        reference_weight = even if self.reference_weight is None else count * self.reference_weight[:, None]
-        return count, reference_weight, None if self.token_weight is None else count[..., None] * self.token_weight[:, None]
+        finite = count.nan_to_num(0.0, 0.0, 0.0)
+        reference_weight = finite / (behind - before) if self.reference_weight is None else finite * self.reference_weight[:, None]
+        return count, reference_weight, None if self.token_weight is None else finite[..., None] * self.token_weight[:, None]
 
     def call_of(self, query: Tensor, key: Tensor, value: Tensor, how: dict[str, Any], g2r: Tensor | None, column_maps: Tensor | None,
                 reference_weight: Tensor | None, token_weight: Tensor | None) -> Tensor:  # fmt: skip

@@ -54,8 +54,10 @@ class LearningSlot(Slot):
             return found.output
         for name, sums in self.learned.items():
             maps = getattr(found, name)
-            if count is not None and name in ("g2r", "column_maps"):  # of the reference's tokens
-                maps = maps * (count if maps.ndim == 3 else count[:, :, None])
+            if count is not None:
+                of_tokens = name in ("g2r", "column_maps")  # of the reference; the others weigh by it already, unless it is no number
+                factor = count if of_tokens else 1 + 0 * count.sum(-1, keepdim=True)
+                maps = maps * (factor if maps.ndim == 3 else factor[:, :, None])
             sums[self.group] = sums[self.group] + maps
         if self.tokens.reference is not None:
             scale = query.shape[-1] ** -0.5 if scale is None else scale

@@ -17,13 +17,14 @@ def changes(**top: torch.Tensor) -> weighed.Changes:
     """One share, three images; what is not said has changed as much as random patches."""
     random, garment = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 4.0, 4.0])
     each = {f"{weigh}, {choice}": [top.get(weigh, random)] for weigh in weighed.WEIGHINGS for choice in weighed.CHOICES}
-    return {**each, "random": [random], "garment": [garment]}
+    return {**each, weighed.TRUTH: [3 * random], "random": [random], "garment": [garment]}
 
 
 def test_a_row_says_how_sure_its_numbers_are() -> None:
     rows = weighed.summed(changes(values=torch.tensor([2.0, 4.0, 6.0])), [0.2])
     found = {(row["weigh"], row["choice"]): row for row in rows}
-    assert len(found) == len(rows) == len(weighed.WEIGHINGS) * len(weighed.CHOICES)
+    assert len(found) == len(rows) == len(weighed.WEIGHINGS) * len(weighed.CHOICES) + 1
+    assert found[weighed.TRUTH, ""]["ratio"] == 3.0
     row = found["values", "all layers"]
     assert (row["share"], row["images"], row["top"], row["random"], row["garment"], row["ratio"]) == (0.2, 3, 4.0, 2.0, 4.0, 2.0)
     assert row["ratio_interval"] == [2.0, 2.0]  # every image twice: whatever is drawn
@@ -45,14 +46,15 @@ def test_a_run_writes_every_way_and_choice(tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "rows.jsonl"
     assert weighed.main(["--count", "2", "--batch", "2", "--steps", "2", "--shares", "0.2", "--out", str(out)]) == 0
     rows = read(out)
-    assert [(row["weigh"], row["choice"]) for row in rows] == [(w, c) for w in weighed.WEIGHINGS for c in weighed.CHOICES]
+    ways = [(w, c) for w in weighed.WEIGHINGS for c in weighed.CHOICES]
+    assert [(row["weigh"], row["choice"]) for row in rows] == [*ways, (weighed.TRUTH, "")]
     assert len({row["random"] for row in rows}) == len({row["garment"] for row in rows}) == 1  # the same patches and noise
     assert len({row["top"] for row in rows}) > 3
     for row in rows:
         low, high = row["ratio_interval"]
         assert low <= row["ratio"] <= high
         assert row["above_garment"] == pytest.approx(row["top"] - row["garment"])
-        assert row["accuracy"] > 0.8  # the last layer points, however it is weighed
+        assert row["weigh"] == weighed.TRUTH or row["accuracy"] > 0.8  # the last layer points, however it is weighed
     printed = capsys.readouterr().out
     assert weighed_tables.hiding(rows) in printed
     assert weighed_tables.pointing(rows) in printed

@@ -195,6 +195,22 @@ def test_under_inference_mode() -> None:
         same(sums_of(tensors, weight=weight.clone()), right)
 
 
+def test_a_value_that_is_no_number_is_told_when_maps_are_read() -> None:
+    """The run goes on, as it does with plain maps; other heads and images are whole."""
+    recorder = Recorder(groups=1, weigh="values", field=True)
+    query, key, value = call(reference=KEYS)
+    value[1, 0, 3, 2] = torch.inf
+    recorder.attend("up", query, key, value, **FIELD)
+    recorder.step()
+    with pytest.warns(UserWarning, match="1 of 1 layers hold NaN or infinity"):
+        maps = recorder.maps
+    assert maps.broken == ["up"]
+    sums = maps.sums[0]
+    for name in ("r2g", "g2r", "field_g2r", "field_r2g"):
+        finite = getattr(sums, name)[:, 0].flatten(2).isfinite().all(-1)
+        assert finite.tolist() == [[True, True], [False, True], [True, True]], name
+
+
 def test_files_and_words_remember_it(tmp_path: Any) -> None:
     recorder = Recorder(groups=1, weigh="values", specific=cells(2, 2))
     recorder.attend("a", *call(reference=KEYS), **FIELD)
