@@ -235,8 +235,8 @@ def gradients(ctx: Any, *up: Tensor | None) -> tuple[Tensor | None, ...]:
         return (None,) * 12
     found = torch.ops.i2am_kernels.bi_attention_maps_backward(*ctx.saved_tensors, *up, ctx.scale, ctx.ranges, ctx.backend)
     query, key, value, *weights = (one if one.numel() else None for one in found)
-    asked = zip(ctx.needs_input_grad[4:8], weights)
-    return query, key, value if up[0] is not None else None, None, *(one if needed else None for needed, one in asked), None, None, None, None
+    asked = (one if needed else None for needed, one in zip(ctx.needs_input_grad[4:8], weights))
+    return query, key, value if up[0] is not None else None, None, *asked, None, None, None, None
 
 
 def refuse_second(ctx: Any, *up: Tensor | None) -> NoReturn:

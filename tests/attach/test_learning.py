@@ -1,4 +1,4 @@
-"""Maps of a denoiser's calls that carry gradient, in trainings and inside pipelines: the right rows, the right gradient, nothing left behind."""
+"""Maps of a denoiser's calls that carry gradient, in trainings and inside pipelines: the right rows and gradient, nothing left behind."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_rows_are_stated_where_the_model_is_called_by_hand():
 def test_a_pipeline_that_was_guided_asks_what_is_meant():
     pipe = tiny()
     pipe(**inputs(), num_inference_steps=1, guidance_scale=2.0)
-    with i2am.trace(pipe, differentiable=True), pytest.raises(ValueError, match='guidance must be stated.*guidance="none"'):
+    with i2am.trace(pipe, differentiable=True), pytest.raises(ValueError, match="guidance must be stated"):
         pipe.unet(**batch())
     with i2am.trace(pipe, differentiable=True, guidance="none") as run:
         pipe.unet(**batch())
@@ -190,13 +190,14 @@ def test_inside_a_pipeline_maps_carry_no_gradient_and_losses_say_so():
 def test_an_exception_leaves_nothing_behind():
     pipe = tiny()
     before = footprint(pipe)
-    with pytest.raises(RuntimeError, match="stop"), i2am.trace(pipe, differentiable=True), ExitStack() as undo:
 
-        def done(*_: Any) -> None:
-            raise RuntimeError("stop")
+    def done(*_: Any) -> None:
+        raise RuntimeError("stop")
 
+    with i2am.trace(pipe, differentiable=True), ExitStack() as undo:
         UnderGradient(pipe.unet, done).enter(undo)
-        pipe(**inputs(), num_inference_steps=2)
+        with pytest.raises(RuntimeError, match="stop"):
+            pipe(**inputs(), num_inference_steps=2)
     assert footprint(pipe) == before
     assert torch.is_grad_enabled()
     with torch.no_grad():

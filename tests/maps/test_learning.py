@@ -58,8 +58,9 @@ def test_gradients_are_those_of_stored_attention(options):
     for backend in ("auto", "reference"):
         maps, tensors = recorded(backend, **options)
         sums = maps.sums[0]
-        loss = (maps.unified("r2g", size=(7, 5)).square().sum() * 144 + maps.head("g2r").square().sum() * 100 + sums.field_g2r.square().mean()
-                + sums.field_r2g.square().mean() + (0 if "specific" not in options else maps.specific(0).square().sum()))  # fmt: skip
+        loss = maps.unified("r2g", size=(7, 5)).square().sum() * 144 + maps.head("g2r").square().sum() * 100
+        loss = loss + sums.field_g2r.square().mean() + sums.field_r2g.square().mean()
+        loss = loss + (maps.specific(0).square().sum() if "specific" in options else 0)
         slopes.append(torch.autograd.grad(loss, tensors, allow_unused=True))
     for place, (ours, right) in enumerate(zip(*slopes)):
         if place % 3 == 2:  # values: the maps do not depend on them
@@ -81,7 +82,8 @@ def test_ranges_and_masks_of_kept_calls():
     recorder = Recorder(differentiable=True)
     query, key, value = call(batch=4)
     seen = torch.rand(4, 1, 12, 11) > 0.2
-    recorder.attend("a", query, key, value, attn_mask=seen, rows=(2, 4), generated=(4, 12), reference=(1, 11), generated_grid=(4, 2), scale=0.3)
+    ranges = {"rows": (2, 4), "generated": (4, 12), "reference": (1, 11)}
+    recorder.attend("a", query, key, value, attn_mask=seen, **ranges, generated_grid=(4, 2), scale=0.3)
     recorder.step()
     kept = recorder.maps.sums[0].calls[0]
     assert torch.equal(kept.query, query[2:, :, 4:])
