@@ -13,6 +13,7 @@ from i2am.common import notebook as _notebook
 
 if TYPE_CHECKING:
     from i2am import losses as losses
+    from i2am.attach.steering import steer as steer
     from i2am.attach.trace import trace as trace
     from i2am.data.vitonhd import VitonHD as VitonHD
     from i2am.maps.levels import AttributionMaps as AttributionMaps
@@ -32,9 +33,9 @@ PLACES = {
     "AttributionMaps": "maps.levels", "Imacs": "score.imacs_metric", "Recorder": "maps.recorder", "Seen": "maps.tokens",
     "Tokens": "maps.tokens", "VitonHD": "data.vitonhd", "cells": "maps.regions", "imacs": "score.imacs", "load": "maps.levels",
     "log": "maps.logged", "losses": "losses",
-    "trace": "attach.trace", "view": "viewer.html",
+    "steer": "attach.steering", "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
-__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "log", "trace", "view"]
+__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "imacs", "load", "log", "steer", "trace", "view"]
 
 
 def _viewer(maps: Any) -> str:
