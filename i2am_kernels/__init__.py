@@ -7,5 +7,6 @@ Begin with: `reference.py`, the definition; `op.py`, the public function; `strea
 from i2am_kernels.differentiable import bi_attention_maps
 from i2am_kernels.fields import field, moments
 from i2am_kernels.op import bi_attention, bi_attention_reference
+from i2am_kernels.relevance import relevance
 
-__all__ = ["bi_attention", "bi_attention_maps", "bi_attention_reference", "field", "moments"]
+__all__ = ["bi_attention", "bi_attention_maps", "bi_attention_reference", "field", "moments", "relevance"]

@@ -96,15 +96,12 @@ class Asked(NamedTuple):
     right: Tensor  # [m, n + 1, G]
 
 
-class Rows:
-    """Rows of the batch that all have maps, or of which none has."""
+class KeyBlocks:
+    """Rows of the batch, visited part by part and a block of keys at a time; of the scores only a tile exists."""
 
-    def __init__(self, call: Call, up: Upstream, found: Gradients) -> None:
-        self.call, self.up, self.found, self.rows = call, up, found, slice(*call.rows)
-        self.dtype = found.query.dtype
-        whole = (0, call.query.shape[2])
-        known = call.lse if up.of_maps and call.generated == whole else None
-        self.lse = chunked_lse(replace(call, generated=whole)) if known is None else known  # [b, H, G]
+    def __init__(self, call: Call, dtype: torch.dtype, lse: Tensor | None = None) -> None:
+        self.call, self.rows, self.dtype = call, slice(*call.rows), dtype
+        self.lse = chunked_lse(replace(call, generated=(0, call.query.shape[2]))) if lse is None else lse  # [b, H, G]
 
     def of(self, part: Part, tensor: Tensor) -> Tensor:
         """[B, H, ...] -> [m, ...]"""
@@ -128,6 +125,38 @@ class Rows:
 
     def visit_part(self, part: Part) -> None:
         """Some heads of a row, or some rows of a head; m of them."""
+        raise NotImplementedError
+
+    def scores(self, part: Part, keys: Tensor, query: Tensor, start: int, stop: int) -> Tensor:
+        """The scores of a block of keys in binary orders, with the mask; [m, c, G] in the first tile."""
+        tile = self.tile(0, keys.new_empty(len(keys), 1, 1).expand(-1, stop - start, query.shape[1]))
+        torch.baddbmm(tile, keys, query.mT, beta=0, alpha=self.call.scale * LOG2E, out=tile)
+        if self.call.mask is not None:
+            mask = clip(clip(self.call.mask, self.rows), part.rows, part.heads, slice(None), slice(start, stop))
+            tile.add_(additive(mask.flatten(0, 1), self.dtype, LOG2E).mT)
+        return tile
+
+    def tile(self, number: int, like: Tensor) -> Tensor:
+        """One of the tiles, in the shape of another."""
+        return self.tiles[number, : like.numel()].view(like.shape)
+
+    def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The keys in blocks, each on the reference or beside it."""
+        edges = sorted({first, *(edge for edge in self.call.reference if first < edge < last), last})
+        for begin, end in pairwise(edges):
+            for start in range(begin, end, self.block):
+                yield start, min(start + self.block, end)
+
+
+class Rows(KeyBlocks):
+    """The gradients of rows that all have maps, or of which none has."""
+
+    def __init__(self, call: Call, up: Upstream, found: Gradients) -> None:
+        whole = (0, call.query.shape[2])
+        super().__init__(call, found.query.dtype, call.lse if up.of_maps and call.generated == whole else None)
+        self.up, self.found = up, found
+
+    def visit_part(self, part: Part) -> None:
         (g0, g1), (r0, r1), found = self.call.generated, self.call.reference, self.found
         query, key = self.of(part, self.call.query), self.of(part, self.call.key)  # [m, tokens, D]
         lse = part.of(self.lse).to(self.dtype)[:, None]  # [m, 1, G]
@@ -210,26 +239,6 @@ class Rows:
         sums = (lefts * back).sum(1, keepdim=True)
         asked = torch.bmm(torch.cat([lefts, -sums], 1).mT, torch.cat([rights, torch.ones_like(rights[:, :1])], 1), out=self.tile(1, scores))
         return asked.mul_(scores)
-
-    def scores(self, part: Part, keys: Tensor, query: Tensor, start: int, stop: int) -> Tensor:
-        """The scores of a block of keys in binary orders, with the mask; [m, c, G] in the first tile."""
-        tile = self.tile(0, keys.new_empty(len(keys), 1, 1).expand(-1, stop - start, query.shape[1]))
-        torch.baddbmm(tile, keys, query.mT, beta=0, alpha=self.call.scale * LOG2E, out=tile)
-        if self.call.mask is not None:
-            mask = clip(clip(self.call.mask, self.rows), part.rows, part.heads, slice(None), slice(start, stop))
-            tile.add_(additive(mask.flatten(0, 1), self.dtype, LOG2E).mT)
-        return tile
-
-    def tile(self, number: int, like: Tensor) -> Tensor:
-        """One of the tiles, in the shape of another."""
-        return self.tiles[number, : like.numel()].view(like.shape)
-
-    def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The keys in blocks, each on the reference or beside it."""
-        edges = sorted({first, *(edge for edge in self.call.reference if first < edge < last), last})
-        for begin, end in pairwise(edges):
-            for start in range(begin, end, self.block):
-                yield start, min(start + self.block, end)
 
 
 def padded(tensor: Tensor, start: int, size: int, elsewhere: float = 0.0) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from i2am.attach.families import adapter_order
 from i2am.attach.projection import output_weight
 from i2am.maps.buffers import Slot
+from i2am.maps.relevant import RelevantSlot
 from i2am.maps.weighing import Projection
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
@@ -81,7 +82,10 @@ class Tap:
                 self.trace.reshaped(slot, query, key)
         out = slots[0].attend(query, key, value, mask, scale)
         for slot in slots[1:]:  # further references of the same call: their maps, at the price of one attention each
-            slot.attend(query, key, value, mask, scale)
+            if isinstance(slot, RelevantSlot):
+                slot.keep(out, query, key, value, mask, scale)
+            else:
+                slot.attend(query, key, value, mask, scale)
         return out
 
 

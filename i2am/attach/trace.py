@@ -8,10 +8,13 @@ from typing import Any
 from i2am.attach.finder import Finder, placed_reference, scheduler_of
 from i2am.attach.learning import LearningTrace
 from i2am.attach.prompts import asked
+from i2am.attach.relevant import RelevantTrace, Scalar
 from i2am.attach.run import Trace
+from i2am.common.checks import refuse, said
 from i2am.maps.layers import Layers
 from i2am.maps.recorder import Recorder
 from i2am.maps.regions import Region
+from i2am.maps.relevant import EXAMPLE
 from i2am.maps.tokens import Grid
 
 
@@ -26,6 +29,7 @@ def trace(
     words: bool | Sequence[str] | None = None,
     field: bool = False,
     weigh: str = "weights",
+    scalar: Scalar | None = None,
     differentiable: bool = False,
     guidance: str = "auto",
     steps: int | None = None,
@@ -50,8 +54,12 @@ def trace(
     words: True, or a list of words: DAAM's maps of the prompt. One map [G] per text token, image, group, head and layer: with
         SD1.5 at 512x512 a 10-word prompt takes about 50 MB per image and group; a list of words keeps their tokens alone.
     field: where every patch comes from and where it goes, for `maps.field`: six sums a token and direction beside the maps' one.
-    weigh: what a reference token counts with in every map: "weights", its attention alone, or "values", times the norm of what it brings
-        to the layer's output, ||W_h v_j|| of head h with W_h the output projection's columns (||v_j|| where a layer has none).
+    weigh: what a reference token counts with in every map: "weights", its attention alone, "values", times the norm of what it brings
+        to the layer's output, ||W_h v_j|| of head h with W_h the output projection's columns (||v_j|| where a layer has none), or
+        "gradient", times what that adds to a scalar of the prediction, max(dO_i . v_j, 0) with dO the scalar's gradient by attention's
+        output: R2G is then a sum of P, as G2R is. The denoiser runs with gradient: memory for one call's activations, and its backward.
+    scalar: for weigh="gradient": a function of the denoiser's prediction, all rows of the call, that gives one number or one a row, such
+        as (prediction * mask).square().flatten(1).sum(1).
     differentiable: for losses and guidance: every call of the denoiser is recorded by itself, and `run.maps` are those of the last one, on
         its device, with gradient to what it was called with and to its weights. A backward that computes the forward again (gradient
         checkpointing) must run inside the block. A compiled denoiser runs uncompiled.
@@ -63,9 +71,15 @@ def trace(
     """
     recorder = Recorder(groups=groups, steps=steps, generated_mask=generated_mask, reference_mask=reference_mask, specific=specific,
                         field=field, weigh=weigh, differentiable=differentiable, backend=backend)  # fmt: skip
+    if (scalar is None) == (weigh == "gradient") or not (scalar is None or callable(scalar)):
+        expected = "a function of the prediction" if weigh == "gradient" else 'left out without weigh="gradient"'
+        refuse("scalar", expected, said(scalar), f"For example {EXAMPLE}.")
     words, finder = asked(words), Finder(pipe, reference)
     if scheduler is None and not differentiable:
         scheduler = scheduler_of(pipe)
     reference_grid, special = placed_reference(pipe, reference_grid, special)
-    kind = LearningTrace if differentiable else Trace
-    return kind(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=reference_grid, special=special)
+    kind = LearningTrace if differentiable else Trace if scalar is None else RelevantTrace
+    made = kind(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=reference_grid, special=special)
+    if isinstance(made, RelevantTrace) and scalar is not None:
+        made.scalar = scalar
+    return made

@@ -18,6 +18,7 @@ __all__ = [
     "prompt",
     "recorder",
     "regions",
+    "relevant",
     "run_sums",
     "shown",
     "tokens",

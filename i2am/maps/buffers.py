@@ -118,7 +118,7 @@ class Slot:
         images = rows[1] - rows[0]
         shapes = self.shapes(images)
         weights = images * len(self.wanted.regions) * shapes["r2g"][-1] if "g2r" in shapes else 0
-        scratch = count_numbers(shapes) if self.weighs_values else 0  # `weighed` adds a call up by itself first
+        scratch = 0 if self.wanted.weigh == "weights" else count_numbers(shapes)  # others add a call up by itself first
         afford(f"what is recorded of {self.layer}", 4 * (groups * count_numbers(shapes) + weights + scratch), LESS, self.device)
         if "r2g" in shapes:
             self.reference_weight = self._reference_weight(images)

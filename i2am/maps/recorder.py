@@ -14,6 +14,7 @@ from i2am.maps.learning import LearningSlot
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
 from i2am.maps.regions import Region, as_regions, as_weight, default_cells
+from i2am.maps.relevant import RelevantSlot, weigh_all
 from i2am.maps.run_sums import with_warning
 from i2am.maps.tokens import Grid, Range, Tokens
 from i2am.maps.weighing import Projection, checked_weighing
@@ -37,7 +38,8 @@ class Recorder:
     that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
     in the same visit to the scores; "grid" therefore takes some 50 times G2R's memory and small products.
     field: six sums a token and direction more, of which `maps.field` makes where every token comes from and where it goes.
-    weigh: what a reference token counts with: "weights", its attention alone, or "values", times the norm of what it brings along.
+    weigh: what a reference token counts with: "weights", its attention alone, "values", times the norm of what it brings along, or
+    "gradient", times what that adds to a scalar: call the model with gradient, then `weigh_by(scalar)`, then `step()`.
     differentiable: the maps carry gradient to what was attended with, and stay on its device; for `i2am.losses`. The field's sums
     are among them. Read them after each step() that a loss is taken of, and clear(): the graph of all that was recorded is kept.
     """
@@ -61,6 +63,9 @@ class Recorder:
         for name, wish in (("field", field), ("differentiable", differentiable)):
             if not isinstance(wish, bool):
                 refuse(name, "True or False", said(wish), "The docstring says what it adds.")
+        weigh = checked_weighing(weigh)
+        if weigh == "gradient" and differentiable:
+            refuse("differentiable", 'left out with weigh="gradient"', True, "These maps are made of a gradient and carry none.")
         self.regions = as_regions(specific)
         self.wanted = Wanted(
             groups,
@@ -70,7 +75,7 @@ class Recorder:
             None,
             backend,
             field or differentiable,
-            checked_weighing(weigh),
+            weigh,
             differentiable,
         )
         self.field = field  # asked for by name
@@ -164,7 +169,7 @@ class Recorder:
             if tokens.generated_grid is None:
                 refuse(f"the generated grid of {layer}", 'known for specific="grid"', "none", "Pass generated_grid=(height, width).")
             self.wanted = replace(self.wanted, regions=default_cells(tokens.generated_grid))
-        kind = LearningSlot if self.wanted.differentiable else Slot
+        kind = LearningSlot if self.wanted.differentiable else RelevantSlot if self.wanted.weigh == "gradient" else Slot
         return kind(layer, tokens, query, key, self.wanted)
 
     @property
@@ -184,8 +189,27 @@ class Recorder:
         """The time group of the step that is running."""
         return 0 if self.steps is None else self.done * self.groups // self.steps
 
+    @property
+    def pending(self) -> list[RelevantSlot]:
+        """Where calls wait for their scalar."""
+        return [slot for slot in self.slots.values() if isinstance(slot, RelevantSlot) and slot.kept]
+
+    def weigh_by(self, scalar: Tensor) -> None:
+        """Weigh the calls since the last scalar by its gradient: one number, or one a row of the batch, made of the model's output.
+
+        For weigh="gradient", after each call of the model that is recorded; its graph is used up.
+        """
+        if self.wanted.weigh != "gradient":
+            refuse("weigh", '"gradient" for weigh_by', repr(self.wanted.weigh), 'Record with Recorder(weigh="gradient").')
+        if not self.pending:
+            refuse("weigh_by", "called after attention was recorded", "no call since the last scalar", "Run the model first.")
+        weigh_all(self.pending, scalar)
+
     def step(self) -> None:
         """A denoising step is over."""
+        if self.pending:
+            refuse("the step", 'over after weigh_by(scalar) with weigh="gradient"', f"calls of {self.pending[0].layer} without a scalar",
+                   "Call recorder.weigh_by(scalar) after each call of the model.")  # fmt: skip
         if self.steps is not None and self.done >= self.steps:
             refuse("the run", f"{self.steps} steps long, as declared", f"step {self.done + 1}", "Pass the right steps=..., or clear().")
         before = self.group

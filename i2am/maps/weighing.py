@@ -1,7 +1,8 @@
-"""What a reference token counts with in the maps: its attention weights alone, or the size of what they bring along.
+"""What a reference token counts with in the maps: its attention weights alone, the size of what they bring along, or what that is good for.
 
     "weights"   n_hj = 1
     "values"    n_hj = ||W_h v_hj||, W_h the columns of the layer's output projection that belong to head h; ||v_hj|| without one
+    "gradient"  n_ij = max(dO_i . v_j, 0), dO the gradient of a scalar by attention's output: maps/relevant.py
 
 Attention adds P_ij W_h v_hj to a layer's output, so n_hj P_ij is the size of what token j brings to place i. R of W_h = Q R has the same
 norms, ||R v|| = ||W_h v||, in the head's own size; it is found once, and a call then costs a product of its values with R.
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from i2am.common.checks import is_floating, refuse, said
 
-WEIGHINGS = ("weights", "values")
+WEIGHINGS = ("weights", "values", "gradient")
 
 
 def checked_weighing(weigh: object) -> str:

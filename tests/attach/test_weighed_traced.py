@@ -164,6 +164,6 @@ def test_what_is_behind_the_heads_is_found_in_every_shape() -> None:
 
 def test_other_names_are_refused_before_anything_is_touched() -> None:
     case = pipelines.paint_by_example()
-    with pytest.raises(ValueError, match=r"weigh must be one of 'weights', 'values', got 'norms'"):
+    with pytest.raises(ValueError, match=r"weigh must be one of 'weights', 'values', 'gradient', got 'norms'"):
         i2am.trace(case.pipe, weigh="norms")
     assert i2am.trace(case.pipe).recorder.wanted.weigh == "weights"
