@@ -262,3 +262,21 @@ def test_a_compiled_denoiser_runs_uncompiled() -> None:
     for ours, theirs in zip(pipeline_maps(case).sums, right.sums):
         assert torch.equal(ours.g2r, theirs.g2r)
     torch._dynamo.reset()
+
+
+def test_an_ldm_sampler_s_model_and_calls_that_are_not_recorded() -> None:
+    """No pipeline, and guidance in a call of its own, which runs without gradient and asks for no scalar."""
+    case, asked = FAMILIES["stable-viton"].build(), []
+    plain = case(batch=2, steps=STEPS)
+
+    def counting(prediction: Tensor) -> Tensor:
+        asked.append(prediction.shape[0])
+        return scalar(prediction)
+
+    settings: dict[str, Any] = {"scheduler": case.sampler, "guidance": "cond|uncond", "weigh": "gradient", "scalar": counting}
+    with i2am.trace(case.denoiser, groups=GROUPS, **settings) as run:
+        torch.testing.assert_close(case(batch=2, steps=STEPS), plain)  # its own attention is none of torch's
+    assert asked == [2] * STEPS
+    for sums in run.maps.sums:
+        assert sums.r2g.shape[:2] == (2, GROUPS)
+        assert sums.r2g.max() > 0
