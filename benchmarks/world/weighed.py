@@ -2,7 +2,7 @@
 
 For each way of weighing (`weigh=`) and each choice of layers, the reference patches with the most G2R are hidden, beside as many random
 ones, random ones of the garment and those that most of the true picture comes from; and the specific maps are held against the truth.
-Intervals are 95% bootstrap ones over images.
+The gradient is that of the squares of the predicted clean picture inside the mask. Intervals are 95% bootstrap ones over images.
 Rows go to benchmarks/results/small-world.jsonl.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 import i2am
@@ -26,6 +27,7 @@ from i2am.data.truth import oracle_maps
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.weighing import WEIGHINGS
 from i2am.models.small import WEIGHTS, load
+from i2am.models.small.encoder import PATCH
 from i2am.score.faithfulness import SHARES, hidden, on_garment, ways
 from i2am.score.intervals import bootstrap
 from i2am.score.pointing import Pointing, pointing
@@ -77,6 +79,16 @@ def pointed(points: Points, weigh: str) -> Row:
     return {"best_layer": layer, "accuracy": best.accuracy.item(), "mass": best.mass.item()}
 
 
+def asked(weigh: str, mask: Tensor) -> dict[str, Any]:
+    """What a trace needs: for the gradient the squares of the clean picture, which the model predicts, inside the mask."""
+    inside = F.avg_pool2d(mask[:, None], PATCH)  # [B, 1, h, w] of the prediction
+
+    def squares(clean: Tensor) -> Tensor:
+        return (clean.chunk(len(clean) // len(inside))[-1].square() * inside).flatten(1).sum(1)  # the conditional rows are the last
+
+    return {"weigh": weigh, **({"scalar": squares} if weigh == "gradient" else {})}
+
+
 def orders_of(maps: Mapping[str, AttributionMaps], grid: tuple[int, int]) -> dict[str, Tensor]:
     """The scores by which patches of the reference's grid are hidden."""
     found = {f"{weigh}, {name}": of.unified("g2r", grid, **choice) for weigh, of in maps.items() for name, choice in CHOICES.items()}
@@ -112,7 +124,8 @@ def main(words: Sequence[str] | None = None) -> int:
     for first in tqdm(range(0, given.count, given.batch), desc="hiding", unit="batch"):
         pairs = draw(min(given.batch, given.count - first), seed=HELD_OUT, first=first, size=pipe.size)
         how: dict[str, Any] = {"field": True, "specific": i2am.cells(*grid), "groups": 1}
-        maps = {weigh: traced(pipe, pairs, first, given.steps, given.guidance, weigh=weigh, **how)[1] for weigh in given.weighings}
+        maps = {weigh: traced(pipe, pairs, first, given.steps, given.guidance, **asked(weigh, pairs.mask.float()), **how)[1]
+                for weigh in given.weighings}  # fmt: skip
         add(points, maps, pairs.truth)
         orders = orders_of(maps, grid)
         orders[TRUTH] = oracle_maps(pairs.truth, grid, grid)["g2r"]
