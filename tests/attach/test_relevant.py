@@ -264,6 +264,28 @@ def test_a_compiled_denoiser_runs_uncompiled() -> None:
     torch._dynamo.reset()
 
 
+def test_a_forward_that_is_made_again_counts_once() -> None:
+    """Gradient checkpointing: the backward runs the layers once more."""
+    case, calls = pipelines.ip_adapter("full"), []
+    right = pipeline_maps(case)
+    case.denoiser.train()  # else older versions make nothing again; it has no dropout
+    case.denoiser.enable_gradient_checkpointing()
+    with count_calls(case.denoiser.get_submodule(right.layers[0]), calls):
+        maps = pipeline_maps(case)
+    assert len(calls) == 4  # of two steps
+    for ours, theirs in zip(maps.sums, right.sums):
+        for kind in ("r2g", "g2r"):
+            one, other = getattr(ours, kind), getattr(theirs, kind)
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * other.max().item())
+
+
+@contextmanager
+def count_calls(module: nn.Module, calls: list[int]) -> Iterator[None]:
+    hook = module.register_forward_pre_hook(lambda *_: calls.append(1))
+    yield
+    hook.remove()
+
+
 def test_an_ldm_sampler_s_model_and_calls_that_are_not_recorded() -> None:
     """No pipeline, and guidance in a call of its own, which runs without gradient and asks for no scalar."""
     case, asked = FAMILIES["stable-viton"].build(), []
