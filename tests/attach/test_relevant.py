@@ -1,4 +1,4 @@
-"""weigh="gradient" of traces and recorders: the maps equal those of stored attention and torch's own gradient in float64."""
+"""weigh="gradient" of every kind of layer: the maps equal those of stored attention and torch's own gradient in float64."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ import pipelines
 import pytest
 import torch
 from families import FAMILIES, GROUPS, STEPS, layout, rows
-from tolerance import alike
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import i2am
-from i2am import Recorder
 from i2am.maps.layer_sums import SUMS
-from i2am_kernels import moments
 
-TERMS, LOGITS = 256, 40
 SDPA = torch.nn.functional.scaled_dot_product_attention
 
 
@@ -191,52 +187,6 @@ def test_everything_else_is_recorded_by_gradient_as_well(tmp_path: Any) -> None:
     loaded = i2am.load(tmp_path / "run.safetensors")
     assert loaded.about["weigh"] == "gradient"
     assert torch.equal(loaded.unified("g2r", reference=reference.source), maps.unified("g2r", reference=reference.source))
-
-
-GRID, REFERENCE = (4, 3), (2, 5)
-KEYS = 1 + REFERENCE[0] * REFERENCE[1]
-PLACES: dict[str, Any] = {"generated_grid": GRID, "reference_grid": REFERENCE, "special": 1}
-
-
-def test_a_recorder_s_sums_are_the_definition_s() -> None:
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 12, 8), torch.randn(3, 2, KEYS, 8), torch.randn(3, 2, KEYS, 8)
-    onward, target = torch.randn(16, 5), torch.randn(3, 12, 5)
-    recorder = Recorder(groups=1, weigh="gradient", field=True)
-    for _ in range(2):
-        out = recorder.attend("a", query, key, value, **PLACES)
-        recorder.weigh_by((out.transpose(1, 2).flatten(2) @ onward - target).square().sum())
-        recorder.step()
-    p = (query.double() @ key.double().mT * 8**-0.5).softmax(-1).requires_grad_()
-    predicted = (p @ value.double()).transpose(1, 2).flatten(2) @ onward.double()
-    (asked,) = torch.autograd.grad((predicted - target.double()).square().sum(), p)
-    m = (2 * p * asked.clamp(min=0)).detach()
-    there, back = moments(REFERENCE, 1).double().mT, moments(GRID).double()
-    right = {"g2r": m.mean(-2), "r2g": m.mean(-1), "field_g2r": (m @ there).mT, "field_r2g": back @ m}
-    for name, truth in right.items():
-        alike(getattr(recorder.maps.sums[0], name).double(), truth[:, None], TERMS, LOGITS, size=truth.abs().max())
-
-
-def test_a_recorder_says_what_is_missing() -> None:
-    query, key, value = torch.randn(1, 2, 12, 8), torch.randn(1, 2, KEYS, 8), torch.randn(1, 2, KEYS, 8)
-    recorder = Recorder(groups=1, weigh="gradient")
-    with torch.no_grad(), pytest.raises(ValueError, match=r"the call of a must be made with gradient .*enable_grad"):
-        recorder.attend("a", query, key, value)
-    with pytest.raises(ValueError, match="weigh_by must be called after attention was recorded"):
-        recorder.weigh_by(torch.ones(()))
-    out = recorder.attend("a", query, key, value)
-    with pytest.raises(ValueError, match=r"the step must be over after weigh_by\(scalar\)"):
-        recorder.step()
-    for wrong, said in ((out, "one number, or one a row"), (3.0, "a floating tensor"), (out.detach().sum(), "with its gradient"),
-                        (torch.ones((), requires_grad=True) * 2, "made of the output of a")):  # fmt: skip
-        with pytest.raises(ValueError, match=f"the scalar must be .*{said}"):
-            recorder.weigh_by(wrong)
-        if not recorder.pending:
-            out = recorder.attend("a", query, key, value)
-    with pytest.raises(ValueError, match="weigh must be \"gradient\" for weigh_by, got 'weights'"):
-        Recorder(groups=1).weigh_by(torch.ones(()))
-    with pytest.raises(ValueError, match='differentiable must be left out with weigh="gradient"'):
-        Recorder(groups=1, weigh="gradient", differentiable=True)
 
 
 def test_the_scalar_is_asked_for_by_name() -> None:
