@@ -281,17 +281,6 @@ def shares_to_fill(programs: int, most: int, device: torch.device) -> int:
     return max(1, min(most, cdiv(PROGRAMS_PER_CORE * cores(device), programs)))
 
 
-@lru_cache(4096)
-def shares_in_waves(blocks: int, others: int, programs: int) -> int:
-    """Into how many shares to cut the blocks of queries, each visited by a program that brings the keys with it.
-
-    The programs run in waves, as many at a time as fill the device; the last is as long as the others. Bringing the keys takes
-    about as long as a block.
-    """
-    length = min(range(1, blocks + 1), key=lambda length: cdiv(cdiv(blocks, length) * others, programs) * (length + 1))
-    return cdiv(blocks, length)
-
-
 @lru_cache
 def capability(device: torch.device) -> tuple[int, int] | None:
     """The key of the tile table."""

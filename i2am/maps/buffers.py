@@ -4,44 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from i2am.common.checks import afford, fields_said, refuse
+from i2am.common.checks import afford, refuse
 from i2am.maps.layer_sums import LayerSums
-from i2am.maps.regions import Region, images_of, on_grid, per_image, regions_on_grid
+from i2am.maps.regions import on_grid, per_image, regions_on_grid
 from i2am.maps.tokens import Range, Tokens, check_grid
+from i2am.maps.wanted import Wanted
 from i2am.maps.weighing import norms
 from i2am_kernels import bi_attention, moments
 from i2am_kernels.fields import MOMENTS
 
 CPU: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 LESS = "Its sums are float32 [images, groups, heads, regions or words, tokens]: ask for fewer regions, layers (layers=), groups or images."
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a recorder was asked to weigh, the same for every layer."""
-
-    groups: int | None  # None: what fits the run
-    generated_mask: Tensor | None = None  # [m, h, w]
-    reference_mask: Tensor | None = None
-    regions: Sequence[Region] = ()
-    columns: Sequence[int] | None = None  # which word tokens; None means every one
-    backend: str = "auto"
-    field: bool = False
-    weigh: str = "weights"
-    differentiable: bool = False
-    __repr__ = fields_said
-
-    @property
-    def per_image(self) -> bool:
-        """Whether some weight speaks of single images, so that their number must be known before the first call."""
-        masks = [mask for mask in (self.generated_mask, self.reference_mask, *self.regions) if mask is not None]
-        return any(images_of(mask) > 1 for mask in masks)
 
 
 def count_numbers(shapes: dict[str, tuple[int, ...]]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import counted, is_range, is_whole, refuse, said
-from i2am.maps.buffers import Slot, Wanted, afford_groups, of_layer
+from i2am.maps.buffers import Slot, afford_groups, of_layer
 from i2am.maps.learning import LearningSlot
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
@@ -17,6 +17,7 @@ from i2am.maps.regions import Region, as_regions, as_weight, default_cells
 from i2am.maps.relevant import RelevantSlot, weigh_all
 from i2am.maps.run_sums import with_warning
 from i2am.maps.tokens import Grid, Range, Tokens
+from i2am.maps.wanted import Wanted
 from i2am.maps.weighing import Projection, checked_weighing
 from i2am_kernels.check import DTYPES, check_operands
 
