@@ -5,7 +5,6 @@ The small sums, here and in `tiles`, are our own: Triton's `cdiv` costs two micr
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,17 +18,6 @@ EVERY = slice(None)
 
 def cdiv(number: int, by: int) -> int:
     return -(-number // by)
-
-
-@lru_cache(4096)
-def shares_in_waves(blocks: int, others: int, programs: int) -> int:
-    """Into how many shares to cut the blocks of queries, each visited by a program that brings the keys with it.
-
-    The programs run in waves, as many at a time as fill the device; the last is as long as the others. Bringing the keys takes
-    about as long as a block.
-    """
-    length = min(range(1, blocks + 1), key=lambda length: cdiv(cdiv(blocks, length) * others, programs) * (length + 1))
-    return cdiv(blocks, length)
 
 
 class Mask(NamedTuple):

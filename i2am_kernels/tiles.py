@@ -167,3 +167,14 @@ def head_parts(size: int) -> tuple[int, int]:
         return first, 0
     second = side(rest)
     return (2 * first, 0) if first < 64 or second >= first else (first, second)
+
+
+@lru_cache(4096)
+def shares_in_waves(blocks: int, others: int, programs: int) -> int:
+    """Into how many shares to cut the blocks of queries, each visited by a program that brings the keys with it.
+
+    The programs run in waves, as many at a time as fill the device; the last is as long as the others. Bringing the keys takes
+    about as long as a block.
+    """
+    length = min(range(1, blocks + 1), key=lambda length: -(-(-(-blocks // length) * others) // programs) * (length + 1))
+    return -(-blocks // length)

@@ -19,24 +19,11 @@ import torch
 from torch import Tensor
 
 from i2am_kernels import tiles
-from i2am_kernels.arguments import (
-    EVERY,
-    cdiv,
-    five,
-    head,
-    high_and_low,
-    mask_of,
-    on_canvas,
-    padded_head,
-    pointer_of,
-    scratch,
-    shares_in_waves,
-    stride_unit,
-)
+from i2am_kernels.arguments import EVERY, cdiv, five, head, high_and_low, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
 from i2am_kernels.launcher import Kernel
-from i2am_kernels.tiles import Tile
+from i2am_kernels.tiles import Tile, shares_in_waves
 
 try:
     import triton
