@@ -21,6 +21,7 @@ ONE_TILE_KEYS = 256  # references up to here are one tile
 ONE_TILE_BYTES = 256 * 64 * 2  # keys x head size of that tile; the values lie beside the keys
 PER_VISIT = 64  # weightings or words that one visit of the general sweeps serves
 FEW_WORDS = 16  # up to so many lie beside R2G without a tile of their own size
+TOGETHER = {"": 128, "heavy": 96, "float32": 0}  # head sizes up to which gradients of keys and values are one launch
 COLUMNS_PER_VISIT = 16  # sums of C's columns: they lie beside those of the weightings
 
 # sweep -> head size up to -> tile; head sizes count both parts (80 = 64 + 16). "heavy": with a mask or several weightings,
@@ -41,11 +42,17 @@ BACKWARD: Table = {  # "heavy": with a mask or several terms
     "sums": {256: Tile(64, 64, 4, 2)},
     "sums heavy": {256: Tile(64, 64, 4, 2)},
     "sums float32": {256: Tile(64, 32, 4, 1)},
-    "keys_backward": {256: Tile(64, 64, 4, 2)},
-    "keys_backward heavy": {256: Tile(64, 64, 4, 2)},
+    "keys_backward": {
+        64: Tile(64, 64, 4, 2),
+        96: Tile(32, 128, 8, 2),
+        128: Tile(64, 64, 8, 2),
+        192: Tile(32, 64, 4, 2),
+        256: Tile(32, 64, 4, 1),
+    },
+    "keys_backward heavy": {192: Tile(32, 64, 4, 2), 256: Tile(32, 64, 4, 1)},
     "keys_backward float32": {256: Tile(32, 32, 4, 1)},
-    "queries_backward": {256: Tile(64, 64, 4, 2)},
-    "queries_backward heavy": {256: Tile(64, 64, 4, 2)},
+    "queries_backward": {96: Tile(128, 32, 4, 2), 128: Tile(64, 64, 4, 2), 192: Tile(64, 32, 4, 2), 256: Tile(64, 32, 4, 1)},
+    "queries_backward heavy": {96: Tile(64, 64, 4, 2), 192: Tile(64, 32, 4, 2), 256: Tile(64, 32, 4, 1)},
     "queries_backward float32": {256: Tile(32, 32, 4, 1)},
 }
 ONE_TILE: Table = {  # by the number of keys, rounded up; "heavy": with a mask that differs from query to query
@@ -89,6 +96,16 @@ HOPPER: Table = SAFE | {  # 227 KiB
     "one_tile 32": {128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(64, 64, 4, 2), 256: Tile(32, 64, 4, 2)},
     "one_tile 128": {256: Tile(64, 128, 4, 2)},
+    "keys_backward": {
+        64: Tile(64, 128, 8, 2),
+        96: Tile(32, 64, 4, 2),
+        128: Tile(32, 128, 8, 2),
+        192: Tile(64, 64, 4, 2),
+        256: Tile(32, 128, 8, 2),
+    },
+    "keys_backward heavy": {96: Tile(32, 64, 4, 2), 192: Tile(32, 128, 8, 2), 256: Tile(32, 128, 8, 1)},
+    "queries_backward": {64: Tile(128, 32, 4, 2), 96: Tile(128, 64, 8, 2), 192: Tile(64, 64, 4, 2), 256: Tile(64, 32, 4, 2)},
+    "queries_backward heavy": {96: Tile(64, 64, 4, 2), 128: Tile(128, 64, 8, 2), 192: Tile(64, 32, 4, 2), 256: Tile(64, 32, 4, 1)},
 }
 BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the registers
     "keys": {128: Tile(128, 64, 4, 2), 192: Tile(128, 64, 4, 1), 256: Tile(128, 64, 8, 2)},
@@ -98,6 +115,10 @@ BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the regist
     "one_tile 32": {128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},
     "one_tile 128": {256: Tile(32, 128, 4, 2)},
+    "keys_backward": {64: Tile(32, 128, 8, 2), 128: Tile(32, 128, 4, 2), 192: Tile(32, 128, 8, 2), 256: Tile(32, 64, 4, 2)},
+    "keys_backward heavy": {96: Tile(32, 128, 4, 2), 192: Tile(32, 128, 8, 2), 256: Tile(32, 64, 4, 2)},
+    "queries_backward": {128: Tile(128, 32, 4, 2), 192: Tile(64, 32, 4, 2), 256: Tile(64, 64, 8, 2)},
+    "queries_backward heavy": {128: Tile(128, 32, 4, 2), 256: Tile(64, 32, 4, 2)},
 }
 AMD: Table = FLOAT32 | ONE_TILE | BACKWARD  # 64 threads a warp, 64 KiB; compiled, never run
 AMD |= {
@@ -111,6 +132,12 @@ AMD |= {
     "queries field": {256: Tile(64, 64, 4, 1)},
     "one_tile 128": {256: Tile(16, 128, 4, 1)},
     "one_tile 128 heavy": {256: Tile(16, 128, 4, 1)},
+    "sums": {256: Tile(64, 64, 4, 1)},
+    "sums heavy": {256: Tile(64, 64, 4, 1)},
+    "keys_backward": {256: Tile(32, 64, 4, 1)},
+    "keys_backward heavy": {256: Tile(32, 64, 4, 1)},
+    "queries_backward": {256: Tile(64, 32, 4, 1)},
+    "queries_backward heavy": {256: Tile(64, 32, 4, 1)},
 }
 TILES: dict[tuple[int, int], Table] = {(9, 0): HOPPER, (10, 0): BLACKWELL, (10, 3): BLACKWELL, (0, 0): AMD}
 INTERPRETED = Tile(32, 32, 1, 1)
@@ -126,10 +153,10 @@ def one_tile_keys(capability: tuple[int, int] | None) -> int:
     return ONE_TILE_KEYS if capability != (0, 0) else ONE_TILE_KEYS // 2
 
 
-def gradients_apart(size: int, capability: tuple[int, int] | None) -> bool:
+def gradients_apart(size: int, capability: tuple[int, int] | None, kind: str = "") -> bool:
     """Whether the gradients of keys and values are two launches of the backward's key-major sweep: their sums, head sizes beside each
     other, fill the registers otherwise. Blackwell keeps sums elsewhere."""
-    return sum(head_parts(size)) > 128 and (capability is None or capability[0] != 10)
+    return sum(head_parts(size)) > TOGETHER[kind] and (capability is None or capability[0] != 10)
 
 
 def route(size: int, capability: tuple[int, int] | None) -> str:

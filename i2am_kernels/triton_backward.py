@@ -161,7 +161,7 @@ def launch_sums(call: Call, weight: Tensor, norm: Tensor | None, of: str, of_key
     (batch, heads, count, _), other_count, wanted = lines.shape, others.shape[2], weight.shape[2]
     terms = tiled(wanted)
     per_visit = min(terms, AT_ONCE)
-    tile = tile or tile_of("sums", call, (call.key,), terms)
+    tile = tile or tile_of("sums", call, terms)
     blocks = cdiv(count, tile.block_g)
     shares = triton_backend.shares_to_fill(blocks * batch * heads, cdiv(other_count, tile.block_r), call.query.device)
     sums = scratch(call, shares, batch, heads, count, terms)
@@ -232,15 +232,16 @@ def launch_keys_backward(
 ) -> None:
     query, key, value, d_out = shared[:4]
     (batch, heads, reference, _), generated = key.shape, query.shape[2]
-    device = triton_backend.capability(key.device)
-    tile = tile or tile_of("keys_backward", call, (key, value), max(wanted["ROW_TERMS"], wanted["COLUMN_TERMS"]))
+    terms = max(wanted["ROW_TERMS"], wanted["COLUMN_TERMS"])
+    tile = tile or tile_of("keys_backward", call, terms)
     blocks = cdiv(reference, tile.block_r)
     shares = triton_backend.shares_to_fill(blocks * batch * heads, cdiv(generated, tile.block_g), key.device)
     targets = [t if t is None else t[slice(*call.rows)] for t in (found.key, found.value)]
     parts = [t if t is None or shares == 1 else scratch(call, shares, *t.shape) for t in targets]
     d_key, d_value = (key if t is None else t if shares == 1 else t[0] for t in parts)
     even_g = generated % tile.block_g == 0
-    apart = wanted["OUT"] and tiles.gradients_apart(max(key.shape[3], value.shape[3]), device)
+    size, device = max(key.shape[3], value.shape[3]), triton_backend.capability(key.device)
+    apart = wanted["OUT"] and tiles.gradients_apart(size, device, kind_of(call, terms))
     for keys, values in ((False, True), (True, False)) if apart else ((True, wanted["OUT"]),):
         keys_backward_sweep[(blocks * shares * batch * heads,)](
             *shared, d_key, d_value, *strides, d_key.stride(), d_value.stride(),
@@ -260,7 +261,7 @@ def launch_queries_backward(
 ) -> None:
     query, key, value, d_out = shared[:4]
     (batch, heads, generated, _), reference = query.shape, key.shape[2]
-    tile = tile or tile_of("queries_backward", call, (key, value), max(wanted["ROW_TERMS"], wanted["COLUMN_TERMS"]))
+    tile = tile or tile_of("queries_backward", call, max(wanted["ROW_TERMS"], wanted["COLUMN_TERMS"]))
     d_query = found.query[slice(*call.rows)]
     queries_backward_sweep[(cdiv(generated, tile.block_g) * batch * heads,)](
         *shared, d_query, *strides, d_query.stride(),
@@ -271,11 +272,15 @@ def launch_queries_backward(
     )  # fmt: skip
 
 
-def tile_of(sweep: str, call: Call, held: Sequence[Tensor], terms: int) -> Tile:
-    """The table's tile; several terms and masks want more registers a score."""
-    size = max(tensor.shape[3] for tensor in held)
-    kind = "float32" if call.query.dtype == torch.float32 else "heavy" if terms > 1 or call.mask is not None else ""
-    return tiles.tile(sweep, size, triton_backend.capability(call.query.device), kind)
+def tile_of(sweep: str, call: Call, terms: int) -> Tile:
+    """The table's tile."""
+    size = call.key.shape[3] if sweep == "sums" else max(call.key.shape[3], call.value.shape[3])
+    return tiles.tile(sweep, size, triton_backend.capability(call.key.device), kind_of(call, terms))
+
+
+def kind_of(call: Call, terms: int) -> str:
+    """As the table of tiles calls it: several terms and masks want more registers a score."""
+    return "float32" if call.query.dtype == torch.float32 else "heavy" if terms > 1 or call.mask is not None else ""
 
 
 def constants(call: Call, tile: Tile, tokens: Sequence[Tensor]) -> dict[str, Any]:
