@@ -40,6 +40,7 @@ class Upstream:
     column_maps: Tensor | None  # [B', H, n, R']
     output: Tensor  # [B, H, G, Dv]
     words: Tensor | None  # the token_maps themselves
+    learned: tuple[str, ...] = ("generated_weight", "reference_weight", "token_weight", "column_weight")  # of which a gradient is wanted
 
     @property
     def of_columns(self) -> bool:

@@ -135,7 +135,7 @@ LIBRARY.define(
 )
 LIBRARY.define(
     f"bi_attention_maps_backward({OPERANDS}, Tensor output, Tensor words, Tensor lse, Tensor? d_output, Tensor? d_r2g, Tensor? d_g2r, "
-    "Tensor? d_token_maps, Tensor? d_column_maps, float scale, SymInt[] ranges, str backend) "
+    "Tensor? d_token_maps, Tensor? d_column_maps, float scale, SymInt[] ranges, bool[] learned, str backend) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
@@ -192,18 +192,21 @@ def bi_attention_maps_backward_op(
     d_column_maps: Tensor | None,
     scale: float,
     ranges: Sequence[int],
+    learned: Sequence[bool],
     backend: str,
 ) -> tuple[Tensor, ...]:
-    """The gradients of the operands and, in their shapes, of the four weights; empty where there are none."""
+    """The gradients of the operands and, in their shapes, of the weights that are learned; empty where there are none."""
     weights = (generated_weight, reference_weight, token_weight, column_weight)
     call = replace(call_of((query, key, value, mask, *weights), scale, ranges), lse=lse)
     with torch.autocast(query.device.type, enabled=False):
         fused = query.dtype != torch.float64 and choose(backend, call) == "triton"
-        found = (launch_backward if fused else backward)(call, Upstream(d_output, d_r2g, d_g2r, d_token_maps, d_column_maps, output, words))
+        names = tuple(name for name, asked in zip(WEIGHTS, learned) if asked)
+        up = Upstream(d_output, d_r2g, d_g2r, d_token_maps, d_column_maps, output, words, names)
+        found = (launch_backward if fused else backward)(call, up)
     operands = (d.to(t.dtype) if d is not None else torch.zeros_like(t) for d, t in
                 ((found.query, query), (found.key, key), (found.value, value)))  # fmt: skip
-    return *operands, *(query.new_empty(0) if d is None else d if w is not None and w.shape[1] > 1 else d.sum(1, keepdim=True)
-                        for d, w in zip((getattr(found, name) for name in WEIGHTS), weights))  # fmt: skip
+    return *operands, *(lse.new_empty(0) if d is None else d if w is not None and w.shape[1] > 1 else d.sum(1, keepdim=True)
+                        for d, w in zip((getattr(found, name) if name in names else None for name in WEIGHTS), weights))  # fmt: skip
 
 
 @torch.library.register_fake("i2am_kernels::bi_attention_maps_backward", lib=LIBRARY)
@@ -215,7 +218,9 @@ def _(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *others: A
               None if d_token_maps is None else (tokens, d_token_maps.shape[2]),
               None if d_column_maps is None else (d_column_maps.shape[2], canvas)]  # fmt: skip
     own = (heads if w is not None and w.shape[1] > 1 else 1 for w in weights)
-    of_weights = (lse.new_empty(0 if shape is None else (batch, h, *shape)) for h, shape in zip(own, shapes))
+    of_weights = (
+        lse.new_empty((batch, h, *shape) if asked and shape is not None else 0) for h, shape, asked in zip(own, shapes, others[14])
+    )
     return *(torch.empty_like(t) for t in (query, key, value)), *of_weights
 
 
@@ -233,10 +238,10 @@ def gradients(ctx: Any, *up: Tensor | None) -> tuple[Tensor | None, ...]:
     up = tuple(one if one is not None and one.numel() else None for one in up[:5])
     if all(one is None for one in up):
         return (None,) * 12
-    found = torch.ops.i2am_kernels.bi_attention_maps_backward(*ctx.saved_tensors, *up, ctx.scale, ctx.ranges, ctx.backend)
+    learned = list(ctx.needs_input_grad[4:8])
+    found = torch.ops.i2am_kernels.bi_attention_maps_backward(*ctx.saved_tensors, *up, ctx.scale, ctx.ranges, learned, ctx.backend)
     query, key, value, *weights = (one if one.numel() else None for one in found)
-    asked = (one if needed else None for needed, one in zip(ctx.needs_input_grad[4:8], weights))
-    return query, key, value if up[0] is not None else None, None, *asked, None, None, None, None
+    return query, key, value if up[0] is not None else None, None, *weights, None, None, None, None
 
 
 def refuse_second(ctx: Any, *up: Tensor | None) -> NoReturn:

@@ -38,7 +38,7 @@ FLOAT32: Table = {
     "one_tile 128 float32": {256: Tile(32, 128, 8, 1)},
     "one_tile 256 float32": {256: Tile(32, 256, 8, 1)},
 }
-BACKWARD: Table = {  # "heavy": with a mask or several terms
+BACKWARD: Table = {  # "heavy": with a mask or several terms. Up to 72 bytes a thread spill at a few head sizes, up to 224 in float32 at 128
     "sums": {256: Tile(64, 64, 4, 2)},
     "sums heavy": {256: Tile(64, 64, 4, 2)},
     "sums float32": {256: Tile(64, 32, 4, 1)},
@@ -115,7 +115,7 @@ BLACKWELL: Table = HOPPER | {  # as Hopper, with accumulators outside the regist
     "one_tile 32": {128: Tile(32, 32, 2, 2), 256: Tile(32, 32, 4, 2)},
     "one_tile 64": {128: Tile(32, 64, 2, 2), 256: Tile(32, 64, 4, 2)},
     "one_tile 128": {256: Tile(32, 128, 4, 2)},
-    "keys_backward": {64: Tile(32, 128, 8, 2), 128: Tile(32, 128, 4, 2), 192: Tile(32, 128, 8, 2), 256: Tile(32, 64, 4, 2)},
+    "keys_backward": {128: Tile(32, 128, 4, 2), 192: Tile(32, 128, 8, 2), 256: Tile(32, 64, 4, 2)},
     "keys_backward heavy": {96: Tile(32, 128, 4, 2), 192: Tile(32, 128, 8, 2), 256: Tile(32, 64, 4, 2)},
     "queries_backward": {128: Tile(128, 32, 4, 2), 192: Tile(64, 32, 4, 2), 256: Tile(64, 64, 8, 2)},
     "queries_backward heavy": {128: Tile(128, 32, 4, 2), 256: Tile(64, 32, 4, 2)},

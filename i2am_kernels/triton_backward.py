@@ -119,7 +119,8 @@ def ask_rows(call: Call, up: Upstream, found: Gradients, asked: Asked) -> None:
         asked.sums += (weight * gamma).sum(2)
         asked.pairs.append(Pair(weight, up.g2r))
     if up.token_maps is not None and up.words is not None and call.token_weight is not None:
-        found.token_weight = launch_sums(call, up.token_maps, asked.norm, "others", of_keys=True)[0].mT
+        if "token_weight" in up.learned:
+            found.token_weight = launch_sums(call, up.token_maps, asked.norm, "others", of_keys=True)[0].mT
         asked.sums += (up.token_maps * up.words).sum(2)
         asked.pairs.append(Pair(up.token_maps, call.token_weight.mT))
 
@@ -134,7 +135,7 @@ def ask_columns(call: Call, up: Upstream, found: Gradients) -> Asked:
     back, norm = launch_sums(call, joined([pair.left for pair in pairs]), None, "found", of_keys=True)  # [b, H, n, R']
     if up.r2g is not None:
         found.reference_weight = back[:, :, 0]
-    if up.column_maps is not None:
+    if up.column_maps is not None and "column_weight" in up.learned:
         found.column_weight = launch_sums(call, up.column_maps, norm, "others", of_keys=False)[0]
     sums = (joined([pair.right for pair in pairs]) * back).sum(2)
     (r0, _), reference = call.reference, call.key.shape[2]

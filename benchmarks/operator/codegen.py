@@ -210,8 +210,9 @@ def measured(launch: Launch, name: str) -> dict[str, Any]:
     """One row: what this launch compiles to on this target."""
     binary = compiled(launch, TARGETS[name])
     sizes: dict[str, int] = {key: launch.arguments[key] for key in SIDES if key in launch.arguments}
+    gives = {key.lower(): launch.arguments[key] for key in ("NORM", "KEYS", "VALUES") if key in launch.arguments}  # of the backward's
     row: dict[str, Any] = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"),
-           **sizes, **launch.options,
+           **gives, **sizes, **launch.options,
            "dtype": str(launch.arguments.get("query", launch.arguments.get("lines", torch.empty(0))).dtype).removeprefix("torch."),
            "shared_kib": round(binary.metadata.shared / 1024, 1), "triton": triton.__version__}  # fmt: skip
     if TARGETS[name].backend == "hip":

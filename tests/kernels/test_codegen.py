@@ -2,7 +2,8 @@
 
 Every launch of a call with both maps at six head sizes, with masks, in float32, with references of one tile, with word maps:
 no spilled register, no more shared memory than the architecture has, at most 1.05 exponentials a score in the map sweeps (each
-visits the scores once; words are another visit), few shuffles. A regression of the kernels shows here long before a GPU sees it.
+visits the scores once; words are another visit), few shuffles; of its gradient as many exponentials a score as softmaxes give
+something back. A regression of the kernels shows here long before a GPU sees it.
 """
 
 import itertools
@@ -28,17 +29,26 @@ SMALL = {
     ("queries_sweep", "sm_80", "float32", 128): 128,
     ("keys_sweep", "sm_80", "bfloat16", 160): 8,  # with a field
     ("queries_sweep", "sm_80", "bfloat16", 160): 8,
+    ("keys_backward_sweep", "sm_80", "bfloat16", 64): 8,  # with a mask
+    ("keys_backward_sweep", "sm_100", "bfloat16", 40): 72,  # still the fewest instructions
+    ("keys_backward_sweep", "sm_100", "bfloat16", 128): 8,
 }
 
 MORE = {  # what one of the two compiles; a Hopper is tuned with the oldest
     "newest": [
         ["--cases", "field", "--heads", "40", "64", "80", "128", "160"],
+        ["--cases", "backward", "--heads", "40", "64", "80", "128", "160"],
+        ["--cases", "backward masked", "backward field", "--heads", "64", "128", "--targets", "sm_80", "sm_90", "sm_100"],
+        ["--cases", "backward output", "backward rows", "backward columns", "--heads", "64", "--targets", "sm_80", "sm_90"],
+        ["--cases", "backward", "--heads", "64", "--targets", "sm_80", "sm_90", "--dtypes", "float16", "float32"],
         ["--cases", "few keys", "image", "words masked", "--heads", "64", "--targets", "sm_80", "sm_90", "sm_100"],
         ["--cases", "masked", "added", "--heads", "256", "--targets", "sm_80"],
         ["--cases", "plain", "--heads", "64", "128", "--targets", "sm_80", "--dtypes", "float32"],
     ],
     "oldest": [
         ["--cases", "field", "--heads", "64", "--targets", "sm_80", "sm_90"],
+        ["--cases", "backward", "--heads", "40", "64", "80", "128", "160", "--targets", "sm_80", "sm_90", "sm_100"],
+        ["--cases", "backward field", "--heads", "64", "--targets", "sm_90"],
         ["--cases", "few keys", "image", "--heads", "64", "--targets", "sm_90"],
         ["--cases", "plain", "masked", "added", "--heads", "64", "256", "--targets", "sm_90"],
         ["--cases", "plain", "--heads", "40", "64", "128", "--targets", "sm_90", "--dtypes", "float32"],
@@ -127,3 +137,20 @@ def test_a_field_takes_no_second_exponential(rows):
         most = 1.5 if row["triton"].startswith("3.6.") else 2.0 if wide else 1.25 if row["target"] == "sm_80" else 1.02
         assert 0.99 <= row["exponentials"] <= most, row
         assert row["instructions"] < (22 if wide else 17.5 if row["target"] == "sm_80" else 15.5), row
+
+
+def test_the_gradient_takes_one_exponential_a_softmax_that_gives_something_back(rows):
+    """P and C in both large sweeps, P alone for the values; the sums before them are another visit each."""
+    softmaxes = {"backward output": 1, "backward rows": 1, "backward columns": 1}
+    large = [row for row in rows if row["sweep"] in ("keys_backward_sweep", "queries_backward_sweep") and "exponentials" in row]
+    assert {row["head"] for row in large} >= {40, 64, 80, 128, 160}
+    for row in large:
+        most = softmaxes.get(row["case"], 2) if row.get("keys", True) else 1
+        assert 0.99 * most <= row["exponentials"] <= 1.02 * most, row
+        assert row["shuffles"] < 0.05, row
+        if row["target"] == "sm_90" and row["head"] == 64 and row["dtype"] == "bfloat16" and row["triton"] > "3.9":
+            alone = row["case"] not in ("backward", "backward field", "backward masked")
+            assert row["instructions"] < (13.5 if alone else 20 if row["case"] == "backward" else 34), row
+    sums = [row for row in rows if row["sweep"] == "sums_sweep" and "exponentials" in row]
+    assert {row["norm"] for row in sums} == {"found", "lines", "others"}
+    assert all(0.99 <= row["exponentials"] <= 1.15 for row in sums)

@@ -101,6 +101,18 @@ def test_any_scale(scale):
     check(case, asked(case))
 
 
+def test_weights_that_are_not_learned_take_no_sweep():
+    """Moments of a grid, say."""
+    case = make(heads=1, tokens=(40, 33), **ALL)
+    weights = {name: t.requires_grad_(name == "token_weight") for name, t in case.options.items() if name.endswith("weight")}
+    with patch.object(triton_backward, "launch_sums", wraps=triton_backward.launch_sums) as launched:
+        found = bi_attention_maps(case.query.requires_grad_(), case.key, case.value, **weights, backend="triton")
+        sum(one.square().sum() for one in found[1:]).backward()
+    assert [call.args[3] for call in launched.call_args_list] == ["lines", "others", "found"]
+    assert weights["token_weight"].grad.abs().max() > 0
+    assert weights["column_weight"].grad is None
+
+
 def test_the_same_bits_twice():
     case = make(tokens=(63, 40), size=40, **ALL)
     up = asked(case)
