@@ -231,8 +231,8 @@ def measured(launch: Launch, name: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    columns = ["target", "sweep", "case", "dtype", "head", "BLOCK_G", "BLOCK_R", "num_warps", "num_stages", "registers", "spill_bytes",
-               "shared_kib", "instructions", "exponentials", "shuffles"]  # fmt: skip
+    columns = ["target", "sweep", "norm", "keys", "values", "case", "dtype", "head", "BLOCK_G", "BLOCK_R", "num_warps", "num_stages",
+               "registers", "spill_bytes", "shared_kib", "instructions", "exponentials", "shuffles"]  # fmt: skip
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows])
 
@@ -241,7 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--heads", nargs="+", type=int, default=list(HEAD_SIZES))
-    parser.add_argument("--cases", nargs="+", default=["plain", "words", "field"], choices=(*CASES, *BACKWARD_CASES))
+    parser.add_argument("--cases", nargs="+", default=["plain", "words", "field", "backward", "backward field"], choices=(*CASES, *BACKWARD_CASES))
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--out", type=Path, help="write the rows there as JSON lines, and the table beside them as Markdown")
     chosen = parser.parse_args()
