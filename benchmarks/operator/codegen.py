@@ -35,7 +35,7 @@ TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32
            "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
 HEAD_SIZES = (40, 64, 80, 128, 160)
 CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query", "field")
-BACKWARD_CASES = ("backward", "backward output", "backward rows", "backward columns", "backward masked", "backward field")
+BACKWARD_CASES = tuple(f"backward {of}".strip() for of in ("", "output", "rows", "columns", "masked", "field", "one key", "one query"))
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
 BACKWARD_SWEEPS = ("sums_sweep", "keys_backward_sweep", "queries_backward_sweep")
 SIDES = ("BLOCK_G", "BLOCK_R", "BLOCK_LINES", "BLOCK_OTHERS")  # of a tile of scores
@@ -87,19 +87,21 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
 
 def backward_launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
     """Likewise for the gradients of a call: of the output, of P's map, of C's, of all; or of the field."""
-    batch, heads, tokens = 4, 8, 3072
+    batch, heads = 4, 8
+    generated, reference = {"backward one key": (3072, 1), "backward one query": (1, 300)}.get(case, (3072, 3072))
     empty = lambda *sizes, of=torch.float32: torch.empty(sizes, dtype=of, device="meta")  # noqa: E731
-    query, key, value, out, output = (empty(batch, heads, tokens, size, of=dtype) for _ in range(5))
-    mask = empty(batch, 1, tokens, tokens, of=torch.bool) if case == "backward masked" else None
+    query, out, output = (empty(batch, heads, generated, size, of=dtype) for _ in range(3))
+    key, value = (empty(batch, heads, reference, size, of=dtype) for _ in range(2))
+    mask = empty(batch, 1, generated, reference, of=torch.bool) if case == "backward masked" else None
     moments = MOMENTS if case == "backward field" else 0
-    words, columns = (empty(batch, 1, tokens, moments), empty(batch, 1, moments, tokens)) if moments else (None, None)
-    maps = empty(batch, heads, moments, tokens) if moments else None
-    line = empty(batch, heads, tokens)
-    whole = (0, tokens)
-    call = Call(query, key, value, mask, size**-0.5, None, None, None, None, None, None, words, columns, (0, batch), whole, whole, line)
+    words, columns = (empty(batch, 1, reference, moments), empty(batch, 1, moments, generated)) if moments else (None, None)
+    call = Call(query, key, value, mask, size**-0.5, None, None, None, None, None, None, words, columns, (0, batch), (0, generated),
+                (0, reference), empty(batch, heads, generated))  # fmt: skip
     alone = case.split()[-1]
-    up = Upstream(None if alone in ("rows", "columns") else out, None if alone in ("output", "rows") else line,
-                  None if alone in ("output", "columns") else line[:, :, None], maps, maps, output, maps)  # fmt: skip
+    maps = [empty(batch, heads, moments, tokens) if moments else None for tokens in (generated, generated, reference)]
+    d_r2g = None if alone in ("output", "rows") else empty(batch, heads, generated)
+    d_g2r = None if alone in ("output", "columns") else empty(batch, heads, 1, reference)
+    up = Upstream(None if alone in ("rows", "columns") else out, d_r2g, d_g2r, maps[0], maps[2], output, maps[1])
     with recording(case, target) as recorded:
         triton_backward.launch_backward(call, up)
     return recorded
@@ -241,7 +243,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--heads", nargs="+", type=int, default=list(HEAD_SIZES))
-    parser.add_argument("--cases", nargs="+", default=["plain", "words", "field", "backward", "backward field"], choices=(*CASES, *BACKWARD_CASES))
+    parser.add_argument(
+        "--cases", nargs="+", default=["plain", "words", "field", "backward", "backward field"], choices=(*CASES, *BACKWARD_CASES)
+    )
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--out", type=Path, help="write the rows there as JSON lines, and the table beside them as Markdown")
     chosen = parser.parse_args()
