@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,6 +71,12 @@ class Call:
             return self.reference_weight.to(dtype)
         batch, _, _, reference = self.canvas
         return self.query.new_full((), 1.0 / reference, dtype=dtype).expand(batch, 1, reference)
+
+    def upright(self) -> Call:
+        """The same scores with a scale above 0: Triton's forward sweeps take a row's maximum before they scale."""
+        if self.scale > 0:
+            return self
+        return replace(self, query=self.query * math.copysign(self.scale != 0, self.scale), scale=abs(self.scale) or 1.0)
 
     def empty_output(self) -> Tensor:
         """[B, H, G, Dv] in memory order [B, G, H, Dv], so that merging the heads afterwards costs nothing."""

@@ -9,9 +9,7 @@ tile, or another one that it is given.
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -73,7 +71,7 @@ def missing(call: Call) -> str | None:
 
 def launch(call: Call, route: str | None = None) -> Tensor:
     """Add the maps of one call into its buffers and return the output; `route` says whose forward sweep: "own" or a library's name."""
-    call = upright(call)
+    call = call.upright()
     with torch.cuda.device(call.query.device) if call.query.is_cuda else nullcontext():
         if fits_one_tile(call) and route in (None, "own"):
             return launch_one_tile(call)
@@ -89,13 +87,6 @@ def launch(call: Call, route: str | None = None) -> Tensor:
         if call.r2g is not None or call.token_maps is not None:
             launch_queries(call, lse, columns, lse_unit=lse_unit)
         return out
-
-
-def upright(call: Call) -> Call:
-    """The same scores with a scale above 0: the sweeps take a row's maximum before they scale."""
-    if call.scale > 0:
-        return call
-    return replace(call, query=call.query * math.copysign(call.scale != 0, call.scale), scale=abs(call.scale) or 1.0)
 
 
 def route_of(call: Call) -> str:

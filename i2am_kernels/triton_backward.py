@@ -107,7 +107,7 @@ def lse_of(call: Call, up: Upstream) -> Tensor:
     whole = (0, call.query.shape[2])
     if up.of_maps and call.lse is not None and call.generated == whole:
         return call.lse.contiguous()
-    return triton_backend.launch_forward(triton_backend.upright(replace(call, generated=whole)))[1].contiguous()
+    return triton_backend.launch_forward(replace(call, generated=whole).upright())[1].contiguous()
 
 
 def ask_rows(call: Call, up: Upstream, found: Gradients, asked: Asked) -> None:

@@ -30,6 +30,9 @@ SMALL = {
     ("keys_sweep", "sm_80", "bfloat16", 160): 8,  # with a field
     ("queries_sweep", "sm_80", "bfloat16", 160): 8,
     ("keys_backward_sweep", "sm_80", "bfloat16", 64): 8,  # with a mask
+    ("sums_sweep", "sm_80", "bfloat16", 40): 8,  # of a field
+    ("sums_sweep", "sm_80", "bfloat16", 64): 8,
+    ("sums_sweep", "sm_100", "bfloat16", 64): 8,
     ("keys_backward_sweep", "sm_100", "bfloat16", 40): 72,  # still the fewest instructions
     ("keys_backward_sweep", "sm_100", "bfloat16", 128): 8,
 }
@@ -149,10 +152,11 @@ def test_the_gradient_takes_one_exponential_a_softmax_that_gives_something_back(
     for row in large:
         most = softmaxes.get(row["case"], 2) if row.get("keys", True) else 1
         assert 0.99 * most <= row["exponentials"] <= 1.02 * most, row
-        assert row["shuffles"] < 0.05, row
+        assert row["shuffles"] < 0.05 or row["case"] == "backward masked", row
         if row["target"] == "sm_90" and row["head"] == 64 and row["dtype"] == "bfloat16" and row["triton"] > "3.9":
             alone = row["case"] not in ("backward", "backward field", "backward masked")
             assert row["instructions"] < (13.5 if alone else 20 if row["case"] == "backward" else 34), row
     sums = [row for row in counted if row["sweep"] == "sums_sweep"]
     assert {row["norm"] for row in sums} == {"found", "lines", "others"}
-    assert all(0.99 <= row["exponentials"] <= 1.15 for row in sums)
+    for row in sums:  # a mask lies along the keys, which makes more threads take those of a running maximum
+        assert 0.99 <= row["exponentials"] <= (1.55 if row["case"] == "backward masked" else 1.15), row
