@@ -54,8 +54,9 @@ def double(given: Given) -> Given:
     return {**given, **wide, "attn_mask": mask if mask is None or mask.dtype == torch.bool else mask.double()}
 
 
+@torch.enable_grad()
 def gradients(given: Given, backend: str, up: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of the operands and weights."""
+    """Of the operands and weights; the pack's processes have gradients switched off."""
     leaves = {name: given[name].detach().requires_grad_() for name in LEARNED if given.get(name) is not None}
     found = results({**given, **leaves}, backend)
     asked = [up[name].to(one.dtype) for name, one in found.items()]
@@ -87,12 +88,12 @@ def checked(case: Case, dtype: torch.dtype, device: torch.device, begin: Begin) 
         yield guarded(what, check, device)
 
 
+@torch.enable_grad()
 def forward_and_back(backend: str, given: Given) -> Tensor:
     """A call, its maps into the buffers as those of every runner are, and the gradients where each result asks for itself."""
-    with torch.enable_grad():
-        leaves = {name: given[name].detach().requires_grad_() for name in ("query", "key", "value")}
-        alone = backend == "sdpa"
-        found = {"output": scaled_dot_product_attention(**leaves)} if alone else results({**given, **leaves}, backend)
+    leaves = {name: given[name].detach().requires_grad_() for name in ("query", "key", "value")}
+    alone = backend == "sdpa"
+    found = {"output": scaled_dot_product_attention(**leaves)} if alone else results({**given, **leaves}, backend)
     for name in set(found) - {"output"}:
         given[name] += found[name].detach()
     torch.autograd.grad(list(found.values()), list(leaves.values()), [one.detach() for one in found.values()])
