@@ -134,7 +134,8 @@ class Concentrated(torch.autograd.Function):
             rowwise = softmax(scores, -1)  # P [B, heads, c, R]
             seen = rowwise.mean(1)[..., of.cells]  # A [B, c, cells]
             mass = seen.sum(-1, keepdim=True)
-            share = 1 / torch.where(mass > 0, mass, 1) if of.renormalise else torch.ones_like(mass)
+            # a mass of nearly nothing beside a special token has a share that is a number
+            share = 1 / mass.clamp(min=torch.finfo(exact).tiny) if of.renormalise else torch.ones_like(mass)
             seen, places = seen * share, of.places(keys)
             near, pull = of.near(seen @ places, seen)
             asked = near + pull @ places.T

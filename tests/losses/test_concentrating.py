@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -90,6 +91,18 @@ def test_attention_that_is_its_centre_has_a_gradient(dtype):
     query, key = (tensor.to(dtype).requires_grad_() for tensor in bump(400))
     concentration(query, key, torch.ones(1, *GRID).to(dtype), REFERENCE, scale=1.0).backward()
     assert query.grad.abs().max() < 1e-6  # and no NaN
+
+
+def test_a_token_that_nearly_misses_the_reference_has_a_gradient():
+    """All but a denormal number of its attention is on a special token, so that 1 / mass would be infinite in float32."""
+    query = torch.zeros(1, 1, 12, 21).requires_grad_()
+    key = torch.eye(21)[None, None]
+    with torch.no_grad():
+        query[0, 0, :, 0] = 88.0 + math.log(21)
+    found = concentration(query, key, torch.ones(1, *GRID), REFERENCE, special=1, scale=1.0)
+    found.backward()
+    assert found.isfinite()
+    assert query.grad.isfinite().all()
 
 
 def test_near_a_cell_the_gradient_is_that_of_float64():
