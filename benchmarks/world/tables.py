@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measuring.rows import SMALL_WORLD, Row, read
 from benchmarks.measuring.table import commit, place
-from benchmarks.world import field_tables, weighed_tables
+from benchmarks.world import field_tables, refined_tables, weighed_tables
 from benchmarks.world.field_tables import short
 from benchmarks.world.plots import plots
 from i2am.score.correlation import spearman
@@ -161,6 +161,12 @@ def follow(rows: Sequence[Row]) -> str:
     """Which score follows the truth."""
     fields = latest(rows, "field scores")
     return f"{field_tables.verdict(fields)}\n\n{source(fields[-1])}"
+
+
+def trainings(rows: Sequence[Row]) -> str:
+    """What losses on the maps did to the model."""
+    here = latest(rows, "refined")
+    return f"{refined_tables.refined(here)}\n\n{refined_tables.how(here[0])}; {source(here[0])}"
 
 
 def weighings(rows: Sequence[Row]) -> list[str]:
