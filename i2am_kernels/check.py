@@ -125,7 +125,7 @@ def check_buffer(
             "It is added to in place: make it once with torch.zeros and pass it to every call.",
         )
     if buffer.requires_grad:
-        refuse(name, "a tensor without requires_grad", described(buffer), "The maps carry no gradient; detach the buffer.")
+        refuse(name, "a tensor without requires_grad", described(buffer), "Maps that carry gradient are bi_attention_maps' own.")
     if any(stride == 0 and n > 1 for stride, n in zip(buffer.stride(), buffer.shape)):
         refuse(
             name,

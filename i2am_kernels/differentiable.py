@@ -13,7 +13,7 @@ from i2am_kernels.backward import Upstream, backward
 from i2am_kernels.call import Call
 from i2am_kernels.check import DTYPES, Range, check_operands, check_range, checked, refuse
 from i2am_kernels.forward import plain
-from i2am_kernels.op import BACKENDS, LIBRARY, choose, compute
+from i2am_kernels.op import BACKENDS, LIBRARY, at_addresses, choose, compute
 from i2am_kernels.reference import BiAttention, definition
 from i2am_kernels.triton_backward import launch_backward
 
@@ -197,7 +197,7 @@ def bi_attention_maps_backward_op(
 ) -> tuple[Tensor, ...]:
     """The gradients of the operands and, in their shapes, of the weights that are learned; empty where there are none."""
     weights = (generated_weight, reference_weight, token_weight, column_weight)
-    call = replace(call_of((query, key, value, mask, *weights), scale, ranges), lse=lse)
+    call = at_addresses(replace(call_of((query, key, value, mask, *weights), scale, ranges), lse=lse))
     with torch.autocast(query.device.type, enabled=False):
         fused = query.dtype != torch.float64 and choose(backend, call) == "triton"
         names = tuple(name for name, asked in zip(WEIGHTS, learned) if asked)

@@ -56,8 +56,8 @@ def bi_attention(
     column_weight [B', n, G']; or of every head its own, with H behind B' ([B', H, G'], [B', H, n, G'] ...) and no [:, None] above.
     With `i2am_kernels.moments` of a grid as token_weight and column_weight the last two are the correspondence field, both ways.
     attn_mask is scaled_dot_product_attention's; values at or below -2^24 hide a key like -inf. A row with every key hidden
-    has no maps and an output of zero. With no buffer this is scaled_dot_product_attention. The maps carry no gradient; where the
-    output must, it is scaled_dot_product_attention's own, computed beside the maps.
+    has no maps and an output of zero. With no buffer this is scaled_dot_product_attention. The maps carry no gradient (those of
+    `bi_attention_maps` do); where the output must, it is scaled_dot_product_attention's own, computed beside the maps.
 
     backend: "triton", "streaming", "reference" or "auto"; an explicit choice is never replaced by another.
     """
@@ -164,13 +164,19 @@ def bi_attention_op(
 
 def compute(call: Call, backend: str) -> Tensor:
     """The call by one of the backends; the output lies in memory as `Call.empty_output` does."""
-    if call.query.device.type == "cpu":  # the same bits wherever the tensors lie; buffers and masks enter no product
-        products = ("query", "key", "value", "generated_weight", "reference_weight", "token_weight", "column_weight")
-        moved: dict[str, Any] = {name: aligned(tensor) for name in products if (tensor := getattr(call, name)) is not None}
-        call = replace(call, **moved)
+    call = at_addresses(call)
     with torch.autocast(call.query.device.type, enabled=False):  # the sums stay float32
         out = BACKENDS[choose(backend, call)](call)
     return out if out.transpose(1, 2).is_contiguous() else call.empty_output().copy_(out)
+
+
+def at_addresses(call: Call) -> Call:
+    """The call with the same bits wherever its tensors lie on a CPU; buffers and masks enter no product."""
+    if call.query.device.type != "cpu":
+        return call
+    products = ("query", "key", "value", "generated_weight", "reference_weight", "token_weight", "column_weight")
+    moved: dict[str, Any] = {name: aligned(tensor) for name in products if (tensor := getattr(call, name)) is not None}
+    return replace(call, **moved)
 
 
 @torch.library.register_fake("i2am_kernels::bi_attention", lib=LIBRARY)

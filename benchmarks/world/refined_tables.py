@@ -21,8 +21,9 @@ def named(row: Row) -> str:
 
 def refined(rows: Sequence[Row]) -> str:
     """A line a training: pictures, scores, and where its layers point."""
-    lines = ["| losses | SSIM in the mask | error in the mask | fine layers: peak, mass | coarse layers: peak, mass | all layers: peak, mass "
-             "| IMACS_g | IMACS_r | correspondence |", "|---" * 9 + "|"]  # fmt: skip
+    heads = ("losses", "SSIM in the mask", "error in the mask", "fine layers: peak, mass", "coarse layers: peak, mass", "all layers: peak, mass",
+             "IMACS_g", "IMACS_r", "correspondence")  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         fine, coarse, whole = ([one for one in row["table"] if one["level"] == level and (level == "unified" or is_fine(one) == wanted)]
                                for level, wanted in (("layer", True), ("layer", False), ("unified", None)))  # fmt: skip

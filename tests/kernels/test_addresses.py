@@ -14,6 +14,7 @@ import pytest
 import torch
 from addresses import ALIGNED, OFFSETS, displace, displaced
 from cases import Case, make, run
+from gradients import asked, gradients
 from torch import Tensor, nn
 
 from i2am_kernels import op
@@ -40,6 +41,16 @@ def test_the_same_call_gives_the_same_bits_wherever_its_tensors_lie(route: str, 
         one, two = run(case, route), run(moved(case, offset), route)
         assert torch.equal(one.out, two.out)
         assert all(torch.equal(one.maps[name], two.maps[name]) for name in case.maps)
+
+
+@pytest.mark.parametrize("offset", OFFSETS)
+@pytest.mark.parametrize("tokens", [(48, 1), (1, 77), (33, 40)], ids=str)
+def test_gradients_have_the_same_bits_wherever_the_tensors_lie(tokens: tuple[int, int], offset: int) -> None:
+    case = make(2, 2, tokens, 8, weightings=3, weighted=True, words=2)
+    up = asked(case)
+    one, two = gradients(case, up, "streaming"), gradients(moved(case, offset), up, "streaming")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_backends_are_handed_aligned_tensors_with_the_strides_they_had() -> None:
