@@ -177,6 +177,20 @@ def weighings(rows: Sequence[Row]) -> list[str]:
     return ["## Ways of weighing", weighed_tables.hiding(here), weighed_tables.pointing(here), source(here[0])]
 
 
+def steering(rows: Sequence[Row]) -> str:
+    """What steering wins and costs."""
+    found = latest(rows, "steered")
+    heads = ("pushed", "strength", "mass inside, mean of the steps", "in the last step", "finished picture, looked at again",
+             "SSIM inside the mask", "seconds a picture")  # fmt: skip
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for r in found:
+        shares = " | ".join(f"{r[key]:.1%}" for key in ("share", "share_last", "share_again"))
+        where = {"g2r": "G2R into the left half", "r2g": "R2G into the mask"}[r["direction"]]
+        lines.append(f"| {where} | {r['strength']:g} | {shares} | {r['ssim_mask']:.3f} | {r['seconds']:.2f} |")
+    lines += ["", f"A plain run takes {found[-1]['plain_seconds']:.2f} s a picture. Layers `{found[-1]['layers']}`, {source(found[-1])}"]
+    return "\n".join(lines)
+
+
 def report(rows: Sequence[Row]) -> str:
     truth, random, checkpoints = latest(rows, "truth")[-1], latest(rows, "random"), latest(rows, "checkpoints")
     hiding, swapping = latest(rows, "hiding"), latest(rows, "swapping")

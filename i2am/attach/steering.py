@@ -3,9 +3,9 @@
     x' = scheduler.step(denoiser(x), x) - strength / steps * |scheduler.step(denoiser(x), x)| * g / |g|,    g = d loss(maps(x)) / d x
 
 The latents move, not the denoiser's prediction, as they are the same thing in every model: the same strength in a prediction of the noise
-and in one of the clean picture are moves that differ by the noise level, and beyond some strength the former turned maps away from where
-they were asked. |g| is divided out, as losses on maps of few or many cells have gradients of any size. After the last step nothing looks at
-the latents any more, so they stay.
+and in one of the clean picture are moves that differ by the noise level, and in the small world both turned maps away from where they
+were asked beyond some strength. |g| is divided out, as losses on maps of few or many cells have gradients of any size. After the last step
+nothing looks at the latents any more, so they stay.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from i2am.maps.tokens import Grid
 
 Loss = Callable[[AttributionMaps], Tensor]
 CORRECTORS = ("multistep_uni_c_bh_update", "stochastic_adams_moulton_update")  # of UniPC and SA-Solver: they take the last step again
+SCALE = 1024.0  # half precision would round small gradients to 0; dividing by the norm takes it out again
 AGAIN = "Guide less: a smaller strength, or fewer of the steps."
 
 
@@ -38,7 +39,7 @@ def steer(
     pipe: Any,
     loss: Loss,
     *,
-    strength: float = 0.3,
+    strength: float = 0.1,
     steps: tuple[float, float] = (0.0, 1.0),
     layers: Layers = None,
     field: bool = False,
@@ -50,7 +51,7 @@ def steer(
 ) -> Steering:
     """Push a diffusers pipeline's attribution maps where a loss is low, while it generates inside the `with` block.
 
-        with i2am.steer(pipe, lambda maps: i2am.losses.mass_outside(maps, mask, "r2g"), strength=0.3) as steered:
+        with i2am.steer(pipe, lambda maps: i2am.losses.mass_outside(maps, mask, "r2g"), strength=0.1) as steered:
             images = pipe(...).images
         steered.losses
 
@@ -106,7 +107,7 @@ class Steering:
 
     def __exit__(self, *error: object) -> None:
         self.begin()
-        self.undo.close()
+        self.undo.__exit__(*error)  # type: ignore[arg-type]
         self.run.finished = self.seen = None  # their graph
 
     def begin(self) -> None:
@@ -172,7 +173,7 @@ class Steering:
         loss = self.checked(self.loss(run.finished))
         self.losses.append(loss.detach().reshape(-1))
         if self.acts:
-            found = torch.autograd.grad(loss.sum(), self.samples, allow_unused=True)
+            found = torch.autograd.grad(SCALE * loss.sum(), self.samples, allow_unused=True)
             parts = [part for part in found if part is not None]
             if not parts:
                 self.refuse_no_gradient()

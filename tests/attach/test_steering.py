@@ -205,6 +205,7 @@ def test_diffusers_pipelines_are_steered(name: str) -> None:
 # What is left, and what is refused
 
 
+@pytest.mark.filterwarnings("error")
 def test_everything_is_restored_after_an_error_anywhere() -> None:
     pipe = tiny()
     before = footprint(pipe)

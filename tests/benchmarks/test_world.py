@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from benchmarks.measuring.rows import RESULTS, SMALL_WORLD, read
-from benchmarks.world import faithful, pointing, tables
+from benchmarks.world import faithful, pointing, steered, tables
 from i2am.score.faithfulness import Change
 
 
@@ -105,3 +105,21 @@ def test_the_plots_are_pictures(tmp_path: Path) -> None:
         with Image.open(tmp_path / name) as picture:
             assert picture.width > picture.height > 300
             assert len(picture.convert("L").getcolors()) > 20
+
+
+def test_steering_writes_a_row_per_direction_and_strength(tmp_path: Path) -> None:
+    files = ["--out", str(tmp_path / "rows.jsonl"), "--plot", str(tmp_path / "plot.jpg")]
+    assert steered.main(["--count", "2", "--batch", "2", "--steps", "5", "--strengths", "0", "0.5", *files]) == 0
+    rows = read(tmp_path / "rows.jsonl")
+    assert [(r["direction"], r["strength"]) for r in rows] == [(d, s) for d in ("g2r", "r2g") for s in (0.0, 0.5)]
+    for plain, pushed in (rows[:2], rows[2:]):
+        assert plain["ssim_plain"] == pytest.approx(1, abs=1e-4)  # the gradient's kernels make the same picture
+        assert pushed["ssim_plain"] < 0.99
+        assert pushed["share"] > plain["share"] + 0.01
+        assert pushed["share_last"] > plain["share_last"]
+        assert 0 < pushed["share_again"] < 1
+    lines = tables.steering(rows).splitlines()
+    assert lines[2].startswith("| G2R into the left half | 0 | ")
+    assert lines[5].startswith(f"| R2G into the mask | 0.5 | {rows[3]['share']:.1%} | ")
+    with Image.open(tmp_path / "plot.jpg") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 1000
