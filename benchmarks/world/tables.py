@@ -206,6 +206,7 @@ def report(rows: Sequence[Row]) -> str:
         "## Faithfulness", changes(hiding, "hidden by G2R"), changes(swapping, "changed, by R2G"),
         f"Rank correlation of R2G and change over an image's patches, mean: {swapping[0]['rank_correlation']:.3f}.", source(hiding[0]),
         "![faithfulness](../../docs/faithfulness.png)", *weighings(rows),
+        "## Steering", steering(rows), "![steered](../../docs/steered.jpg)",
     ]) + "\n"  # fmt: skip
 
 

@@ -192,6 +192,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "own loop": own_loop,
     "carried": carried,
     "small model": small_model,
+    "steering": lambda: (names := small_model()) | {"mask": names["inputs"]["mask_image"]},
     "run": run,
     "field run": field_run,
     "saved run": saved_run,
