@@ -125,7 +125,7 @@ def check_buffer(
             "It is added to in place: make it once with torch.zeros and pass it to every call.",
         )
     if buffer.requires_grad:
-        refuse(name, "a tensor without requires_grad", described(buffer), "Maps that carry gradient are bi_attention_maps' own.")
+        refuse(name, "a tensor without requires_grad", described(buffer), "Pass a detach()ed one; bi_attention_maps has gradients.")
     if any(stride == 0 and n > 1 for stride, n in zip(buffer.stride(), buffer.shape)):
         refuse(
             name,

@@ -21,8 +21,8 @@ def named(row: Row) -> str:
 
 def refined(rows: Sequence[Row]) -> str:
     """A line a training: pictures, scores, and where its layers point."""
-    heads = ("losses", "SSIM in the mask", "error in the mask", "fine layers: peak, mass", "coarse layers: peak, mass", "all layers: peak, mass",
-             "IMACS_g", "IMACS_r", "correspondence")  # fmt: skip
+    pointing = (f"{which} layers: peak, mass" for which in ("fine", "coarse", "all"))
+    heads = ("losses", "SSIM in the mask", "error in the mask", *pointing, "IMACS_g", "IMACS_r", "correspondence")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         fine, coarse, whole = ([one for one in row["table"] if one["level"] == level and (level == "unified" or is_fine(one) == wanted)]
