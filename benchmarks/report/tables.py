@@ -19,7 +19,7 @@ from benchmarks.report.evaluation import summary as evaluation
 from benchmarks.report.field_cost import summary as field_cost
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
-from benchmarks.world.tables import ends, follow, steering
+from benchmarks.world.tables import ends, follow, steering, trainings, weighings
 from benchmarks.world.tables import summary as small_world
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +152,8 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
     "<!-- table: small world field -->": lambda _: ends(read(SMALL_WORLD)),
     "<!-- table: small world scores -->": lambda _: follow(read(SMALL_WORLD)),
+    "<!-- table: small world weighings -->": lambda _: weighings(read(SMALL_WORLD), 0.2),
+    "<!-- table: small world trainings -->": lambda _: trainings(read(SMALL_WORLD)),
     "<!-- table: small world steering -->": lambda _: steering(read(SMALL_WORLD)),
 }
 

@@ -21,8 +21,8 @@ def named(row: Row) -> str:
 
 def refined(rows: Sequence[Row]) -> str:
     """A line a training: pictures, scores, and where its layers point."""
-    pointing = (f"{which} layers: peak, mass" for which in ("fine", "coarse", "all"))
-    heads = ("losses", "SSIM in the mask", "error in the mask", *pointing, "IMACS_g", "IMACS_r", "correspondence")
+    of_layers = (f"{which} layers: peak, mass" for which in ("fine", "coarse", "all"))
+    heads = ("losses", "SSIM in the mask", "error in the mask", *of_layers, "IMACS_g", "IMACS_r", "correspondence")
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         fine, coarse, whole = ([one for one in row["table"] if one["level"] == level and (level == "unified" or is_fine(one) == wanted)]

@@ -169,12 +169,10 @@ def trainings(rows: Sequence[Row]) -> str:
     return f"{refined_tables.refined(here)}\n\n{refined_tables.how(here[0])}; {source(here[0])}"
 
 
-def weighings(rows: Sequence[Row]) -> list[str]:
-    """The report's part about the ways of weighing G2R."""
-    if not any(row["benchmark"] == "weighed" for row in rows):
-        return []
-    here = latest(rows, "weighed")
-    return ["## Ways of weighing", weighed_tables.hiding(here), weighed_tables.pointing(here), source(here[0])]
+def weighings(rows: Sequence[Row], share: float | None = None) -> str:
+    """What ways of weighing G2R do to hiding by it, of one share of the patches or of all, and to pointing."""
+    here = [row for row in latest(rows, "weighed") if share in (None, row["share"])]
+    return f"{weighed_tables.hiding(here)}\n\n{weighed_tables.pointing(here)}\n\n{source(here[0])}"
 
 
 def steering(rows: Sequence[Row]) -> str:
@@ -205,7 +203,9 @@ def report(rows: Sequence[Row]) -> str:
         "![scores](../../docs/scores.png)",
         "## Faithfulness", changes(hiding, "hidden by G2R"), changes(swapping, "changed, by R2G"),
         f"Rank correlation of R2G and change over an image's patches, mean: {swapping[0]['rank_correlation']:.3f}.", source(hiding[0]),
-        "![faithfulness](../../docs/faithfulness.png)", *weighings(rows),
+        "![faithfulness](../../docs/faithfulness.png)",
+        "## Ways of weighing", weighings(rows),
+        "## Trained with losses on the maps", trainings(rows), "![refined](../../docs/refined.jpg)",
         "## Steering", steering(rows), "![steered](../../docs/steered.jpg)",
     ]) + "\n"  # fmt: skip
 
