@@ -69,9 +69,8 @@ def test_the_report_tells_them_where_there_are_rows() -> None:
         "environment": {"date": "2026", "device": "a CPU", "capability": None, "threads": 2, "triton": None, "torch": "2", "python": "3",
                         "commit": "0123456789", "dirty": False},
     }  # fmt: skip
-    assert tables.weighings([]) == []
-    title, hiding, pointing, source = tables.weighings([row])
-    assert title.startswith("## ")
+    assert tables.weighings([row, {**row, "share": 0.4}], 0.2) == tables.weighings([row])
+    hiding, pointing, source = tables.weighings([row]).split("\n\n")
     line = "| 20% | values | all layers | 0.2500 | 2.50 (2.00 to 3.00) | -0.0100 (-0.0200 to +0.0010) |"
     assert hiding.splitlines()[2] == line
     assert pointing.splitlines()[2] == "| values | `up` | 50.0% | 25.0% |"
