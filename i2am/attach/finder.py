@@ -42,7 +42,8 @@ class Finder:
             if not name.startswith("encoder_hid_proj")  # an adapter's resampler, not the denoiser's own
         }
         pixels = any("pixel_attentions" in name for name in self.attention)  # the picture enters there, the text elsewhere
-        self.reads_text = pixels or any(hasattr(self.pipe, name) for name in ("tokenizer", "tokenizer_2"))
+        adapted = any(hasattr(getattr(module, "processor", None), "to_k_ip") for module in self.attention.values())  # beside the text
+        self.reads_text = pixels or adapted or any(hasattr(self.pipe, name) for name in ("tokenizer", "tokenizer_2"))
 
     def layers(self, words: bool) -> dict[str, nn.Module]:
         """Every attention module in which a reference (or the prompt) can enter; an error that says why when there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any
 
 import ldm
@@ -13,6 +14,7 @@ from small_model import TINY, inputs, tiny
 from tolerance import alike
 from torch import Tensor
 from tracing import footprint
+from trainings import adapter, warp
 
 import i2am
 from i2am.attach.under_gradient import UnderGradient
@@ -97,6 +99,44 @@ def test_gradient_checkpointing_inside_the_block():
     assert grads[0].keys() == grads[1].keys()
     for name in grads[0]:
         torch.testing.assert_close(grads[0][name], grads[1][name], rtol=1e-4, atol=1e-7)
+
+
+TRAININGS = {
+    "IP-Adapter": (adapter, "up_blocks*", i2am.losses.total),
+    "StableVITON": (warp, "warp_flow_blks.4.*", lambda maps, mask: (i2am.losses.tv(maps, mask, preset="stableviton"), {})),
+}
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_few_steps_of_a_training_lower_the_loss_on_maps(name):
+    """On one batch, with no other loss: what falls fell through the maps."""
+    build, layers, loss_of = TRAININGS[name]
+    training, seen = build(), []
+    optimizer = torch.optim.AdamW(training.own, lr=2e-3)
+    with i2am.trace(training.unet, differentiable=True, layers=layers) as run:
+        for _ in range(6):
+            training.unet(**training.asked)
+            loss, _ = loss_of(run.maps, training.named["mask"])
+            seen.append(loss.item())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert all(later < earlier for earlier, later in pairwise(seen))
+    assert seen[0] - seen[-1] > 0.1 * abs(seen[0])
+
+
+def test_a_bare_unet_with_an_adapter_has_the_maps_of_its_pipeline():
+    """The text is no reference of a UNet that has an adapter, whoever holds it."""
+    case = pipelines.ip_adapter("full")
+    found = []
+    for traced in (case.pipe, case.pipe.unet):
+        with i2am.trace(traced, differentiable=True, guidance="uncond-cond") as run:
+            case(batch=2, steps=1)
+        found.append(run.maps)
+    assert found[0].layers == found[1].layers
+    for one, other in zip(found[0].sums, found[1].sums):
+        assert (other.source, other.reference_grid, other.special) == ("reference", (16, 16), 1)
+        assert torch.equal(one.g2r, other.g2r)
 
 
 FAMILIES = {

@@ -19,6 +19,7 @@ from parts import PROMPTS
 from PIL import Image
 from refined import drawn, half, traced
 from stableviton import tiny as small_stableviton
+from trainings import Training, adapter, warp
 
 import i2am
 from benchmarks.parity.stableviton import SMALL
@@ -176,6 +177,13 @@ def carried() -> Names:
     return {"maps": traced(drawn(special=1, dtype=torch.float32)), "mask": half(2), "region": half()}
 
 
+def in_batches(training: Training) -> Names:
+    """A model to train, the names of a batch, and two such batches."""
+    batch = tuple(training.named[name] for name in training.order)
+    names = {"unet": training.unet, "scheduler": training.scheduler, "optimizer": torch.optim.AdamW(training.own, lr=1e-4)}
+    return {**training.named, **names, "batches": [batch, batch], "i2am": i2am, "torch": torch, "F": torch.nn.functional}
+
+
 GIVEN: dict[str, Callable[[], Names]] = {
     "nothing": dict,
     "paint-by-example": paint_by_example,
@@ -191,6 +199,8 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "ldm": ldm_code,
     "own loop": own_loop,
     "carried": carried,
+    "adapter training": lambda: in_batches(adapter()),
+    "warp training": lambda: in_batches(warp()),
     "small model": small_model,
     "steering": lambda: (names := small_model()) | {"mask": names["inputs"]["mask_image"]},
     "run": run,
