@@ -38,7 +38,8 @@ def adapter() -> Training:
     latents, text, garment = noise(IMAGES, 4, 16, 12), noise(IMAGES, 77, 32, seed=1), noise(IMAGES, 1, 257, 32, seed=2)
     named = {"latents": latents, "mask": garment_mask(16, 12), "text": text, "garment": garment, "noisy": latents,
              "noise": noise(IMAGES, 4, 16, 12, seed=3), "timesteps": torch.tensor([500, 100])}  # fmt: skip
-    asked = {"sample": latents, "timestep": named["timesteps"], "encoder_hidden_states": text, "added_cond_kwargs": {"image_embeds": [garment]}}
+    asked = {"sample": latents, "timestep": named["timesteps"], "encoder_hidden_states": text,
+             "added_cond_kwargs": {"image_embeds": [garment]}}  # fmt: skip
     own = [weight for name, weight in pipe.unet.named_parameters() if "_ip" in name or name.startswith("encoder_hid_proj")]
     return Training(pipe.unet, own, asked, named, ("latents", "mask", "text", "garment"), pipe.scheduler)
 
