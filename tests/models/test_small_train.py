@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,14 @@ from i2am.data.synthetic import numbers
 from i2am.data.synthetic.numbers import TRAINING
 from i2am.models.small import train
 from i2am.models.small.encoder import GarmentEncoder
-from i2am.models.small.pipeline import SmallTryOnPipeline
+from i2am.models.small.pipeline import WEIGHTS, SmallTryOnPipeline
 from i2am.models.small.schedule import alphas_cumprod
 from i2am.models.small.train import Options
 from i2am.models.small.unet import small_unet
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 OPTIONS = Options(steps=3, batch=2, warmup=2)
-
-
-# Parts
-
-
-# Saving
-
-
-# Training
+REFINING = Options(steps=3, batch=2, warmup=1, dcml=0.1, tv=0.01, cwg=20.0, loss_layers="up_blocks*attn2")
 
 
 @pytest.fixture
@@ -74,15 +67,20 @@ def equal(one: Any, other: Any) -> bool:
     return torch.equal(one, other) if isinstance(one, Tensor) else one == other
 
 
-def test_a_stopped_training_goes_on_to_the_same_bits(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "stopped"
+@pytest.mark.parametrize("losses", [False, True])
+def test_a_stopped_training_goes_on_to_the_same_bits(losses: bool, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, options = tmp_path / "stopped", OPTIONS
+    if losses:
+        options = replace(REFINING, start=str(trained / "weights"))
+        trained = tmp_path / "refined"
+        train.train(trained, options, device="cpu")
     with monkeypatch.context() as patch:
         interrupt(patch, at=2)
         with pytest.raises(KeyboardInterrupt):
-            train.train(out, OPTIONS, device="cpu", save_every=1)
+            train.train(out, options, device="cpu", save_every=1)
     assert torch.load(out / "state.pt")["step"] == 2
     torch.manual_seed(99)  # what else draws in between is nothing to it
-    train.train(out, OPTIONS, device="cpu", save_every=1)
+    train.train(out, options, device="cpu", save_every=1)
     whole, again = (torch.load(folder / "state.pt") for folder in (trained, out))
     assert len(whole["losses"]) == 3
     assert whole.pop("seconds") > 0
@@ -105,6 +103,33 @@ def test_training_learns_and_keeps_the_average(trained: Path) -> None:
     assert not torch.equal(kept["conv_in.weight"], last["unet.conv_in.weight"].half())
     assert not torch.equal(kept["conv_in.weight"], first["conv_in.weight"])
     assert all(0.01 < loss < 10 for loss in state["losses"])
+
+
+def on_maps(folder: Path) -> float:
+    """The losses on the maps of a folder's networks, of pairs that none was trained with."""
+    model, pairs, kept = train.networks(str(folder)), train.batch_of(replace(REFINING, seed=9), 0, torch.device("cpu")), alphas_cumprod(6.0)
+    with train.watched(model, REFINING) as run:
+        both = train.loss_of(model, pairs, REFINING, 0, kept.float(), run)
+    return (both - train.loss_of(model, pairs, REFINING, 0, kept.float())).item()
+
+
+def test_losses_on_maps_fall_where_they_are_asked_for(trained: Path, tmp_path: Path) -> None:
+    """Two trainings on the same pairs from the same weights."""
+    start = trained / "weights"
+    asked = replace(REFINING, start=str(start), steps=12)
+    other = replace(asked, dcml=0.0, tv=0.0, cwg=0.0)
+    first = on_maps(start)
+    refined, plain = (on_maps(train.train(tmp_path / name, options, device="cpu")) for name, options in (("r", asked), ("p", other)))
+    assert refined < first - 0.1 * abs(first)
+    assert refined < plain - 0.1 * abs(first)
+
+
+def test_a_training_begins_with_the_weights_it_is_given(trained: Path, tmp_path: Path) -> None:
+    train.train(tmp_path / "on", replace(OPTIONS, steps=1, start=str(trained / "weights")), device="cpu")
+    for path in ("unet", "garment_encoder"):
+        begun, given = (load_file(folder / path / "diffusion_pytorch_model.safetensors")
+                        for folder in (tmp_path / "on" / "checkpoints" / "0", trained / "weights"))  # fmt: skip
+        assert all(torch.equal(begun[name], given[name]) for name in given)
 
 
 def test_a_training_leaves_pipelines_a_picture_and_an_account(trained: Path) -> None:
@@ -138,7 +163,7 @@ def test_other_options_than_the_stopped_ones_are_refused_by_name(trained: Path) 
 @pytest.mark.parametrize(
     "wrong",
     [{"steps": 0}, {"steps": 2.0}, {"batch": 0}, {"warmup": 0}, {"seed": -1}, {"seed": 2**32}, {"rate": 0.0}, {"rate": float("inf")},
-     {"rate": float("nan")}],
+     {"rate": float("nan")}, {"tv": -1.0}, {"cwg": float("nan")}, {"dcml": "much"}],
     ids=str,
 )  # fmt: skip
 def test_options_that_cannot_train_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
@@ -205,3 +230,48 @@ def test_the_command_trains_and_says_how_to_go_on(
     assert about["shift"] == Options().shift
     assert cli.main([*command, "--batch", "2"]) == 2
     assert "batch 1 -> 2" in capsys.readouterr().err
+
+
+def test_the_command_refines_from_other_weights(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, start = tmp_path / "refined", str(trained / "weights")
+    command = ["train-small", "--out", str(out), "--steps", "2", "--batch", "2", "--warmup", "1", "--start", start, "--device", "cpu",
+               "--losses", "dcml=0.1", "tv=1e-2", "--losses", "cwg=20", "--loss-layers", "up_blocks*attn2"]  # fmt: skip
+    assert cli.main(command) == 0
+    about = json.loads((out / "weights" / "training.json").read_text())["options"]
+    asked = {"steps": 2, "warmup": 1, "start": start, "dcml": 0.1, "tv": 0.01, "cwg": 20.0, "loss_layers": "up_blocks*attn2"}
+    assert about | asked == about
+    capsys.readouterr()
+    assert cli.main([*command, "--losses", "tv=0.1", "--warmup", "2"]) == 2
+    assert "warmup 1 -> 2, tv 0.01 -> 0.1" in capsys.readouterr().err
+    seen: list[Options] = []
+    monkeypatch.setattr(train, "train", lambda out, options, device: seen.append(options))
+    assert cli.main(["train-small", "--out", "new", "--start", "shipped"]) == 0
+    assert seen == [Options(start=str(WEIGHTS))]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--losses", "tv"], "--losses must be dcml=WEIGHT or tv=WEIGHT or cwg=WEIGHT, got 'tv'. The paper's are dcml=0.01"),
+        (["--losses", "tv=0.1", "warmth=1"], "got 'warmth=1'"),
+        (["--losses", "cwg=much"], "got 'cwg=much'"),
+        (["--losses", "=1"], "got '=1'"),
+        (["--losses", "tv=-1"], "tv must be 0 or more, and finite, got -1.0"),
+        (["--losses", "dcml=nan"], "dcml must be 0 or more, and finite"),
+        (["--losses", "tv=1", "--loss-layers", "nowhere*"], "nowhere*"),
+        (["--warmup", "0"], "warmup must be a whole number of at least 1"),
+        (["--start", "missing"], "missing"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_words_that_cannot_be_meant_are_refused_by_name(
+    small_world: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    command = ["train-small", "--out", str(tmp_path / "new"), "--steps", "1", "--batch", "1", "--device", "cpu", *words]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("i2am: ")
+    assert said in error
+    assert not (tmp_path / "new" / "weights").exists()

@@ -174,8 +174,10 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
     marks, begun = milestones(options.steps), time.perf_counter() - seconds
     if start == 0:
         keep(average, out / "checkpoints" / "0", options)
-    bar = tqdm(total=options.steps, initial=start, unit="step", desc="training", smoothing=0.05)
-    with bar, watched(model, options) as run:
+    with (
+        watched(model, options) as run,  # which refuses layers that are none, before the bar
+        tqdm(total=options.steps, initial=start, unit="step", desc="training", smoothing=0.05) as bar,
+    ):
         for step in range(start, options.steps):
             for group in optimizer.param_groups:
                 group["lr"] = options.rate_at(step)
