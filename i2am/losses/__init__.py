@@ -14,4 +14,4 @@ from i2am.losses.guiding import mass_outside
 from i2am.losses.presets import PRESETS
 from i2am.losses.refining import cwg, dcml, total, tv
 
-__all__ = ["PRESETS", "concentration", "cwg", "dcml", "disorder", "mass_outside", "total", "tv", "variation"]
+__all__ = ["PRESETS", "concentration", "cwg", "dcml", "disorder", "mass_outside", "refining", "total", "tv", "variation"]

@@ -1,6 +1,6 @@
 """Pipelines that diffusers lacks: the embedded model (`small`), StableVITON, and checkpoints of Paint-by-Example.
 
-Imports: data, maps, common, i2am_kernels.
+Imports: losses, data, attach, maps, common, i2am_kernels.
 Begin with: `small/pipeline.py`, a whole pipeline; `stableviton/convert.py` for checkpoints.
 """
 

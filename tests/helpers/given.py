@@ -184,6 +184,14 @@ def in_batches(training: Training) -> Names:
     return {**training.named, **names, "batches": [batch, batch], "i2am": i2am, "torch": torch, "F": torch.nn.functional}
 
 
+def mending() -> Names:
+    """A pipeline with an IP-Adapter, a batch of its UNet's, and a region of its pictures."""
+    names, training = asked(pipelines.ip_adapter("full")), adapter()
+    made = {"unet": training.unet, "batch": training.asked, "noise": training.named["noise"], "mask": training.named["mask"]}
+    height, width = names["inputs"]["height"], names["inputs"]["width"]
+    return {**names, **made, "region": half(1, (height // 4, width // 4)), "i2am": i2am, "F": torch.nn.functional}
+
+
 GIVEN: dict[str, Callable[[], Names]] = {
     "nothing": dict,
     "paint-by-example": paint_by_example,
@@ -212,6 +220,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "words run": text_run,
     "viton": viton,
     "stableviton": stableviton,
+    "mending": mending,
     "my pipeline": my_pipeline,
     "operands": operands,
     "grids": grids,
