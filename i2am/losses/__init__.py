@@ -1,6 +1,6 @@
 """Losses on attribution maps: the paper's refinement terms, and how much of a map lies outside of a region.
 
-    with i2am.trace(unet, field=True, differentiable=True) as run:
+    with i2am.trace(unet, differentiable=True) as run:
         noise = unet(latents, timestep, ...)
     loss, parts = i2am.losses.total(run.maps, mask, layers="up_blocks.1*")
 
