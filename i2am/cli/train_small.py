@@ -22,12 +22,8 @@ def add_train_small(commands: Any) -> None:
         parser.add_argument(f"--{name}", type=kind, default=argparse.SUPPRESS, help="default: what the shipped model was trained with")
     parser.add_argument("--losses", nargs="+", action="extend", default=[], metavar="NAME=WEIGHT",
                         help="losses on the maps: dcml=0.01 tv=0.0001 cwg=2 are the paper's")  # fmt: skip
-    parser.add_argument(
-        "--loss-layers",
-        default=argparse.SUPPRESS,
-        metavar="PATTERN",
-        help="the layers they are taken of; default: all that see the garment",
-    )
+    parser.add_argument("--loss-layers", default=argparse.SUPPRESS, metavar="PATTERN",
+                        help="the layers they are taken of; default: all that see the garment")  # fmt: skip
     parser.add_argument("--device", help="default: the GPU, if there is one")
 
 
