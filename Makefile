@@ -116,6 +116,7 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks.pipeline.try_on
 	$(BIN)/python -m benchmarks.pipeline.field_cost --full
 	$(BIN)/python -m benchmarks.pipeline.weigh_cost --full
+	$(BIN)/python -m benchmarks.operator.gradients --full
 	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 2
 	$(BIN)/python -m benchmarks.evaluation.release_hook
 	$(BIN)/python -m benchmarks.operator.growth

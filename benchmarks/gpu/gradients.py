@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +14,9 @@ from benchmarks.gpu.checks import PATIENCE, guarded, what_of
 from benchmarks.gpu.items import Begin, Item
 from benchmarks.measuring.rows import Row
 from benchmarks.operator import judge
+from benchmarks.operator.gradients import OPERANDS, Given, double, gradients, results
 from benchmarks.operator.one_call import DTYPES, Runner, measure
 from benchmarks.operator.shapes import SHAPES, TINY
-from i2am_kernels import bi_attention_maps
 
 CHECKED = {"triton_backward": "triton", "streaming_backward": "streaming"}  # runner: backend
 CASES = (
@@ -36,31 +35,6 @@ TIMED = ("warp_3072", "warp_768")
 SAME = tuple(Case(name, *SHAPES[name][:3], batch=1, heads=SHAPES[name].heads) for name in TIMED)  # what is timed is compiled by its check
 QUICK = (Case("everything", 33, 19, 40, 24, 2, 1, mask="bool", weightings=1, words=3, ranges=True, strided=True),)
 FLOOR = {torch.float32: 2.0**-13, torch.float16: 2.0**-9, torch.bfloat16: 2.0**-6}  # two roundings of dS
-LEARNED = ("query", "key", "value", *judge.WEIGHTS)
-Given = dict[str, Any]
-
-
-def results(given: Given, backend: str) -> dict[str, Tensor]:
-    """The output and the maps that the call has buffers for."""
-    rest = {name: one for name, one in given.items() if name not in judge.BUFFERS}
-    found = bi_attention_maps(**rest, r2g=given.get("r2g") is not None, g2r=given.get("g2r") is not None, backend=backend)
-    return {name: one for name, one in found._asdict().items() if one is not None}
-
-
-def double(given: Given) -> Given:
-    """The same numbers in float64."""
-    mask = given.get("attn_mask")
-    wide = {name: given[name].double() for name in ("query", "key", "value")}
-    return {**given, **wide, "attn_mask": mask if mask is None or mask.dtype == torch.bool else mask.double()}
-
-
-@torch.enable_grad()
-def gradients(given: Given, backend: str, up: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of the operands and weights; the pack's processes have gradients switched off."""
-    leaves = {name: given[name].detach().requires_grad_() for name in LEARNED if given.get(name) is not None}
-    found = results({**given, **leaves}, backend)
-    asked = [up[name].to(one.dtype) for name, one in found.items()]
-    return dict(zip(leaves, torch.autograd.grad(list(found.values()), list(leaves.values()), asked)))
 
 
 def family(dtype: str, device: torch.device, quick: bool) -> list[Item]:
@@ -91,7 +65,7 @@ def checked(case: Case, dtype: torch.dtype, device: torch.device, begin: Begin) 
 @torch.enable_grad()
 def forward_and_back(backend: str, given: Given) -> Tensor:
     """A call, its maps into the buffers as those of every runner are, and the gradients where each result asks for itself."""
-    leaves = {name: given[name].detach().requires_grad_() for name in ("query", "key", "value")}
+    leaves = {name: given[name].detach().requires_grad_() for name in OPERANDS}
     alone = backend == "sdpa"
     found = {"output": scaled_dot_product_attention(**leaves)} if alone else results({**given, **leaves}, backend)
     for name in set(found) - {"output"}:

@@ -17,6 +17,7 @@ from benchmarks.measuring.rows import recorded as rows_of
 from benchmarks.measuring.table import commit, pipelines, place
 from benchmarks.report.evaluation import summary as evaluation
 from benchmarks.report.field_cost import summary as field_cost
+from benchmarks.report.gradients import summary as gradient_cost
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
 from benchmarks.world.tables import ends, follow, steering, trainings, weighings
@@ -148,6 +149,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: field cost -->": lambda _: field_cost(rows_of("field")),
+    "<!-- table: gradient cost -->": lambda _: gradient_cost(rows_of("gradients")),
     "<!-- table: weigh cost -->": lambda _: field_cost(rows_of("weigh"), "values", "benchmarks.pipeline.weigh_cost"),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),
     "<!-- table: small world field -->": lambda _: ends(read(SMALL_WORLD)),
