@@ -8,25 +8,27 @@ With o, g, u the gradients of the output, of g2r and of token_maps, and r, z tho
     dwg  = sum_j P g      dwt = sum_i P u      dwr = sum_i C r      dwc = sum_j C z
 
 A block of keys sees every query, so that its columns' softmax and sums are whole when it has been visited. P comes from the row
-log-sum-exp L, and so does sum_j P X: it is o_i O_i, u_i token_maps_i, and sum_j P g, which alone asks for a visit of its own.
+log-sum-exp L, and so does sum_j P X: it is o_i O_i, u_i token_maps_i, and sum_j P g, which alone asks for a visit of its own. So does C:
+
+    e_i = 2^(L_i - max L)        LS_j = sum_i e_i P_ij        C_ij = e_i P_ij / LS_j
+
+so that what C is asked for joins X as two columns of one product. Where LS has lost digits, the block's scores are made again and its
+columns have their own maximum; on a device where looking at LS would wait for it, all have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from i2am_kernels.call import LOG2E, Call, additive, clip
-from i2am_kernels.forward import chunked_lse
-from i2am_kernels.parts import Part, device_bytes, parts
+from i2am_kernels.call import Call
+from i2am_kernels.key_blocks import KeyBlocks
+from i2am_kernels.parts import Part
 
-BLOCK_BYTES = 1 << 20  # a thread's part of each of the tiles, which its second-level cache holds together
-TILES = 3  # P, C and what they are asked for
+LOST = 2.0**-64  # a column sum under this has lost digits; what is asked of C is divided by those above, and must stay a number
 
 
 @dataclass(frozen=True)
@@ -97,58 +99,6 @@ class Asked(NamedTuple):
     right: Tensor  # [m, n + 1, G]
 
 
-class KeyBlocks:
-    """Rows of the batch, visited part by part and a block of keys at a time; of the scores only a tile exists."""
-
-    def __init__(self, call: Call, dtype: torch.dtype, lse: Tensor | None = None) -> None:
-        self.call, self.rows, self.dtype = call, slice(*call.rows), dtype
-        self.lse = chunked_lse(replace(call, generated=(0, call.query.shape[2]))) if lse is None else lse  # [b, H, G]
-
-    def of(self, part: Part, tensor: Tensor) -> Tensor:
-        """[B, H, ...] -> [m, ...]"""
-        return part.of(tensor[self.rows]).to(self.dtype)
-
-    def of_heads(self, part: Part, weight: Tensor) -> Tensor:
-        """[b, 1 or H, n, tokens] -> [m, n, tokens]"""
-        return part.of(weight.expand(-1, self.call.query.shape[1], -1, -1)).to(self.dtype)
-
-    def visit(self) -> None:
-        """All heads of these rows, part by part."""
-        call = self.call
-        generated, reference = call.query.shape[2], call.key.shape[2]
-        each = 4 * generated if call.query.device.type == "cpu" else 4 * TILES * generated * call.query.shape[1]
-        most = BLOCK_BYTES if call.query.device.type == "cpu" else device_bytes(call.query.device)
-        self.block = min(reference, max(16, most // (16 * each) * 16))
-        self.words = self.dtype.itemsize // 4
-        for part, scratch in parts(call, self.words * TILES * generated * self.block, TILES * BLOCK_BYTES):
-            self.tiles = scratch[: len(scratch) // (2 * TILES) * (2 * TILES)].view(self.dtype).view(TILES, -1)
-            self.visit_part(part)
-
-    def visit_part(self, part: Part) -> None:
-        """Some heads of a row, or some rows of a head; m of them."""
-        raise NotImplementedError
-
-    def scores(self, part: Part, keys: Tensor, query: Tensor, start: int, stop: int) -> Tensor:
-        """The scores of a block of keys in binary orders, with the mask; [m, c, G] in the first tile."""
-        tile = self.tile(0, keys.new_empty(len(keys), 1, 1).expand(-1, stop - start, query.shape[1]))
-        torch.baddbmm(tile, keys, query.mT, beta=0, alpha=self.call.scale * LOG2E, out=tile)
-        if self.call.mask is not None:
-            mask = clip(clip(self.call.mask, self.rows), part.rows, part.heads, slice(None), slice(start, stop))
-            tile.add_(additive(mask.flatten(0, 1), self.dtype, LOG2E).mT)
-        return tile
-
-    def tile(self, number: int, like: Tensor) -> Tensor:
-        """One of the tiles, in the shape of another."""
-        return self.tiles[number, : like.numel()].view(like.shape)
-
-    def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """The keys in blocks, each on the reference or beside it."""
-        edges = sorted({first, *(edge for edge in self.call.reference if first < edge < last), last})
-        for begin, end in pairwise(edges):
-            for start in range(begin, end, self.block):
-                yield start, min(start + self.block, end)
-
-
 class Rows(KeyBlocks):
     """The gradients of rows that all have maps, or of which none has."""
 
@@ -159,32 +109,31 @@ class Rows(KeyBlocks):
 
     def visit_part(self, part: Part) -> None:
         (g0, g1), (r0, r1), found = self.call.generated, self.call.reference, self.found
-        query, key = self.of(part, self.call.query), self.of(part, self.call.key)  # [m, tokens, D]
-        lse = part.of(self.lse).to(self.dtype)[:, None]  # [m, 1, G]
-        rowwise = self.asked_of_rows(part, query, key, lse)
-        d_query = torch.zeros_like(query.mT)  # [m, D, G]
-        for start, stop in self.blocks(0, key.shape[1]):
-            on_reference = r0 <= start < r1
-            keys = key[:, start:stop]
-            scores = self.scores(part, keys, query, start, stop)  # [m, c, G]
-            change = self.tile(2, scores)
-            if rowwise is not None:
-                weight = torch.sub(scores, lse, out=self.tile(1, scores)).exp2_()  # P
-                back = torch.bmm(weight, rowwise.right.mT)  # [m, c, n + 1]
-                self.keep_rows(part, back, start, stop)
-                torch.bmm(rowwise.left[:, start:stop], rowwise.right, out=change).mul_(weight)
-            else:
-                change.zero_()
-            if on_reference and self.up.of_columns:
-                change[..., g0:g1] += self.asked_of_columns(part, scores[..., g0:g1], start - r0, stop - r0)
-            d_query.baddbmm_(keys.mT, change)
-            part.of(found.key[self.rows])[:, start:stop] = torch.bmm(change, query)
+        asked = self.asked_of_rows(part)
+        columns = Columns(self, part) if self.up.of_columns else None
+        both = torch.cat([asked.right, columns.right], 1) if columns is not None and columns.readable else asked.right
+        d_query = torch.zeros_like(self.query.mT)  # [m, D, G]
+        for start, stop in self.blocks(0, self.key.shape[1]):
+            here = columns if r0 <= start < r1 else None
+            left, right = asked.left[:, start:stop], asked.right if here is None else both
+            weight = self.weight(start, stop)  # [m, c, G]
+            back = torch.bmm(weight, right.mT)  # [m, c, n]
+            self.keep_rows(part, back[..., : left.shape[2]], start, stop)
+            lost = here is not None and here.lost(back)
+            if here is not None and not lost:
+                left = torch.cat([left, here.left(back, weight, start - r0, stop - r0)], 2)
+            change = torch.bmm(left, right[:, : left.shape[2]], out=self.tile(1, stop - start)).mul_(weight)
+            if here is not None and lost:
+                change[..., g0:g1] += here.exact(self.scores(start, stop)[..., g0:g1], start - r0, stop - r0)
+            d_query.baddbmm_(self.key[:, start:stop].mT, change)
+            part.of(found.key[self.rows])[:, start:stop] = torch.bmm(change, self.query)
         part.of(found.query[self.rows]).copy_(d_query.mT)
 
-    def asked_of_rows(self, part: Part, query: Tensor, key: Tensor, lse: Tensor) -> Asked | None:
+    def asked_of_rows(self, part: Part) -> Asked:
         """X - sum_j P X as a product."""
         call, up, (g0, g1), (r0, r1) = self.call, self.up, self.call.generated, self.call.reference
-        sums = torch.zeros_like(lse)
+        tokens, queries = self.key.shape[1], self.query.shape[1]
+        sums = torch.zeros_like(self.norm)
         left, right = [], []
         if up.out is not None:
             out = self.of(part, up.out)
@@ -193,22 +142,19 @@ class Rows(KeyBlocks):
         if up.g2r is not None:
             asked, weight = part.of(up.g2r).to(self.dtype), self.of_heads(part, call.g2r_weight(self.dtype))
             gamma = torch.zeros_like(weight)  # [m, n, G']
-            for start, stop in self.blocks(r0, r1):
-                tile = self.scores(part, key[:, start:stop], query, start, stop).sub_(lse).exp2_()
-                gamma += torch.bmm(asked[..., start - r0 : stop - r0], tile[..., g0:g1])
+            for start, stop in reversed(list(self.blocks(r0, r1))):  # the first block is visited next
+                gamma += torch.bmm(asked[..., start - r0 : stop - r0], self.weight(start, stop)[..., g0:g1])
             assert self.found.generated_weight is not None
             part.of(self.found.generated_weight).copy_(gamma)
             sums[..., g0:g1] += (weight * gamma).sum(1, keepdim=True)
-            left.append(padded(asked, r0, key.shape[1]).mT)
-            right.append(padded(weight, g0, query.shape[1]))
+            left.append(padded(asked, r0, tokens).mT)
+            right.append(padded(weight, g0, queries))
         if up.token_maps is not None and up.words is not None and call.token_weight is not None:
             asked = part.of(up.token_maps).to(self.dtype)
             sums[..., g0:g1] += (asked * part.of(up.words).to(self.dtype)).sum(1, keepdim=True)
-            left.append(padded(self.of_heads(part, call.token_weight.mT), r0, key.shape[1]).mT)
-            right.append(padded(asked, g0, query.shape[1]))
-        if not left:
-            return None
-        return Asked(torch.cat([*left, torch.ones_like(key[..., :1])], 2), torch.cat([*right, -sums], 1))
+            left.append(padded(self.of_heads(part, call.token_weight.mT), r0, tokens).mT)
+            right.append(padded(asked, g0, queries))
+        return Asked(torch.cat([*left, torch.ones_like(self.key[..., :1])], 2), torch.cat([*right, -sums], 1))
 
     def keep_rows(self, part: Part, back: Tensor, start: int, stop: int) -> None:
         """What P gives back of a block of keys to the values and to the words' weights."""
@@ -218,28 +164,60 @@ class Rows(KeyBlocks):
         if self.up.token_maps is not None and found.token_weight is not None and r0 <= start < r1:
             part.of(found.token_weight)[:, start - r0 : stop - r0] = back[..., -1 - found.token_weight.shape[3] : -1]
 
-    def asked_of_columns(self, part: Part, scores: Tensor, start: int, stop: int) -> Tensor:
-        """C (Y - sum_i C Y) of a block of the reference's keys, from the scores of the canvas [m, c, G'], which are lost."""
-        call, up, found = self.call, self.up, self.found
-        left, right = [], []
-        if up.r2g is not None:
-            left.append(self.of_heads(part, call.r2g_weight(self.dtype)[:, :, None])[..., start:stop])  # [m, 1, c]
-            right.append(part.of(up.r2g).to(self.dtype)[:, None])  # [m, 1, G']
-        if up.column_maps is not None and call.column_weight is not None:
-            left.append(part.of(up.column_maps).to(self.dtype)[..., start:stop])
-            right.append(self.of_heads(part, call.column_weight))
-        lefts, rights = torch.cat(left, 1), torch.cat(right, 1)
+
+class Columns:
+    """C (Y - sum_i C Y) of one part: as more columns of what P is asked for, or a block at a time with maxima of its own."""
+
+    def __init__(self, rows: Rows, part: Part) -> None:
+        call, up, found, (g0, g1) = rows.call, rows.up, rows.found, rows.call.generated
+        lefts, rights = [], []
+        self.reference_weight = self.column_weight = None
+        if up.r2g is not None and found.reference_weight is not None:
+            self.reference_weight = part.of(found.reference_weight)
+            lefts.append(rows.of_heads(part, call.r2g_weight(rows.dtype)[:, :, None]))  # [m, 1, R']
+            rights.append(part.of(up.r2g).to(rows.dtype)[:, None])  # [m, 1, G']
+        if up.column_maps is not None and call.column_weight is not None and found.column_weight is not None:
+            self.column_weight = part.of(found.column_weight)
+            lefts.append(part.of(up.column_maps).to(rows.dtype))
+            rights.append(rows.of_heads(part, call.column_weight))
+        self.lefts, self.rights = torch.cat(lefts, 1).mT, torch.cat(rights, 1)  # [m, R', k], [m, k, G']
+        self.canvas = slice(g0, g1)
+        # on other devices looking at the column sums would wait for them: none is read there
+        self.readable = call.query.device.type == "cpu"
+        norm = rows.norm[..., g0:g1]
+        norm = norm.masked_fill(norm.isposinf(), -torch.inf)
+        top = norm.amax(2, keepdim=True)
+        self.share = (norm - top.masked_fill(top.isneginf(), 0.0)).exp2_()  # e [m, 1, G']
+        self.right = padded(torch.cat([self.rights * self.share, self.share], 1), g0, rows.query.shape[1])  # [m, k + 1, G]
+
+    def lost(self, back: Tensor) -> bool:
+        """Whether some LS has lost digits; that of a key which no query sees looks the same."""
+        return not self.readable or back[..., -1].amin().item() < LOST
+
+    def left(self, back: Tensor, weight: Tensor, start: int, stop: int) -> Tensor:
+        """What goes with `right`, of a block of keys whose sums [m, c, k + 1] end `back` and whose P is `weight`; [m, c, k + 1]"""
+        total = back[..., -1:]  # LS
+        lefts, sums = self.lefts[:, start:stop] / total, back[..., -1 - self.lefts.shape[2] : -1] / total
+        self.keep(lefts, sums, weight[..., self.canvas], start, stop, self.share)
+        return torch.cat([lefts, -(lefts * sums).sum(2, keepdim=True)], 2)
+
+    def exact(self, scores: Tensor, start: int, stop: int) -> Tensor:
+        """C (Y - sum_i C Y) of a block of keys, from its scores of the canvas [m, c, G'], which are lost."""
         high = scores.amax(2, keepdim=True)
         total = scores.sub_(high.masked_fill(high.isneginf(), 0.0)).exp2_().sum(2, keepdim=True)
         scores.mul_((1 / total).masked_fill_(total == 0, 0.0))  # C
-        back = torch.bmm(rights, scores.mT)  # [m, n, c]: sum_i C r, sum_i C wc
-        if up.r2g is not None and found.reference_weight is not None:
-            part.of(found.reference_weight)[:, start:stop] = back[:, 0]
-        if up.column_maps is not None and found.column_weight is not None:
-            part.of(found.column_weight).baddbmm_(lefts[:, -up.column_maps.shape[2] :], scores)
-        sums = (lefts * back).sum(1, keepdim=True)
-        asked = torch.bmm(torch.cat([lefts, -sums], 1).mT, torch.cat([rights, torch.ones_like(rights[:, :1])], 1), out=self.tile(1, scores))
+        lefts, sums = self.lefts[:, start:stop], torch.bmm(scores, self.rights.mT)  # [m, c, k]: sum_i C r, sum_i C wc
+        self.keep(lefts, sums, scores, start, stop)
+        asked = torch.bmm(lefts, self.rights).sub_((lefts * sums).sum(2, keepdim=True))
         return asked.mul_(scores)
+
+    def keep(self, lefts: Tensor, sums: Tensor, scores: Tensor, start: int, stop: int, share: Tensor | None = None) -> None:
+        """What C, or P times e, gives back of a block of keys to the weights."""
+        if self.reference_weight is not None:
+            self.reference_weight[:, start:stop] = sums[..., 0]
+        if self.column_weight is not None:
+            more = torch.bmm(lefts[..., -self.column_weight.shape[1] :].mT, scores)  # [m, n, G']
+            self.column_weight.add_(more if share is None else more.mul_(share))
 
 
 def padded(tensor: Tensor, start: int, size: int, elsewhere: float = 0.0) -> Tensor:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from i2am_kernels.backward import KeyBlocks
 from i2am_kernels.call import Call, clip
 from i2am_kernels.check import Range, check_weight, checked, described, refuse, sizes
+from i2am_kernels.key_blocks import KeyBlocks
 from i2am_kernels.parts import Part
 
 
@@ -112,14 +112,12 @@ class Pairs(KeyBlocks):
 
     def visit_part(self, part: Part) -> None:
         r0, r1 = self.call.reference
-        query, d_output = self.of(part, self.call.query), self.of(part, self.d_output)  # [m, G, D], [m, G, Dv]
-        key, value = (self.of(part, tensor) for tensor in (self.call.key, self.call.value))  # [m, R, D], [m, R, Dv]
+        d_output, value = self.of(part, self.d_output), self.of(part, self.call.value)  # [m, G, Dv], [m, R, Dv]
         left, right = self.of_heads(part, self.left), self.of_heads(part, self.right)  # [m, n, G], [m, n, R]
-        lse, r2g, g2r = part.of(self.lse).to(self.dtype)[:, None], part.of(self.r2g), part.of(self.g2r)
+        r2g, g2r = part.of(self.r2g), part.of(self.g2r)
         for start, stop in self.blocks(r0, r1):
             here = slice(start - r0, stop - r0)
-            weight = self.scores(part, key[:, start:stop], query, start, stop).sub_(lse).exp2_()  # P [m, c, G]
-            asked = torch.bmm(value[:, start:stop], d_output.mT, out=self.tile(1, weight))  # dF/dP
-            asked = (asked.clamp_(min=0) if self.positive else asked).mul_(weight)
+            asked = torch.bmm(value[:, start:stop], d_output.mT, out=self.tile(1, stop - start))  # dF/dP [m, c, G]
+            asked = (asked.clamp_(min=0) if self.positive else asked).mul_(self.weight(start, stop))
             g2r[..., here] = torch.bmm(left, asked.mT)
             r2g.baddbmm_(right[..., here], asked)

@@ -1,5 +1,6 @@
 """Maps as tensors with gradient: right by finite differences and by the definition, one node for torch, in linear memory."""
 
+import math
 from functools import partial
 
 import pytest
@@ -11,7 +12,7 @@ from torch.library import opcheck
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.measuring.measure import peak_bytes
-from i2am_kernels import backward, bi_attention, bi_attention_maps, differentiable
+from i2am_kernels import backward, bi_attention, bi_attention_maps, differentiable, key_blocks
 
 ALL = {"weighted": True, "words": 3, "columns": 2, "weightings": 2}
 RANGES = {"rows": (1, 2), "generated": (2, 8), "reference": (1, 6)}
@@ -36,10 +37,12 @@ def test_finite_differences_agree(given):
     assert torch.autograd.gradcheck(results, (*operands, *weights.values()), fast_mode=True)
 
 
-@pytest.fixture(params=["one block", "blocks of 16 keys"])
+@pytest.fixture(params=["one block", "blocks of some 16 keys", "columns by their own maxima"])
 def blocks(request, monkeypatch):
     if request.param != "one block":
-        monkeypatch.setattr(backward, "BLOCK_BYTES", 1)
+        monkeypatch.setattr(key_blocks, "BLOCK_BYTES", 1)
+    if request.param == "columns by their own maxima":  # all of them, as on a device that does not look at the column sums
+        monkeypatch.setattr(backward, "LOST", math.inf)
 
 
 @pytest.mark.usefixtures("blocks")
