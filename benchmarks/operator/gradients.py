@@ -14,6 +14,7 @@ definition's in float64, on the first and last batch row and head, there are no 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -111,7 +112,8 @@ def measure(name: str, shape: Shape, batch: int, device: torch.device, repeats: 
         up = {name: torch.randn_like(one) * (1 if name == "output" else one.shape[-1]) for name, one in results(given, "auto").items()}
     found, allowed = errors(given, up)
     size = {"generated": shape.generated, "reference": shape.reference, "size": shape.size, "heads": shape.heads, "batch": batch}
-    row: Row = {"case": name, **size, "dtype": "float32", "error_of": found, "allowed": allowed, "red": judge.red(found, allowed)}
+    row: Row = {"case": name, **size, "dtype": "float32", "error_of": found, "allowed": allowed, "red": judge.red(found, allowed),
+                "load": round(os.getloadavg()[0], 2), "waiting": os.environ.get("OMP_WAIT_POLICY")}  # fmt: skip
     if row["red"]:
         return row
     runs: dict[str, Run] = {

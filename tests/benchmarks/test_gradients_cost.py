@@ -45,7 +45,9 @@ def test_the_table_says_what_is_missed(tmp_path, monkeypatch):
     for row, both_ways in ((square, 2.3), (few, 2.2)):
         row["ratio"]["both_ways"] = {"p20": 2.0, "p50": both_ways, "p80": 2.5}
         row["ratio"]["forward"] = {"p20": 1.0, "p50": 1.1, "p80": 1.2}
+        row |= {"load": both_ways, "waiting": "PASSIVE"}
     text = report.summary([square, few])
+    assert "`OMP_WAIT_POLICY=PASSIVE python -m benchmarks.operator.gradients --full`, the machine's load average 2.2 to 2.3," in text
     assert "| **2.30** (2.00 to 2.50) |" in text
     assert "| 2.20 (2.00 to 2.50) |" in text
     assert "at most 1.15, met by 2 of 2; forward and back at most 2.2, met by 1 of 2;" in text
