@@ -39,7 +39,7 @@ def line(row: Row) -> str:
     ms, peak = row["ms"], row["peak_mb"]
     sizes = ", ".join(f"{peak[name]:.0f}" if name in peak else "-" for name in ("attention_both", "both", "eager"))
     eager = f"{row['ratio']['eager']['p50']:.1f}" if "eager" in row["ratio"] else "-"
-    return (f"{what} {ms['maps']['p50']:.3g} | {spread(row, 'forward')} | {ms['attention_both']['p50']:.3g} | {spread(row, 'both_ways')} | "
+    return (f"{what} {short(ms['maps']['p50'])} | {spread(row, 'forward')} | {short(ms['attention_both']['p50'])} | {spread(row, 'both_ways')} | "
             f"{row['ratio']['back']['p50']:.2f} | {eager} | {sizes} | {error} |")  # fmt: skip
 
 
@@ -48,3 +48,7 @@ def spread(row: Row, name: str) -> str:
     of = row["ratio"][name]
     middle = f"{of['p50']:.2f}"
     return (f"**{middle}**" if of["p50"] > ASKED[name] else middle) + f" ({of['p20']:.2f} to {of['p80']:.2f})"
+
+
+def short(ms: float) -> str:
+    return f"{ms:.3g}" if ms < 1000 else f"{ms:.0f}"
