@@ -39,8 +39,8 @@ def line(row: Row) -> str:
     ms, peak = row["ms"], row["peak_mb"]
     sizes = ", ".join(f"{peak[name]:.0f}" if name in peak else "-" for name in ("attention_both", "both", "eager"))
     eager = f"{row['ratio']['eager']['p50']:.1f}" if "eager" in row["ratio"] else "-"
-    return (f"{what} {short(ms['maps']['p50'])} | {spread(row, 'forward')} | {short(ms['attention_both']['p50'])} | {spread(row, 'both_ways')} | "
-            f"{row['ratio']['back']['p50']:.2f} | {eager} | {sizes} | {error} |")  # fmt: skip
+    return (f"{what} {short(ms['maps']['p50'])} | {spread(row, 'forward')} | {short(ms['attention_both']['p50'])} | "
+            f"{spread(row, 'both_ways')} | {row['ratio']['back']['p50']:.2f} | {eager} | {sizes} | {error} |")  # fmt: skip
 
 
 def spread(row: Row, name: str) -> str:
