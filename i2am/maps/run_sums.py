@@ -31,14 +31,13 @@ class Recorded:
     def __len__(self) -> int:
         return next(t.shape[0] for t in (self.sums[0].r2g, self.sums[0].words) if t is not None)
 
-    def __getitem__(self: Some, index: int | slice | list[int]) -> Some:
+    def __getitem__(self: Some, index: int | slice) -> Some:
         """The maps of one image, or of several."""
         images = range(len(self))
         if isinstance(index, slice):
             part = list(images[index])
         else:
-            asked = index if isinstance(index, list) else [index]
-            part = [index_of("the images asked for", one, len(self), "images", "maps[0], maps[2:4], maps[[0, 3]].") for one in asked]
+            part = [index_of("the images asked for", index, len(self), "images", "maps[0], maps[2:4].")]
         if not part:
             refuse("the images asked for", f"among {len(self)}", index, "A batch of no images has no maps.")
 

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def loss_of(model: Model, pairs: Pairs, options: Options, step: int, kept: Tenso
     if run is None or not images:
         return error.mean()
     weights = {name: getattr(options, name) for name in LOSSES}
-    return error.mean() + total(run.maps[images], pairs.truth.inside[images].float(), layers=options.loss_layers, **weights)[0]
+    of_shown = replace(run.maps, sums=tuple(sums.cut(images) for sums in run.maps.sums))
+    return error.mean() + total(of_shown, pairs.truth.inside[images].float(), layers=options.loss_layers, **weights)[0]
 
 
 def watched(model: Model, options: Options) -> AbstractContextManager[Any]:
