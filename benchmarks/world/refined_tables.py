@@ -22,14 +22,16 @@ def named(row: Row) -> str:
 def refined(rows: Sequence[Row]) -> str:
     """A line a training: pictures, scores, and where its layers point."""
     of_layers = (f"{which} layers: peak, mass" for which in ("fine", "coarse", "all"))
-    heads = ("losses", "SSIM in the mask", "error in the mask", *of_layers, "IMACS_g", "IMACS_r", "correspondence")
+    heads = ("losses", "loss at the end, theirs in it", "SSIM in the mask", "error in the mask", *of_layers, "IMACS_g", "IMACS_r",
+             "correspondence")  # fmt: skip
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for row in rows:
         fine, coarse, whole = ([one for one in row["table"] if one["level"] == level and (level == "unified" or is_fine(one) == wanted)]
                                for level, wanted in (("layer", True), ("layer", False), ("unified", None)))  # fmt: skip
+        pictures = f"{row['final_loss']:.4f} | {row['ssim_mask']:.3f} | {row['error_mask']:.4f}"
         pointing = " | ".join(f"{mean(some, 'accuracy'):.1%}, {mean(some, 'mass'):.1%}" for some in (fine, coarse, whole))
-        lines.append(f"| {named(row)} | {row['ssim_mask']:.3f} | {row['error_mask']:.4f} | {pointing} | {row['imacs_g']:.3f} "
-                     f"| {row['imacs_r']:.3f} | {row['correspondence']:.3f} |")  # fmt: skip
+        scores = " | ".join(f"{row[name]:.3f}" for name in ("imacs_g", "imacs_r", "correspondence"))
+        lines.append(f"| {named(row)} | {pictures} | {pointing} | {scores} |")
     return "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ def test_a_row_and_a_line_for_each_training(trainings: list[Path], tmp_path: Pat
     assert [row["losses"] for row in rows] == [{}, {"dcml": 0.01, "tv": 0.0001, "cwg": 2.0}]
     assert all((row["train_steps"], row["train_batch"], row["from"]) == (1, 1, "nothing") for row in rows)
     without, paper = refined_tables.refined(rows).splitlines()[2:]
-    assert without.startswith(f"| without | {rows[0]['ssim_mask']:.3f} | ")
+    assert without.startswith(f"| without | {rows[0]['final_loss']:.4f} | {rows[0]['ssim_mask']:.3f} | ")
     assert paper.startswith("| the paper's weights | ")
     assert "1 steps of 1 pairs from nothing" in tables.trainings(rows)
     with Image.open(tmp_path / "drawn.jpg") as picture:
