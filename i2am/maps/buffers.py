@@ -37,6 +37,11 @@ def of_layer(layer: str, error: ValueError) -> ValueError:
     return ValueError(f"i2am: layer {layer}: {str(error).removeprefix('bi_attention: ')}")
 
 
+def in_backward() -> bool:
+    """Whether a backward is running, which makes layers once more where a forward kept too little (gradient checkpointing)."""
+    return torch._C._current_graph_task_id() != -1
+
+
 def as_sizes(*sizes: int) -> Tensor:
     """Numbers for the hot path, as the sizes of a tensor without memory: torch.compile would take plain ones for constants of the model."""
     return torch.empty_strided(sizes, [0] * len(sizes), device="meta")

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from i2am.maps.buffers import Slot, of_layer
+from i2am.maps.buffers import Slot, in_backward, of_layer
 from i2am.maps.kept_calls import KeptCall
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.tokens import Range
@@ -50,7 +50,7 @@ class LearningSlot(Slot):
             )  # fmt: skip
         except ValueError as error:
             raise of_layer(self.layer, error) from error
-        if torch._C._current_graph_task_id() != -1:  # a backward is running
+        if in_backward():
             return found.output
         for name, sums in self.learned.items():
             maps = getattr(found, name)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import is_floating, refuse, said
-from i2am.maps.buffers import Slot, of_layer
+from i2am.maps.buffers import Slot, in_backward, of_layer
 from i2am.maps.tokens import Range
 from i2am_kernels import bi_attention, relevance
 
@@ -45,7 +45,7 @@ class RelevantSlot(Slot):
             out = bi_attention(query, key, value, attn_mask=mask, scale=scale)
         except ValueError as error:
             raise of_layer(self.layer, error) from error
-        if torch._C._current_graph_task_id() != -1:  # a backward makes the forward again
+        if in_backward():
             return out
         if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
             refuse(f"the call of {self.layer}", 'made with gradient for weigh="gradient"', "one under torch.no_grad() or inference_mode()",
@@ -56,7 +56,7 @@ class RelevantSlot(Slot):
 
     def keep(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> None:
         """A call that is made, for when the scalar is known."""
-        if torch._C._current_graph_task_id() == -1:
+        if not in_backward():
             self.kept.append(Weighable(query.detach(), key.detach(), value.detach(), mask, scale, out))
 
     def weigh(self, call: Weighable, d_output: Tensor) -> None:
