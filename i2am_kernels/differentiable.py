@@ -13,7 +13,7 @@ from i2am_kernels.backward import Upstream, backward
 from i2am_kernels.call import Call
 from i2am_kernels.check import DTYPES, Range, check_operands, check_range, checked, refuse
 from i2am_kernels.forward import plain
-from i2am_kernels.op import BACKENDS, LIBRARY, at_addresses, choose, compute
+from i2am_kernels.op import LIBRARY, at_addresses, choose, compute, entered
 from i2am_kernels.reference import BiAttention, definition
 from i2am_kernels.triton_backward import launch_backward
 
@@ -48,11 +48,7 @@ def bi_attention_maps(
     `bi_attention`. float64 is taken, too (its forward is eager and stores the matrix). The second derivative is refused, and so is a
     gradient of attn_mask; backend="reference" is the eager definition, which torch differentiates as often as you like.
     """
-    if backend not in ("auto", *BACKENDS):
-        refuse("backend", 'one of "auto", ' + ", ".join(f'"{name}"' for name in BACKENDS), repr(backend), "See the docstring.")
-    if isinstance(query, Tensor) and torch.is_autocast_enabled(query.device.type):
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    query, key, value = entered(backend, query, key, value)
     check_operands(query, key, value, (torch.float64, *DTYPES))
     double = query.dtype == torch.float64
     if double and backend in ("triton", "streaming"):

@@ -61,11 +61,7 @@ def bi_attention(
 
     backend: "triton", "streaming", "reference" or "auto"; an explicit choice is never replaced by another.
     """
-    if backend not in ("auto", *BACKENDS):
-        refuse("backend", 'one of "auto", ' + ", ".join(f'"{name}"' for name in BACKENDS), repr(backend), "See the docstring.")
-    if isinstance(query, Tensor) and torch.is_autocast_enabled(query.device.type):
-        dtype = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    query, key, value = entered(backend, query, key, value)
     call = checked(query, key, value, r2g, g2r, token_maps, column_maps, generated_weight, reference_weight, token_weight, column_weight,
                    attn_mask, scale, rows, generated, reference)  # fmt: skip
     if not call.wants_maps:
@@ -104,6 +100,16 @@ def bi_attention_reference(
     call = checked(query, key, value, r2g, g2r, token_maps, column_maps, generated_weight, reference_weight, token_weight, column_weight,
                    attn_mask, scale, rows, generated, reference, double=True)  # fmt: skip
     return run_reference(call)
+
+
+def entered(backend: str, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What every public way in begins with: the name of a backend, and operands in autocast's precision where it is on."""
+    if backend not in ("auto", *BACKENDS):
+        refuse("backend", 'one of "auto", ' + ", ".join(f'"{name}"' for name in BACKENDS), repr(backend), "See the docstring.")
+    if isinstance(query, Tensor) and torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        return query.to(dtype), key.to(dtype), value.to(dtype)
+    return query, key, value
 
 
 def choose(backend: str, call: Call) -> str:
