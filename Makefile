@@ -12,7 +12,7 @@ PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingfa
 PEERS := .peer-daam .peer-attention-map-diffusers
 PIN_daam := daam==0.2.0
 PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
-ATTACHED := tests/attach/test_families.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py \
+ATTACHED := tests/families/test_families.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py \
   tests/attach/test_refused.py tests/attach/test_trace_door.py tests/attach/test_compiled.py tests/maps/test_prompt.py \
   tests/models/test_small.py tests/models/test_small_train.py tests/models/test_small_parts.py tests/models/test_stableviton.py tests/models/test_stableviton_convert.py \
   tests/evaluation/test_built_in.py

@@ -31,6 +31,7 @@ FLOORS = (
     ("i2am.evaluation", "i2am.viewer", "i2am.compat"),
     ("i2am.models", "i2am.score"),
     ("i2am.data", "i2am.attach", "i2am.losses"),
+    ("i2am.families",),
     ("i2am.maps",),
     ("i2am.show",),
     ("i2am.common", "i2am_kernels"),

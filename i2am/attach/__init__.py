@@ -1,8 +1,8 @@
 """The tracer: how maps get out of a running model.
 
-Imports: maps, common.
-Begin with: `trace.py` and `run.py`; `families.py` says where each family keeps its reference, `guidance.py` which rows are conditional;
+Imports: families, maps, common.
+Begin with: `trace.py` and `run.py`; `finder.py` asks the families where a reference is, `guidance.py` which rows are conditional;
 `learning.py` and `steering.py` are for gradients.
 """
 
-__all__ = ["families", "finder", "guidance", "ldm", "learning", "run", "sdpa", "steering", "steps", "trace", "under_gradient"]
+__all__ = ["finder", "guidance", "ldm", "learning", "run", "sdpa", "steering", "steps", "trace", "under_gradient"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -21,12 +21,12 @@ STATIC = "force_nn_module_property_static_shapes"
 
 
 class Calls:
-    """Counts a denoiser's calls in each step, and keeps what it was called with in the first."""
+    """Counts the denoisers' calls in each step, and keeps what one was called with in the first."""
 
-    def __init__(self, denoiser: nn.Module, owner: Any, asked: Layout | None) -> None:
-        self.denoiser, self.owner, self.asked = denoiser, owner, asked
+    def __init__(self, denoisers: Sequence[nn.Module], owner: Any, asked: Layout | None) -> None:
+        self.denoisers, self.owner, self.asked = denoisers, owner, asked
         self.active = True  # whether the call that is running is recorded
-        self.hook: Any = None
+        self.hooks: list[Any] = []
         self.stance: Any = None
         self.begin()
 
@@ -40,8 +40,9 @@ class Calls:
         self.inputs: dict[str, Any] = {}
 
     def watch(self, undo: ExitStack) -> None:
-        if hasattr(self.denoiser, "cache_context") and self.asked is None:
-            self.name_calls(self.denoiser, undo)
+        for denoiser in self.denoisers:
+            if hasattr(denoiser, "cache_context") and self.asked is None:
+                self.name_calls(denoiser, undo)
         self.open()
         undo.callback(self.close)
         config: Any = getattr(sys.modules.get("torch._dynamo"), "config", None)
@@ -53,8 +54,8 @@ class Calls:
         if self.stance is None and "torch._dynamo" in sys.modules:
             self.stance = torch.compiler.set_stance("force_eager")
             self.stance.__enter__()
-        if self.hook is None:
-            self.hook = self.denoiser.register_forward_pre_hook(self.before, with_kwargs=True)
+        if not self.hooks:
+            self.hooks = [denoiser.register_forward_pre_hook(self.before, with_kwargs=True) for denoiser in self.denoisers]
 
     def settle(self, layout: Layout) -> None:
         """The first step is over."""
@@ -75,9 +76,8 @@ class Calls:
 
     def close(self) -> None:
         self.release()
-        if self.hook is not None:
-            self.hook.remove()
-            self.hook = None
+        while self.hooks:
+            self.hooks.pop().remove()
         self.inputs = {}
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""Which module denoises, which of its layers can see a reference, and which rule says where it sits."""
+"""Which of a denoiser's layers can see a reference, and which rule says where it sits."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from typing import Any, NoReturn
 
 from torch import nn
 
-from i2am.attach import families
-from i2am.attach.families import Found, Rule
 from i2am.attach.ldm import is_ldm
-from i2am.common.checks import is_size, refuse, said, whole_number
+from i2am.attach.parts import denoisers_of, unwrapped
+from i2am.common.checks import refuse, said
+from i2am.families import pipelines, unet
+from i2am.families.family import EXPLAIN, Found, Rule
+from i2am.families.registry import family_of
 from i2am.maps.layers import listed
-from i2am.maps.tokens import Grid, Seen, Tokens
+from i2am.maps.tokens import Seen, Tokens
 
-DENOISERS = ("unet", "transformer")
-RULES: dict[str, Rule] = {"context": families.context, "adapter": families.adapter, "self": families.reference_self_attention}
+RULES: dict[str, Rule] = {
+    "context": unet.context,
+    "adapter": unet.adapter,
+    "self": unet.reference_self_attention,
+    "self-below": unet.stacked_below,
+}
 CHANNELS = "its cross-attention reads the prompt alone; an image given to it enters through the channels, not as tokens"
 
 
@@ -24,10 +30,12 @@ class Finder:
     def __init__(self, pipe: Any, reference: Any) -> None:
         bare = isinstance(pipe, nn.Module)
         self.pipe = None if bare else pipe
-        self.denoiser = unwrapped(pipe if bare else denoiser_of(pipe))
+        self.denoisers = [unwrapped(pipe)] if bare else denoisers_of(pipe)
+        self.denoiser = self.denoisers[0]
         self.owner = self.denoiser if bare else pipe  # for its name and class
         if not callable(reference) and reference not in ("auto", *RULES):
-            refuse("reference", '"auto", "context", "adapter", "self" or a rule', said(reference), "A rule maps i2am.Seen to i2am.Tokens.")
+            refuse("reference", f'"auto", {", ".join(repr(name) for name in RULES)} or a rule', said(reference),
+                   "A rule maps i2am.Seen to i2am.Tokens.")  # fmt: skip
         self.reference = reference
         parallel = getattr(self.denoiser, "_parallel_config", None)
         if getattr(parallel, "context_parallel_config", None) is not None:
@@ -35,22 +43,32 @@ class Finder:
                              "Trace it without.")  # fmt: skip
         if type(pipe).__module__.startswith("diffusers.pipelines.ltx2"):
             raise ValueError(f"i2am: {type(pipe).__name__} steps with copies of its scheduler, which cannot be counted. Use i2am.Recorder.")
-        self.attention = {
-            name: module
-            for name, module in self.denoiser.named_modules()
-            if hasattr(module, "to_q") and (is_ldm(module) or hasattr(module, "processor"))
-            if not name.startswith("encoder_hid_proj")  # an adapter's resampler, not the denoiser's own
-        }
+        self.attention = {name: module for name, module in self.denoiser.named_modules() if attends(name, module)}
+        self.family = family_of(self.denoiser)
+        self.is_unet = hasattr(self.denoiser, "conv_in")
         pixels = any("pixel_attentions" in name for name in self.attention)  # the picture enters there, the text elsewhere
         adapted = any(hasattr(getattr(module, "processor", None), "to_k_ip") for module in self.attention.values())  # beside the text
         self.reads_text = pixels or adapted or any(hasattr(self.pipe, name) for name in ("tokenizer", "tokenizer_2"))
+        if reference == "auto":
+            self.check_known()
 
-    def layers(self, words: bool) -> dict[str, nn.Module]:
-        """Every attention module in which a reference (or the prompt) can enter; an error that says why when there is none."""
-        usable = {name: m for name, m in self.attention.items() if self.usable(name, m, words)}
+    def check_known(self) -> None:
+        """Nobody guesses where a model keeps its reference."""
+        known, name = pipelines.known(self.owner), type(self.owner).__name__
+        if known is not None and known.kind == pipelines.REFUSED:
+            raise ValueError(f"i2am: {name} cannot be traced by itself: {known.how}. {EXPLAIN}")
+        if self.family is None and self.attention and not self.is_unet and not any(map(is_ldm, self.attention.values())):
+            raise ValueError(f"i2am: {type(self.denoiser).__name__} is none of the denoisers whose tokens are known by name (see "
+                             f"`i2am families`), and the order of its tokens cannot be guessed. {EXPLAIN}")  # fmt: skip
+
+    def layers(self, words: bool) -> dict[str, list[nn.Module]]:
+        """Every attention layer in which a reference (or the prompt) can enter, with its module in each denoiser; an error that says why
+        when there is none."""
+        usable = [name for name, module in self.attention.items() if self.usable(name, module, words)]
         if not usable:
             self.refuse_no_layers()
-        return usable
+        others = [dict(denoiser.named_modules()) for denoiser in self.denoisers[1:]]
+        return {name: [self.attention[name], *(modules[name] for modules in others if name in modules)] for name in usable}
 
     def usable(self, name: str, module: Any, words: bool) -> bool:
         """Whether the rule can find anything in calls of this module."""
@@ -58,16 +76,16 @@ class Finder:
             return True
         crosses = name.endswith("attn2") or bool(getattr(module, "is_cross_attention", False))
         adapted = hasattr(getattr(module, "processor", None), "to_k_ip")
-        if self.reference == "self":
+        if self.reference.startswith("self"):
             return not crosses
         if self.reference == "adapter":
             return adapted or (words and crosses)
         if self.reference == "context" or is_ldm(module):
             return crosses
+        if self.family is not None:
+            return self.family.layers(name, module)
         if adapted or ("pixel_attentions" in name and crosses):
             return True
-        if not hasattr(self.denoiser, "conv_in"):  # a transformer: joint attention
-            return getattr(module, "add_k_proj", None) is not None or not crosses or words
         if getattr(module, "added_kv_proj_dim", None) is not None:
             return words or not self.reads_text
         return crosses and (words or not self.reads_text)
@@ -78,18 +96,18 @@ class Finder:
             return checked(seen, self.reference(seen))
         if self.reference != "auto":
             found = RULES[self.reference](seen)
-            return families.text(seen) if found is None and self.reference == "adapter" else found
+            return unet.text(seen) if found is None and self.reference == "adapter" else found
+        if self.family is not None:
+            return self.family.rule(seen)
         if "pixel_attentions" in seen.layer:
-            return families.pixel_attention(seen)
+            return unet.pixel_attention(seen)
         if not is_ldm(seen.module):
             if seen.index:
-                return families.adapter(seen)
-            if getattr(seen.module, "added_kv_proj_dim", None) is not None and hasattr(self.denoiser, "conv_in"):
-                found = families.added_keys(seen)
+                return unet.adapter(seen)
+            if getattr(seen.module, "added_kv_proj_dim", None) is not None:
+                found = unet.added_keys(seen)
                 return Tokens(words=found.reference, source="words") if self.reads_text and isinstance(found, Tokens) else found
-            if not hasattr(self.denoiser, "conv_in"):
-                return families.joint(seen)
-        return families.text(seen) if self.reads_text else families.context(seen)
+        return unet.text(seen) if self.reads_text else unet.context(seen)
 
     def refuse_no_layers(self) -> NoReturn:
         name = type(self.owner).__name__
@@ -132,51 +150,10 @@ class Finder:
         )
 
 
-def unwrapped(module: Any) -> nn.Module:
-    """The module behind torch.compile or a parallel wrapper."""
-    while True:
-        inner = getattr(module, "_orig_mod", None) or (module.module if isinstance(module, nn.parallel.DistributedDataParallel) else None)
-        if inner is None:
-            return module
-        module = inner
-
-
-def denoiser_of(pipe: Any) -> nn.Module:
-    """The pipeline's UNet or transformer."""
-    found = [name for name in DENOISERS if isinstance(getattr(pipe, name, None), nn.Module)]
-    if len(found) == 1:
-        return getattr(pipe, found[0])
-    modules = [name for name, value in parts_of(pipe).items() if isinstance(value, nn.Module)]
-    refuse("pipe", "a pipeline with a unet or a transformer, or a denoiser module", type(pipe).__name__ if modules else said(pipe),
-           f"Pass the module and scheduler=pipe.scheduler. Its modules: {', '.join(modules) or 'none'}.")  # fmt: skip
-
-
-def parts_of(pipe: Any) -> dict[str, Any]:
-    """What a pipeline is made of, by name."""
-    components = getattr(pipe, "components", None)
-    return {**(components if isinstance(components, dict) else {}), **getattr(pipe, "__dict__", {})}
-
-
-def scheduler_of(pipe: Any) -> Any:
-    """The pipeline's scheduler: `scheduler`, or under another name the one part that sets timesteps and takes steps."""
-    if getattr(pipe, "scheduler", None) is not None:
-        return pipe.scheduler
-    found = {id(part): (name, part) for name, part in parts_of(pipe).items() if hasattr(part, "set_timesteps") and hasattr(part, "step")}
-    if len(found) == 1:
-        return next(part for _, part in found.values())
-    names = [name for name, _ in found.values()]
-    got = f"{len(names)} in {type(pipe).__name__}: {', '.join(names)}" if names else f"none in {type(pipe).__name__}"
-    refuse("scheduler", "given or the pipeline's own", got, f"Pass the one that steps, scheduler=pipe.{names[0]}." if names else
-           "Pass scheduler=..., or use i2am.Recorder in your own loop.")  # fmt: skip
-
-
-def placed_reference(pipe: Any, grid: Grid | None, special: int) -> tuple[Grid | None, int]:
-    """The reference's grid and leading tokens without a place: what the user said, else what the pipeline declares."""
-    if grid is not None and not is_size(grid):
-        refuse("reference_grid", "(height, width) in tokens", said(grid), "Special tokens do not count.")
-    whole_number("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
-    declared = getattr(pipe, "reference_tokens", (None, 0)) if grid is None else (grid, special)
-    return declared[0], special or declared[1]
+def attends(name: str, module: Any) -> bool:
+    """Whether a module is one of the denoiser's own attentions: by its processor, whatever its projections are called, or LDM's."""
+    resampler = name.startswith("encoder_hid_proj")  # an adapter's
+    return not resampler and (is_ldm(module) or callable(getattr(module, "processor", None)))
 
 
 def checked(seen: Seen, found: Any) -> Found:

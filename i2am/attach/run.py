@@ -11,16 +11,17 @@ from typing import Any
 from torch import Tensor
 
 from i2am.attach import ldm, sdpa
+from i2am.attach.coverage import Coverage, Others, covered
 from i2am.attach.denoiser_calls import Calls
-from i2am.attach.families import Found, with_generated_grid
 from i2am.attach.finder import Finder
 from i2am.attach.guidance import final_layout, layout_before_run, parse
 from i2am.attach.prompts import Listener
 from i2am.attach.steps import count_steps
 from i2am.common import notebook
 from i2am.common.checks import counted, refuse
+from i2am.families.family import Found, with_generated_grid
 from i2am.maps.buffers import Slot, afford_groups
-from i2am.maps.layers import Layers, chosen
+from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import Recorder
 from i2am.maps.tokens import Grid, Seen, Tokens
@@ -37,9 +38,10 @@ class Trace:
         self.finder, self.recorder, self.scheduler = finder, recorder, scheduler
         self.only, self.words, self.reference_grid, self.special = layers, words, reference_grid, special
         self.declared_steps = recorder.steps
-        self.calls = Calls(finder.denoiser, finder.owner, parse(guidance) or layout_before_run(finder.pipe))
+        self.calls = Calls(finder.denoisers, finder.owner, parse(guidance) or layout_before_run(finder.pipe))
         self.listener = Listener(finder.pipe) if words else None
         self.taps: dict[str, sdpa.Tap] = {}
+        self.coverage: Coverage | None = None  # of the last call: which attention was traced, and which was not
         self.finished: AttributionMaps | None = None
         self.taken = True  # whether the maps of the last call have been read
 
@@ -62,6 +64,7 @@ class Trace:
             sdpa.listen(self.undo)
             self.install()
             self.watch()
+            self.listen_around()
             if self.listener is not None:
                 self.listener.listen(self.undo)
         except BaseException:
@@ -101,13 +104,15 @@ class Trace:
         """Tap the layers; processors that were replaced meanwhile are tapped again."""
         found = self.finder.layers(bool(self.words))
         for name in chosen(list(found), self.only):
-            new = name not in self.taps
-            if new:
-                self.taps[name] = sdpa.Tap(name, found[name], self)
-            if not ldm.is_ldm(found[name]):
-                sdpa.install(self.taps[name], self.undo)
-            elif new:
-                ldm.install_ldm(self.taps[name], self.undo)
+            for number, module in enumerate(found[name]):
+                key = f"{name} of denoiser {number + 1}" if number else name
+                new = key not in self.taps
+                if new:
+                    self.taps[key] = sdpa.Tap(name, module, self)
+                if not ldm.is_ldm(module):
+                    sdpa.install(self.taps[key], self.undo)
+                elif new:
+                    ldm.install_ldm(self.taps[key], self.undo)
 
     @property
     def active(self) -> bool:
@@ -130,6 +135,7 @@ class Trace:
             tap.plan.clear()
             tap.entered = False
         self.install()
+        self.listen_around()
         self.calls.begin()
         self.calls.open()
 
@@ -162,13 +168,33 @@ class Trace:
         for slot in recorder.slots.values():
             slot.settle(layout.rows(total), recorder.groups)
         self.finder.refuse_silent(self.taps)
+        self.cover()
         self.calls.settle(layout)
         if self.listener is not None:
             self.listener.begin()
 
+    def listen_around(self) -> None:
+        """Attention beside the taps is heard too, until the first step is over."""
+        sdpa.STATE.others = Others(self.finder.denoisers)
+
+    def cover(self) -> None:
+        """After the first step: which attention of the model is traced, and which is not."""
+        others, sdpa.STATE.others = sdpa.STATE.others, None
+        if others is None:
+            return
+        self.coverage = covered(self.taps.values(), others, self.finder.attention)
+        if self.coverage.unknown:
+            warnings.warn(f"i2am: attention also runs in {counted(len(self.coverage.unknown), 'module')} of "
+                          f"{type(self.finder.owner).__name__} that the tracer does not know, and is in no map. "
+                          f"{listed(self.coverage.unknown)}", stacklevel=2)  # fmt: skip
+
     def slots(self, tap: sdpa.Tap, place: int, query: Tensor, key: Tensor) -> list[Slot]:
         """Decide, at its first call, what is recorded of an attention call."""
-        seen = Seen(tap.name, tap.module, place, query.shape[2], key.shape[2], self.calls.inputs, tap.images.get(place))
+        twin = next((other for other in self.taps.values() if other.name == tap.name and place in other.plan), None)
+        if twin is not None:  # the layer in the denoiser that ran before
+            return twin.plan[place]
+        seen = Seen(tap.name, tap.module, place, query.shape[2], key.shape[2], self.calls.inputs, tap.images.get(place),
+                    self.finder.denoiser, self.finder.pipe)  # fmt: skip
         found: Found = self.finder.rule(seen)
         tokens = [] if found is None else [found] if isinstance(found, Tokens) else list(found)
         slots = []
@@ -248,4 +274,6 @@ class Trace:
     @property
     def layers(self) -> list[str]:
         """The layers under observation."""
-        return self.finished.layers if self.finished is not None and not self.taps else list(self.taps)
+        if self.finished is not None and not self.taps:
+            return self.finished.layers
+        return list(dict.fromkeys(tap.name for tap in self.taps.values()))

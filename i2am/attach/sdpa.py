@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from i2am.attach.families import adapter_order
+from i2am.attach.coverage import Others
 from i2am.attach.projection import output_weight
+from i2am.families.unet import adapter_order
 from i2am.maps.buffers import Slot
 from i2am.maps.relevant import RelevantSlot
 from i2am.maps.weighing import Projection
@@ -93,6 +94,7 @@ class State:
     """The tap whose processor is running; an object of a plain class, whose attributes torch.compile can follow."""
 
     current: Tap | None = None
+    others: Others | None = None  # who else attends, in a run's first step
 
 
 STATE = State()
@@ -110,6 +112,8 @@ def listening(
 ) -> Tensor:
     """scaled_dot_product_attention while a trace is on."""
     tap = STATE.current
+    if tap is None and STATE.others is not None:
+        STATE.others.heard()
     if tap is None or not tap.trace.active:
         return SDPA(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     return tap.attend(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
@@ -144,7 +148,7 @@ def listen(undo: ExitStack) -> None:
 
     def back() -> None:
         torch.nn.functional.scaled_dot_product_attention = SDPA
-        STATE.current = None
+        STATE.current = STATE.others = None
 
     undo.callback(back)
 

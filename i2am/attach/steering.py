@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.attach.finder import scheduler_of
 from i2am.attach.learning import LearningTrace
+from i2am.attach.parts import scheduler_of
 from i2am.attach.steps import Count, wrap
 from i2am.attach.trace import trace
 from i2am.attach.under_gradient import UnderGradient

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from i2am.attach.finder import Finder, placed_reference, scheduler_of
+from i2am.attach.finder import Finder
 from i2am.attach.learning import LearningTrace
+from i2am.attach.parts import placed_reference, scheduler_of
 from i2am.attach.prompts import asked
 from i2am.attach.relevant import RelevantTrace, Scalar
 from i2am.attach.run import Trace
@@ -65,7 +66,8 @@ def trace(
         checkpointing) must run inside the block. A compiled denoiser runs uncompiled.
     guidance: "auto", "none", or the batch's layout: "uncond-cond", "cond-uncond", "cond-image-uncond"; "cond|uncond" for separate calls.
     reference: "auto"; "context" (the cross-attention's keys), "adapter" (IP-Adapter), "self" (self-attention that also sees the
-        reference), or a rule: a function of `i2am.Seen` that returns `i2am.Tokens` or None.
+        reference), "self-below" (the same, in one latent with the reference below what is generated), or a rule: a function of
+        `i2am.Seen` that returns `i2am.Tokens` or None; `i2am.explain(pipe, ...)` shows what it would see.
     reference_grid, special: the reference's (height, width) in tokens, and its leading tokens without a place (CLS); default: what
         the pipeline declares as `reference_tokens`, a pair of the two.
     """
@@ -78,6 +80,9 @@ def trace(
     if scheduler is None and not differentiable:
         scheduler = scheduler_of(pipe)
     reference_grid, special = placed_reference(pipe, reference_grid, special)
+    if (differentiable or scalar is not None) and len(finder.denoisers) > 1:
+        refuse("pipe", 'one denoiser with differentiable=True or weigh="gradient"', f"{len(finder.denoisers)} in {type(pipe).__name__}",
+               "Pass the one that is meant, with scheduler=.")  # fmt: skip
     kind = LearningTrace if differentiable else Trace if scalar is None else RelevantTrace
     made = kind(finder, recorder, scheduler, layers=layers, words=words, guidance=guidance, reference_grid=reference_grid, special=special)
     if isinstance(made, RelevantTrace) and scalar is not None:

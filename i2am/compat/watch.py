@@ -18,11 +18,12 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from i2am.attach.families import context, with_generated_grid
 from i2am.attach.guidance import NONE, Layout, parse
 from i2am.attach.ldm import install_ldm, is_ldm
 from i2am.attach.sdpa import Tap
 from i2am.common.checks import is_whole, refuse
+from i2am.families.family import with_generated_grid
+from i2am.families.unet import context
 from i2am.maps.buffers import Slot
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers, chosen

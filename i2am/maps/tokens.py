@@ -62,6 +62,8 @@ class Seen:
     keys: int
     inputs: dict[str, Any] = field(default_factory=dict)  # what the denoiser was called with, by parameter name
     image: str | None = None  # the adapter's image, where several adapters or images share the layer
+    denoiser: Any = None  # the module that denoises, with its config
+    pipe: Any = None  # None where a bare denoiser is traced
 
 
 def check_grid(side: str, grid: Grid, count: int, described: str) -> None:

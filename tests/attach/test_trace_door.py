@@ -28,7 +28,7 @@ class Plain:
         return self.call(**options)
 
 
-CATVTON: dict[str, Any] = {"reference": "self", "guidance": "uncond-cond", "groups": 2}
+CATVTON: dict[str, Any] = {"reference": "self-below", "guidance": "uncond-cond", "groups": 2}
 
 
 def test_a_scheduler_is_found_under_any_name() -> None:

@@ -50,7 +50,7 @@ class LatentPipeline(DiffusionPipeline):
         return latents
 
 
-class CatVton(LatentPipeline):
+class CatVTONPipeline(LatentPipeline):
     """Person above garment in one latent of twice the height; self-attention is where they meet, and there is no text."""
 
     def __init__(self, unet: UNet2DConditionModel, scheduler: Any) -> None:
@@ -101,7 +101,7 @@ def catvton() -> Case:
             "guidance_scale": 2.5 if ask.guided else 1.0,
         }
 
-    return Case(ready(CatVton(denoiser, ddim())), own, sizes=SIZES, facts={"order": "generated, reference", "layers": 7})
+    return Case(ready(CatVTONPipeline(denoiser, ddim())), own, sizes=SIZES, facts={"order": "generated, reference", "layers": 7})
 
 
 class Joined(Attention):

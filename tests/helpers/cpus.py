@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 TESTS = Path(__file__).parents[1]
 BRIEF = [
-    "kernels/test_addresses", "attach/test_families", "kernels/test_laws", "maps/test_levels", "maps/test_recorder",
+    "kernels/test_addresses", "families/test_families", "kernels/test_laws", "maps/test_levels", "maps/test_recorder",
     "models/test_small_train", "attach/test_words_traced",
 ]  # fmt: skip
 NUMERICAL = [

@@ -13,6 +13,7 @@ import joint
 import ldm
 import oracle
 import pipelines
+import pytest
 import tolerance
 from addresses import OFFSETS, displace
 from torch import Tensor
@@ -41,6 +42,8 @@ class Family:
     generated: Cut = everything
     reference: Cut = everything
     source: str | None = None
+    words: Cut | None = None  # the prompt among the keys, where the family's own rule knows it
+    parts: dict[str, Cut] = field(default_factory=dict)  # several references: each one's source, and where it is among the keys
     guided: tuple[bool, ...] = (False, True)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -149,3 +152,58 @@ def close(ours: Tensor, truth: Tensor, eager: Tensor, calls: list[oracle.Call], 
 def single(call: oracle.Call) -> oracle.Call:
     """The same call in float32, for the eager statement."""
     return replace(call, query=call.query.float(), key=call.key.float(), mask=None if call.mask is None else call.mask.float())
+
+
+def runs(families: dict[str, Family]) -> list[Any]:
+    """What every family is asked: batch 1 in 4:3, batch 3 square, guided and not."""
+    return [
+        pytest.param(name, batch, size, guided, id=f"{name}-{batch}-{'square' if size == 0 else '4:3'}-{'guided' if guided else 'plain'}")
+        for name, family in families.items()
+        for batch, size in ((1, 1), (3, 0))
+        for guided in family.guided
+    ]
+
+
+def hold(family: Family, batch: int, size: int, guided: bool) -> i2am.AttributionMaps:
+    """Every layer's maps of every reference, against the attention of the same run stored whole."""
+    maps, calls, _ = observed(family, batch, size, guided)
+    assert len(maps) == batch
+    parts = family.parts or {family.source: family.reference}
+    if family.parts:
+        assert {s.source for s in maps.sums} == set(parts)
+    for source, reference in parts.items():
+        recorded = [s for s in maps.sums if source is None or s.source == source]
+        assert [s.layer for s in recorded] == [name for name in oracle.layers(calls) if holds(calls, name, family)]
+        for sums in recorded:
+            run = oracle.of(calls, sums.layer, family.number, 0)
+            where = {"rows": rows(family, run[0], batch), "generated": family.generated(run[0]), "reference": reference(run[0])}
+            r2g, g2r = oracle.truth(run, **where, groups=GROUPS, steps=STEPS)
+            r2g32, g2r32 = oracle.truth([single(call) for call in run], **where, groups=GROUPS, steps=STEPS)
+            close(sums.r2g, r2g, r2g32, run, f"r2g of {sums.layer}")
+            if sums.g2r is None:
+                assert g2r.shape[-1] == 1
+            else:
+                close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], run, f"g2r of {sums.layer}")
+            assert sums.generated_grid is not None
+            assert sums.generated_grid[0] * sums.generated_grid[1] == r2g.shape[-1]
+    return maps
+
+
+def hold_words(family: Family, batch: int, size: int, guided: bool) -> i2am.AttributionMaps:
+    """Every layer's map of every text token, against the attention of the same run stored whole."""
+    assert family.words is not None
+    maps, calls, _ = observed(family, batch, size, guided, words=True)
+    recorded = [s for s in maps.sums if s.words is not None]
+    assert [s.layer for s in recorded] == [name for name in oracle.layers(calls) if holds(calls, name, family)]
+    for sums in recorded:
+        run = oracle.of(calls, sums.layer, family.number, 0)
+        where = {"rows": rows(family, run[0], batch), "generated": family.generated(run[0]), "words": family.words(run[0])}
+        where["tokens"] = None if maps.columns is None else maps.columns
+        words, words32 = (oracle.word_maps(these, **where, groups=GROUPS, steps=STEPS) for these in (run, [single(call) for call in run]))
+        close(sums.words, words, words32, run, f"words of {sums.layer}")
+    return maps
+
+
+def holds(calls: list[oracle.Call], layer: str, family: Family) -> bool:
+    """Whether the layer made the call that holds the reference."""
+    return any(call.layer == layer and call.number == family.number for call in calls)

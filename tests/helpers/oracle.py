@@ -1,7 +1,8 @@
 """The truth about a run: every attention call is stored whole, in float64, and the maps are made from it with plain softmaxes.
 
-It knows nothing of i2am. A module with `to_q` and `to_k` is a layer; its calls are seen where they pass through torch's
-scaled_dot_product_attention, or, for LDM-style modules without a processor, as what their `to_q` and `to_k` return.
+It knows nothing of i2am. A module with a processor is a layer; its calls are seen where they pass through torch's
+scaled_dot_product_attention (a key head that serves several query heads is stored once for each), or, for LDM-style modules
+without a processor, as what their `to_q` and `to_k` return.
 
     with recorded(pipe.unet, pipe.scheduler) as calls:
         pipe(...)
@@ -114,8 +115,8 @@ def recorded(denoiser: nn.Module, scheduler: Any, keep: Callable[[str], bool] = 
         if watch.within:
             assert not dropout_p, "a map of dropped-out attention has no meaning"
             assert not is_causal, "no denoiser attends causally"
-            assert not rest.get("enable_gqa"), "the oracle wants as many key heads as query heads"
-            watch.add(query, key, value, attn_mask, scale)
+            each = query.shape[1] // key.shape[1] if rest.get("enable_gqa") else 1
+            watch.add(query, *(states.repeat_interleave(each, 1) for states in (key, value)), attn_mask, scale)
         return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **rest)
 
     with ExitStack() as undo:
@@ -124,7 +125,7 @@ def recorded(denoiser: nn.Module, scheduler: Any, keep: Callable[[str], bool] = 
         end_of_step(scheduler, watch, undo)
         undo.callback(denoiser.register_forward_pre_hook(watch.denoiser).remove)
         for name, module in denoiser.named_modules():
-            if not (hasattr(module, "to_q") and hasattr(module, "to_k")):
+            if not (callable(getattr(module, "processor", None)) or all(hasattr(module, what) for what in PROJECTED)):
                 continue
             hooks = [module.register_forward_pre_hook(partial(watch.enter, name))]
             if hasattr(module, "processor"):

@@ -9,42 +9,16 @@ import oracle
 import pipelines
 import pytest
 import tolerance
-from families import FAMILIES, GROUPS, STEPS, TERMS, Family, close, observed, rows, single
+from families import FAMILIES, TERMS, hold, observed, runs
 
 import i2am
 
-RUNS = [
-    pytest.param(name, batch, size, guided, id=f"{name}-{batch}-{'square' if size == 0 else '4:3'}-{'guided' if guided else 'plain'}")
-    for name, family in FAMILIES.items()
-    for batch, size in ((1, 1), (3, 0))
-    for guided in family.guided
-]
+RUNS = runs(FAMILIES)
 
 
 @pytest.mark.parametrize(("name", "batch", "size", "guided"), RUNS)
 def test_maps_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
-    family = FAMILIES[name]
-    maps, calls, _ = observed(family, batch, size, guided)
-    recorded = [s for s in maps.sums if family.source is None or s.source == family.source]
-    assert [s.layer for s in recorded] == [name for name in oracle.layers(calls) if holds(calls, name, family)]
-    assert len(maps) == batch
-    for sums in recorded:
-        run = oracle.of(calls, sums.layer, family.number, 0)
-        where = {"rows": rows(family, run[0], batch), "generated": family.generated(run[0]), "reference": family.reference(run[0])}
-        r2g, g2r = oracle.truth(run, **where, groups=GROUPS, steps=STEPS)
-        r2g32, g2r32 = oracle.truth([single(call) for call in run], **where, groups=GROUPS, steps=STEPS)
-        close(sums.r2g, r2g, r2g32, run, f"r2g of {sums.layer}")
-        if sums.g2r is None:
-            assert g2r.shape[-1] == 1
-        else:
-            close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], run, f"g2r of {sums.layer}")
-        assert sums.generated_grid is not None
-        assert sums.generated_grid[0] * sums.generated_grid[1] == r2g.shape[-1]
-
-
-def holds(calls: list[oracle.Call], layer: str, family: Family) -> bool:
-    """Whether the layer made the call that holds the reference."""
-    return any(call.layer == layer and call.number == family.number for call in calls)
+    hold(FAMILIES[name], batch, size, guided)
 
 
 @pytest.mark.parametrize("level", ["unified", "time", "head", "layer"])

@@ -1,0 +1,63 @@
+"""Which attention of a denoiser was traced, and which was not: nothing that ran goes unnamed."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from torch import nn
+
+from i2am.maps.layers import listed
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The attention layers of a run's first step, by what became of them; every one that ran is in one of the four."""
+
+    traced: tuple[str, ...]  # their maps are recorded
+    without: tuple[str, ...]  # under observation, and found to hold neither a reference nor words that were asked for
+    left_out: tuple[str, ...]  # known, and not under observation: layers=, or no reference can enter there
+    unknown: tuple[str, ...]  # modules that the tracer does not know as attention, and that attended
+
+    def __str__(self) -> str:
+        names = {"traced": self.traced, "without a reference": self.without, "left out": self.left_out, "unknown": self.unknown}
+        return "\n".join(f"{len(found)} {name}. {listed(found, 6)}" for name, found in names.items() if found)
+
+
+@dataclass
+class Others:
+    """Attention that runs in a denoiser outside every tap, in a run's first step: found by who is on the stack."""
+
+    denoisers: Iterable[nn.Module]
+    calls: Counter[str] = field(default_factory=Counter)  # by module
+
+    def __post_init__(self) -> None:
+        self.names = {id(module): name for denoiser in self.denoisers for name, module in denoiser.named_modules() if name}
+
+    def heard(self) -> None:
+        """Attention was called and no tap is running: whose call it is, if it is one of the denoiser's modules."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None:
+            for local in ("attn", "self"):
+                name = self.names.get(id(frame.f_locals.get(local)))
+                if name is not None:
+                    self.calls[name] += 1
+                    return
+            frame = frame.f_back
+
+
+def covered(taps: Iterable[Any], others: Others, attention: Collection[str]) -> Coverage:
+    """After the first step: the taps, and what ran beside them."""
+    ran = [tap for tap in taps if tap.plan]
+    traced = [tap.name for tap in ran if any(tap.plan.values())]
+    known = {name for name in others.calls if name in attention or name.startswith("encoder_hid_proj")}  # an adapter's resampler
+    return Coverage(
+        tuple(dict.fromkeys(traced)),
+        tuple(tap.name for tap in ran if not any(tap.plan.values())),
+        tuple(name for name in others.calls if name in known),
+        tuple(name for name in others.calls if name not in known),
+    )

@@ -1,0 +1,134 @@
+"""What a family of models is: the denoisers it knows by name, and a rule that says what one of their attention calls holds.
+
+A rule looks at one attention call (`Seen`) and returns `Tokens`, several, or None. A family whose sequence is put together from blocks,
+[text, generated, reference 1, reference 2], has its rule from `blocks`, which proves that the blocks fill the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from i2am.common.checks import refuse
+from i2am.maps.tokens import Grid, Range, Seen, Tokens, grid_of
+
+Found = Tokens | Sequence[Tokens] | None
+Rule = Callable[[Seen], Found]
+EXPLAIN = "Look with i2am.explain(pipe, ...) and write a rule: reference=lambda seen: i2am.Tokens(...)."
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models whose attention calls are laid out alike."""
+
+    name: str
+    denoisers: tuple[str, ...]  # class names; a class of one's own that derives from one of them counts as well
+    rule: Rule
+    order: str  # of the keys, for people: "text, generated, references"
+    layers: Callable[[str, Any], bool] = lambda name, module: True  # whether a call of this module can hold text or a reference
+    written: Callable[[Any, Tensor, int], Tensor | None] = lambda pipe, ids, length: None  # see `Listener`: which ids the text tokens are
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of a joint sequence: what it holds, how many tokens, and on which grid they lie."""
+
+    kind: str  # "text", "generated", "reference", or anything else that is no map's business
+    count: int
+    grid: Grid | None = None
+    special: int = 0
+    source: str = ""  # names a reference, where there are several
+
+
+def text(count: int) -> Block:
+    """The prompt."""
+    return Block("text", count)
+
+
+def generated(grid: Grid) -> Block:
+    """The picture that is being made."""
+    return Block("generated", cells(grid), grid)
+
+
+def reference(grid: Grid, source: str = "") -> Block:
+    """A reference picture."""
+    return Block("reference", cells(grid), grid, source=source)
+
+
+def cells(grid: Grid) -> int:
+    """How many tokens a grid has."""
+    count = 1
+    for side in grid:
+        count *= side
+    return count
+
+
+def sequence(seen: Seen, keys: Sequence[Block], queries: Sequence[Block] | None = None) -> Found:
+    """The tokens of a call whose keys, and queries unless said, are these blocks: one `Tokens` a reference, the first with the words.
+
+    Several blocks of text must lie side by side to be words. Blocks that do not fill the call are refused: a map of the wrong tokens is
+    worse than none.
+    """
+    queries = keys if queries is None else queries
+    for what, blocks, count in (("keys", keys, seen.keys), ("queries", queries, seen.queries)):
+        total = sum(block.count for block in blocks)
+        if total != count:
+            described = " + ".join(f"{block.count} {block.kind}" for block in blocks)
+            refuse(f"the {what} of {seen.layer}", f"{described} = {total} tokens, as its family has them", count,
+                   EXPLAIN)  # fmt: skip
+    made = [(block, start) for block, start in starts(queries) if block.kind == "generated"]
+    if len(made) != 1:
+        return None
+    canvas, first = made[0]
+    words = [(start, start + block.count) for block, start in starts(keys) if block.kind == "text" and block.count]
+    prompt: Range | None = words[0] if len(words) == 1 else None
+    where: dict[str, Any] = {"generated": (first, first + canvas.count), "generated_grid": canvas.grid}
+    found = [(block, start) for block, start in starts(keys) if block.kind == "reference"]
+    if not found:
+        return Tokens(words=prompt, source="words", **where) if prompt else None
+    return [
+        Tokens(reference=(start, start + block.count), words=None if i else prompt, reference_grid=block.grid, special=block.special,
+               source=block.source or ("reference" if len(found) == 1 else f"image {i + 1}"), **where)
+        for i, (block, start) in enumerate(found)
+    ]  # fmt: skip
+
+
+def starts(blocks: Sequence[Block]) -> list[tuple[Block, int]]:
+    """Each block with its first token's place."""
+    out, place = [], 0
+    for block in blocks:
+        out.append((block, place))
+        place += block.count
+    return out
+
+
+def length_of(seen: Seen, name: str = "encoder_hidden_states") -> int:
+    """How many tokens one of the denoiser's inputs has; 0 where it was not given."""
+    states = seen.inputs.get(name)
+    return states.shape[1] if isinstance(states, Tensor) else 0
+
+
+def latent(seen: Seen) -> Grid | None:
+    """The latent's (height, width), if the model takes a picture-shaped one."""
+    for name in ("sample", "hidden_states", "x"):
+        value = seen.inputs.get(name)
+        if isinstance(value, Tensor) and value.ndim == 4:
+            return value.shape[-2], value.shape[-1]
+    return None
+
+
+def with_generated_grid(tokens: Tokens, seen: Seen) -> Tokens:
+    """The generated grid from the latent's size, where the rule did not say."""
+    size = latent(seen)
+    if tokens.generated_grid is not None or size is None:
+        return tokens
+    start, stop = tokens.generated or (0, seen.queries)
+    return replace(tokens, generated_grid=grid_of(stop - start, *size))
+
+
+def class_names(thing: Any) -> list[str]:
+    """The names of a thing's class and of those it derives from, nearest first."""
+    return [cls.__name__ for cls in type(thing).__mro__ if cls not in (object, nn.Module)]

@@ -1,0 +1,128 @@
+"""UNets: the reference is the keys of the cross-attention, an adapter's call of its own, or joined to the self-attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from i2am.common.checks import refuse
+from i2am.families.family import EXPLAIN, Found, class_names, latent
+from i2am.maps.tokens import Grid, Seen, Tokens, grid_of
+
+
+def context(seen: Seen) -> Found:
+    """Cross-attention whose keys are the reference (Paint-by-Example, an image encoder's tokens)."""
+    if seen.index:
+        return None
+    size = latent(seen)  # as many keys as queries: features of the same level (StableVITON's warp blocks)
+    grid = grid_of(seen.keys, *size) if size and seen.keys == seen.queries > 1 else None
+    return Tokens(reference=(0, seen.keys), reference_grid=grid)
+
+
+def text(seen: Seen) -> Found:
+    """Cross-attention whose keys are the prompt."""
+    return Tokens(words=(0, seen.keys), source="words") if seen.index == 0 else None
+
+
+def adapter(seen: Seen) -> Found:
+    """IP-Adapter: a call of its own for each adapter (and masked image), or its images side by side in one call."""
+    if seen.index == 0:
+        return None
+    processor = seen.module.processor
+    if not hasattr(processor, "to_k_ip"):
+        refuse(f"call {seen.index + 1} of {seen.layer}", "an adapter's, with to_k_ip in its processor", type(processor).__name__, EXPLAIN)
+    number = int(seen.image.split()[1]) - 1 if seen.image else 0
+    own = getattr(processor, "num_tokens", seen.keys)
+    own = list(own) if isinstance(own, (list, tuple)) else [own]  # the original IP-Adapter's processor has a number
+    each = int(own[min(number, len(own) - 1)])
+    start = 0
+    if type(processor).__name__.startswith("SD3"):  # keys: [image, adapter]
+        start = seen.queries
+    several = seen.keys - start > each and (seen.keys - start) % each == 0
+    if not several:
+        each = seen.keys - start
+    grid, special = adapter_grid(seen, number, each)
+    source = seen.image or "reference"
+    return [
+        Tokens(reference=(first, first + each), reference_grid=grid, special=special,
+               source=f"{source} image {i + 1}" if several else source)
+        for i, first in enumerate(range(start, seen.keys, each))
+    ]  # fmt: skip
+
+
+def adapter_grid(seen: Seen, number: int, count: int) -> tuple[Grid | None, int]:
+    """Full image projections keep CLIP's square grid behind its CLS token; resamplers and linear projections keep none."""
+    layers = getattr(seen.inputs.get("encoder_hid_proj"), "image_projection_layers", None)
+    if layers is None or number >= len(layers) or type(layers[number]).__name__ != "IPAdapterFullImageProjection":
+        return None, 0
+    side = round((count - 1) ** 0.5)
+    return ((side, side), 1) if side * side == count - 1 else (None, 0)
+
+
+def adapter_order(processor: Any, masks: Any) -> tuple[list[int], dict[int, str]]:
+    """The places of this forward's attention calls, in order, and their images' names: adapters of scale 0 make no call."""
+    scales = processor.scale if isinstance(processor.scale, list) else [processor.scale]
+    order, images, place = [0], {}, 0
+    for number, scale in enumerate(scales):
+        mask = masks[number] if masks is not None else None
+        many = mask.shape[1] if isinstance(mask, Tensor) and mask.ndim == 4 else 1
+        name = f"adapter {number + 1}" if len(scales) > 1 or many > 1 else ""
+        silent = all(s == 0 for s in scale) if isinstance(scale, list) else scale == 0
+        silent = silent and "Flux" not in type(processor).__name__  # whose adapters attend at any scale
+        for image in range(many):
+            place += 1
+            images[place] = f"{name} image {image + 1}" if many > 1 else name
+            if not silent:
+                order.append(place)
+    return order, images
+
+
+STACKED = ("CatVTONPipeline", "CatVTONPix2PixPipeline")  # generated above, reference below
+
+
+def reference_self_attention(seen: Seen) -> Found:
+    """Self-attention that also sees the reference: joined to the sequence on both sides (IDM-VTON, OOTDiffusion), to the keys alone
+    (FitDiT), or stacked with what is generated in one latent, whose axis is known by the pipeline's name (CatVTON) or stated."""
+    size = latent(seen)
+    if seen.index or "attn2" in seen.layer:
+        return None
+    if seen.keys > seen.queries:  # keys: [generated, reference]
+        grid = grid_of(seen.keys - seen.queries, *size) if size else None
+        return Tokens(reference=(seen.queries, seen.keys), generated=(0, seen.queries), reference_grid=grid)
+    if seen.keys != seen.queries:
+        return None
+    if size is not None and grid_of(seen.queries, *size) is not None:
+        if any(name in STACKED for name in class_names(seen.pipe)):
+            return stacked_below(seen)
+        refuse(f"the self-attention of {seen.layer}", "over more tokens than the latent has", f"{seen.queries}, the latent's own",
+               'If the reference lies in the latent below what is generated, say so: reference="self-below". If it lies beside it, or '
+               "elsewhere, write a rule: reference=lambda seen: i2am.Tokens(...).")  # fmt: skip
+    half = seen.queries // 2
+    grid = None if size is None else grid_of(half, *size)
+    if seen.queries % 2 or (size is not None and grid is None):
+        return None
+    return Tokens(reference=(half, 2 * half), generated=(0, half), generated_grid=grid, reference_grid=grid)
+
+
+def stacked_below(seen: Seen) -> Found:
+    """Self-attention over a latent whose upper half is generated and whose lower half is the reference."""
+    size = latent(seen)
+    whole = None if size is None else grid_of(seen.queries, *size)
+    if seen.index or "attn2" in seen.layer or seen.keys != seen.queries or whole is None:
+        return None
+    if whole[0] % 2:
+        refuse(f"the stacked latent of {seen.layer}", "of even height on every level", whole, "Pad the latent, or write a rule.")
+    half, grid = seen.queries // 2, (whole[0] // 2, whole[1])
+    return Tokens(reference=(half, 2 * half), generated=(0, half), generated_grid=grid, reference_grid=grid)
+
+
+def added_keys(seen: Seen) -> Found:
+    """Kandinsky: the keys are the image's embedding in front of the layer's own pixels."""
+    return Tokens(reference=(0, seen.keys - seen.queries)) if seen.keys > seen.queries else None
+
+
+def pixel_attention(seen: Seen) -> Found:
+    """PASD-like super-resolution: the keys are the low-resolution picture's features on the same level."""
+    size = latent(seen)
+    return Tokens(reference=(0, seen.keys), reference_grid=grid_of(seen.keys, *size) if size else None)
