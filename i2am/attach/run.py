@@ -198,6 +198,8 @@ class Trace:
         found: Found = self.finder.rule(seen)
         tokens = [] if found is None else [found] if isinstance(found, Tokens) else list(found)
         slots = []
+        if sum(one.reference is not None for one in tokens) > 1:
+            tokens = [one if one.reference is None else replace(one, shared=True) for one in tokens]
         for one in tokens:
             if not self.words:
                 if one.reference is None:

@@ -30,6 +30,7 @@ def trace(
     words: bool | Sequence[str] | None = None,
     field: bool = False,
     weigh: str = "weights",
+    shares: bool = False,
     scalar: Scalar | None = None,
     differentiable: bool = False,
     guidance: str = "auto",
@@ -59,6 +60,8 @@ def trace(
         to the layer's output, ||W_h v_j|| of head h with W_h the output projection's columns (||v_j|| where a layer has none), or
         "gradient", times what that adds to a scalar of the prediction, max(dO_i . v_j, 0) with dO the scalar's gradient by attention's
         output: R2G is then a sum of P, as G2R is. The denoiser runs with gradient: memory for one call's activations, and its backward.
+    shares: how much of each patch's attention the reference takes, against text and the picture itself, for `maps.shares`; recorded in
+        any case where one call holds several references. One more number a token.
     scalar: for weigh="gradient": a function of the denoiser's prediction, all rows of the call, that gives one number or one a row, such
         as (prediction * mask).square().flatten(1).sum(1).
     differentiable: for losses and guidance: every call of the denoiser is recorded by itself, and `run.maps` are those of the last one, on
@@ -72,7 +75,7 @@ def trace(
         the pipeline declares as `reference_tokens`, a pair of the two.
     """
     recorder = Recorder(groups=groups, steps=steps, generated_mask=generated_mask, reference_mask=reference_mask, specific=specific,
-                        field=field, weigh=weigh, differentiable=differentiable, backend=backend)  # fmt: skip
+                        field=field, weigh=weigh, shares=shares, differentiable=differentiable, backend=backend)  # fmt: skip
     if (scalar is None) == (weigh == "gradient") or not (scalar is None or callable(scalar)):
         expected = "a function of the prediction" if weigh == "gradient" else 'left out without weigh="gradient"'
         refuse("scalar", expected, said(scalar), f"For example {EXAMPLE}.")

@@ -21,6 +21,7 @@ __all__ = [
     "regions",
     "relevant",
     "run_sums",
+    "shares",
     "shown",
     "tokens",
     "wanted",

@@ -125,8 +125,9 @@ class Slot:
             if tokens.reference[1] - tokens.reference[0] > 1:
                 weighed = wanted.generated_mask is not None or len(wanted.regions) > 0
                 shapes["g2r"] = (images, heads, *([1 + len(wanted.regions)] if weighed else []), keys)
-        if tokens.words is not None or "token_maps" in self.moments:
-            shapes["token_maps"] = (images, heads, len(self.columns) + MOMENTS * ("token_maps" in self.moments), canvas)
+        count = len(self.columns) + self.has_mass + MOMENTS * ("token_maps" in self.moments)
+        if count:
+            shapes["token_maps"] = (images, heads, count, canvas)
         if "column_maps" in self.moments:
             shapes["column_maps"] = (images, heads, MOMENTS, keys)
         return shapes
@@ -143,6 +144,12 @@ class Slot:
         """The buffers that hold the field's sums."""
         found = {"token_maps": self.tokens.reference_grid, "column_maps": self.tokens.generated_grid}
         return [name for name, grid in found.items() if self.has_field and grid is not None]
+
+    @property
+    def has_mass(self) -> bool:
+        """Whether the reference's part of the attention is recorded: it has one where the softmax holds more than it."""
+        tokens = self.tokens
+        return tokens.reference is not None and (tokens.shared or (self.wanted.shares and tokens.reference != (0, self.shape[3])))
 
     @property
     def has_field(self) -> bool:
@@ -229,10 +236,10 @@ class Slot:
         sums: dict[str, Any] = {name: tensor.transpose(0, 1) for name, tensor in self.taken().items()}
         if tokens.reference is not None:
             sums |= {name: sums[name][..., self.reference_part] for name in ("g2r", "column_maps") if name in sums}
-        words = len(self.columns)
         if "token_maps" in sums:
-            maps = sums.pop("token_maps")
-            sums |= {name: one for name, one in (("words", maps[:, :, :, :words]), ("field_g2r", maps[:, :, :, words:])) if one.shape[3]}
+            words, mass, field = (len(self.columns), int(self.has_mass), MOMENTS if "token_maps" in self.moments else 0)
+            found = zip(("words", "mass", "field_g2r"), sums.pop("token_maps").split([words, mass, field], 3))
+            sums |= {name: one[:, :, :, 0] if name == "mass" else one for name, one in found if one.shape[3]}
         if "column_maps" in sums:
             sums["field_r2g"] = sums.pop("column_maps")
         if "g2r" in sums and sums["g2r"].ndim == 5:
@@ -272,14 +279,16 @@ class Slot:
         return weight.to(self.device)
 
     def _token_weight(self, images: int) -> Tensor:
-        """[B', R', n]: one column per recorded word token, then the moments of the reference's grid."""
+        """[B', R', n]: one column per recorded word token, one of the whole reference, then the moments of its grid."""
         tokens, columns = self.tokens, self.columns
         first, last = tokens.words or (0, 0)
         if tokens.words is not None and (len(columns) == 0 or max(columns) >= last - first):
             refuse(f"the words of {self.layer}", f"among its {last - first} text tokens", list(columns), "Shorten the prompt.")
-        weight = torch.zeros(images, self.keys[1] - self.keys[0], len(columns), **CPU)
+        weight = torch.zeros(images, self.keys[1] - self.keys[0], len(columns) + self.has_mass, **CPU)
         for n, column in enumerate(columns):
             weight[:, first - self.keys[0] + column, n] = 1
+        if self.has_mass:
+            weight[:, self.reference_part, -1] = 1
         if "token_maps" in self.moments and tokens.reference is not None and tokens.reference_grid is not None:
             places = torch.zeros(images, weight.shape[1], MOMENTS, **CPU)
             places[:, self.reference_part] = moments(tokens.reference_grid, tokens.special, "cpu").mT

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.common.checks import afford, is_whole, refuse, said
+from i2am.common.checks import afford, is_size, is_whole, refuse, said
 from i2am.maps.layer_sums import LayerSums
+from i2am.maps.layers import Layers, listed
 from i2am.maps.regions import where
 from i2am.maps.tokens import Grid
 
-SIDES = {"r2g": "generated", "g2r": "reference", "specific": "reference", "words": "generated",
+SIDES = {"r2g": "generated", "g2r": "reference", "specific": "reference", "words": "generated", "mass": "generated",
          "field_g2r": "generated", "field_r2g": "reference"}  # fmt: skip
 CHUNK = 1 << 26  # numbers resized at a time
 NOT_FINITE = (
@@ -50,6 +51,28 @@ def grid(sums: LayerSums, direction: str) -> Grid:
             "Tokens of a resampler have none: read maps.tokens(direction, layer), or choose other layers with layers=."
         )
     return found
+
+
+def check_level(level: str, parts: Sequence[LayerSums], direction: str, layers: Layers) -> dict[str, int]:
+    """A level that these layers have; how many heads each has."""
+    if level not in ("unified", "time", "head", "layer"):
+        refuse("level", '"unified", "time", "head" or "layer"', said(level), "The documentation has a table of levels.")
+    counts = {s.layer: getattr(s, direction).shape[2] for s in parts}
+    if level == "head" and len(set(counts.values())) > 1:
+        raise ValueError(
+            "i2am: the head level needs layers with the same number of heads, and these have "
+            + ", ".join(f"{n} ({sum(c == n for c in counts.values())} layers)" for n in sorted(set(counts.values())))
+            + f". Choose with layers=. {listed([f'{name}: {n}' for name, n in counts.items()])}"
+        )
+    if level == "head" and len(counts) > 1 and isinstance(layers, str) and layers == "pointing":
+        refuse("level", 'another than "head" with layers="pointing"', '"head"', "It chooses other heads in each layer: name one layer.")
+    return counts
+
+
+def checked_size(size: Grid) -> Grid:
+    if not is_size(size):
+        refuse("size", "(height, width)", said(size), "None keeps the largest layer's grid.")
+    return int(size[0]), int(size[1])
 
 
 def canvas(sums: LayerSums, direction: str) -> Tensor:

@@ -56,7 +56,7 @@ def write(maps: Recorded, path: str | Path) -> Path:
     pictures, shown = (maps.pictures or Pictures()).to_file()
     about = {
         "format": FORMAT,
-        "axes": {"r2g": "image group head generated", "g2r": "image group head reference",
+        "axes": {"r2g": "image group head generated", "g2r": "image group head reference", "mass": "image group head generated",
                  "specific": "image group head region reference", "words": "image group head token generated",
                  "field_g2r": "image group head moment generated", "field_r2g": "image group head moment reference"},
         "layers": [{**{f.name: getattr(s, f.name) for f in fields(s) if f.name not in (*SUMS, "calls")},
@@ -122,7 +122,7 @@ def rebuilt(about: dict[str, Any], tensors: dict[str, Tensor], kind: type[Some])
     for i, layer in enumerate(about["layers"]):
         found = {name: tensors[f"{i}.{name}"] for name in layer["maps"]}
         for name, tensor in found.items():
-            if tensor.dtype != torch.float32 or tensor.ndim != (4 if name in ("r2g", "g2r") else 5):
+            if tensor.dtype != torch.float32 or tensor.ndim != (4 if name in ("r2g", "g2r", "mass") else 5):
                 raise ValueError(f"{i}.{name} is {tensor.dtype} {tuple(tensor.shape)}")
             count = {
                 "specific": len(regions), "words": None if columns is None else len(columns), "field_g2r": MOMENTS, "field_r2g": MOMENTS,

@@ -12,7 +12,7 @@ from i2am.common.checks import fields_said, is_whole, refuse, said
 from i2am.maps.kept_calls import KeptCall
 from i2am.maps.tokens import Grid, check_grid
 
-SUMS = ("r2g", "g2r", "specific", "words", "field_g2r", "field_r2g")  # what may be added up of a layer's reference
+SUMS = ("r2g", "g2r", "mass", "specific", "words", "field_g2r", "field_r2g")  # what may be added up of a layer's reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,7 @@ class LayerSums:
     words: Tensor | None = None  # [B, groups, heads, n, G]
     field_g2r: Tensor | None = None  # [B, groups, heads, 6, G], moments on the reference of what each generated token attends to
     field_r2g: Tensor | None = None  # [B, groups, heads, 6, R], moments on the generated image of where each reference token acts
+    mass: Tensor | None = None  # [B, groups, heads, G], the attention that each generated token gives to this reference in all
     calls: tuple[KeptCall, ...] = field(default=(), repr=False)  # a differentiable run's, in their order; no file holds them
     __repr__ = fields_said
 
@@ -38,7 +39,7 @@ class LayerSums:
         shapes = [t.shape[:3] for t in self.recorded.values()]
         if len(set(shapes)) != 1 or 0 in shapes[0]:
             refuse(f"the sums of {self.layer}", "of the same images, groups and heads", [tuple(s) for s in shapes], "Do not mix runs.")
-        sides = (("generated", self.generated_grid, 0, (self.r2g, self.words, self.field_g2r)),
+        sides = (("generated", self.generated_grid, 0, (self.r2g, self.mass, self.words, self.field_g2r)),
                  ("reference", self.reference_grid, self.special, (self.g2r, self.specific, self.field_r2g)))  # fmt: skip
         for side, grid, special, ours in sides:
             for tensor in ours:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from i2am.common import notebook
-from i2am.common.checks import cited, counted, is_size, is_whole, refuse, said
-from i2am.maps.canvas import SIDES, canvas, check_finite, check_room, grid, picked, resize, squashed
+from i2am.common.checks import cited, counted, is_whole, refuse, said
+from i2am.maps.canvas import SIDES, canvas, check_finite, check_level, check_room, checked_size, grid, picked, resize, squashed
 from i2am.maps.field import BACK, Field, combined, pointing, with_home
 from i2am.maps.files import read, write
 from i2am.maps.kept_pictures import refuse_missing, with_new
@@ -26,6 +26,7 @@ from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.prompt import Prompt
 from i2am.maps.run_sums import Recorded, with_warning
+from i2am.maps.shares import NO_SHARES, shares
 from i2am.maps.shown import png_of_maps
 from i2am.maps.tokens import Grid
 from i2am.maps.words import WordMaps
@@ -152,6 +153,11 @@ class AttributionMaps(Recorded):
             refuse("the prompt", "known", "a run that saw embeddings alone, and no text", "Pass it as text: maps.words(prompt).")
         return WordMaps(prompts, range(maps.shape[1]) if self.columns is None else self.columns, maps)
 
+    def shares(self, size: Grid | None = None, *, of: str = "references", **choice: Any) -> Tensor:
+        """[B, references, H, W], which reference each patch took from, in the order of `references`: its part of the attention that the
+        patch gives to all of them, or, of="attention", of all its attention in the run, to text and to the picture itself as well."""
+        return shares(self.level, self, size, of, choice)
+
     def names(self, direction: str, layers: Layers = None, reference: int | str | None = None) -> list[str]:
         """The layers that have this map; a reference of one token has no g2r."""
         return [s.layer for s in self.parts(direction, layers, reference)]
@@ -199,6 +205,7 @@ class AttributionMaps(Recorded):
                 "specific": "The reference is one token in every layer: there are no parts of it to tell apart.",
                 "words": "Trace with words=True (or a list of words).",
                 "r2g": "Only words were traced.",
+                "mass": NO_SHARES,
                 "field_g2r": NO_FIELD,
                 "field_r2g": NO_FIELD,
             }
@@ -270,28 +277,6 @@ class AttributionMaps(Recorded):
             return torch.stack([m / getattr(s, direction).shape[2] if heads is None else m / len(picked(heads, counts[s.layer], "heads"))
                                 for m, s in zip(maps, parts)], 1)  # fmt: skip
         return torch.stack(maps).sum(0) / total
-
-
-def check_level(level: str, parts: Sequence[LayerSums], direction: str, layers: Layers) -> dict[str, int]:
-    """A level that these layers have; how many heads each has."""
-    if level not in ("unified", "time", "head", "layer"):
-        refuse("level", '"unified", "time", "head" or "layer"', said(level), "The documentation has a table of levels.")
-    counts = {s.layer: getattr(s, direction).shape[2] for s in parts}
-    if level == "head" and len(set(counts.values())) > 1:
-        raise ValueError(
-            "i2am: the head level needs layers with the same number of heads, and these have "
-            + ", ".join(f"{n} ({sum(c == n for c in counts.values())} layers)" for n in sorted(set(counts.values())))
-            + f". Choose with layers=. {listed([f'{name}: {n}' for name, n in counts.items()])}"
-        )
-    if level == "head" and len(counts) > 1 and isinstance(layers, str) and layers == "pointing":
-        refuse("level", 'another than "head" with layers="pointing"', '"head"', "It chooses other heads in each layer: name one layer.")
-    return counts
-
-
-def checked_size(size: Grid) -> Grid:
-    if not is_size(size):
-        refuse("size", "(height, width)", said(size), "None keeps the largest layer's grid.")
-    return int(size[0]), int(size[1])
 
 
 def load(path: str | Path) -> AttributionMaps:

@@ -41,6 +41,7 @@ class Recorder:
     field: six sums a token and direction more, of which `maps.field` makes where every token comes from and where it goes.
     weigh: what a reference token counts with: "weights", its attention alone, "values", times the norm of what it brings along, or
     "gradient", times what that adds to a scalar: call the model with gradient, then `weigh_by(scalar)`, then `step()`.
+    shares: how much of each generated token's attention the reference takes, for `maps.shares`, where its softmax holds other keys too.
     differentiable: the maps carry gradient to what was attended with, and stay on its device; for `i2am.losses`. The field's sums
     are among them. Read them after each step() that a loss is taken of, and clear(): the graph of all that was recorded is kept.
     """
@@ -55,13 +56,14 @@ class Recorder:
         specific: Sequence[Region] | str | None = None,
         field: bool = False,
         weigh: str = "weights",
+        shares: bool = False,
         differentiable: bool = False,
         backend: str = "auto",
     ) -> None:
         for name, number in (("groups", groups), ("steps", steps)):
             if number is not None and not is_whole(number, 1):
                 refuse(name, "a whole number of at least 1", repr(number), "groups=1 keeps time in one piece.")
-        for name, wish in (("field", field), ("differentiable", differentiable)):
+        for name, wish in (("field", field), ("shares", shares), ("differentiable", differentiable)):
             if not isinstance(wish, bool):
                 refuse(name, "True or False", said(wish), "The docstring says what it adds.")
         weigh = checked_weighing(weigh)
@@ -77,6 +79,7 @@ class Recorder:
             backend,
             field or differentiable,
             weigh,
+            shares,
             differentiable,
         )
         self.field = field  # asked for by name

@@ -26,6 +26,7 @@ class Tokens:
     reference_grid: Grid | None = None
     special: int = 0
     source: str = "reference"
+    shared: bool = False  # the call holds other references beside this one, so that what it takes of the attention is recorded
 
     def __post_init__(self) -> None:
         if self.reference is None and self.words is None:

@@ -23,6 +23,7 @@ class Wanted:
     backend: str = "auto"
     field: bool = False
     weigh: str = "weights"
+    shares: bool = False
     differentiable: bool = False
     __repr__ = fields_said
 

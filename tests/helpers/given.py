@@ -87,6 +87,22 @@ def field_run() -> Names:
     return {"run": found, "images": images, "garments": names["inputs"]["garment"]}
 
 
+def joint_layer() -> Names:
+    """One joint layer's queries, keys and values: text, a generated picture and two references of 8 by 6 tokens."""
+    query, key, value = torch.randn(3, 2, 2, 153, 8).unbind(0)
+    return {"query": query, "key": key, "value": value}
+
+
+def shares() -> Names:
+    """A run in which two references shared one attention, and the pictures that it made."""
+    recorder = i2am.Recorder(shares=True)
+    for source, start in (("shirt", 57), ("trousers", 105)):
+        recorder.attend("joint", *joint_layer().values(), generated=(9, 57), reference=(start, start + 48), generated_grid=(8, 6),
+                        reference_grid=(8, 6), source=source)  # fmt: skip
+    recorder.step()
+    return {"maps": recorder.maps, "images": torch.rand(2, 3, 64, 48)}
+
+
 class Writer:
     """In the place of a SummaryWriter: takes what it is given."""
 
@@ -213,6 +229,8 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "steering": lambda: (names := small_model()) | {"mask": names["inputs"]["mask_image"]},
     "run": run,
     "field run": field_run,
+    "joint layer": joint_layer,
+    "shares": shares,
     "saved run": saved_run,
     "training": training,
     "text": text,
