@@ -5,4 +5,4 @@ Begin with: `trace.py` and `run.py`; `finder.py` asks the families where a refer
 `learning.py` and `steering.py` are for gradients.
 """
 
-__all__ = ["finder", "guidance", "ldm", "learning", "run", "sdpa", "steering", "steps", "trace", "under_gradient"]
+__all__ = ["encoding", "finder", "guidance", "ldm", "learning", "run", "sdpa", "steering", "steps", "trace", "under_gradient"]
