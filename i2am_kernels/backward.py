@@ -18,13 +18,14 @@ columns have their own maximum; on a device where looking at LS would wait for i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from i2am_kernels.call import Call
+from i2am_kernels.groups import Share, of_heads, shares
 from i2am_kernels.key_blocks import KeyBlocks
 from i2am_kernels.parts import Part
 
@@ -43,6 +44,11 @@ class Upstream:
     output: Tensor  # [B, H, G, Dv]
     words: Tensor | None  # the token_maps themselves
     learned: tuple[str, ...] = ("generated_weight", "reference_weight", "token_weight", "column_weight")  # of which a gradient is wanted
+
+    def of_heads(self, heads: slice) -> Upstream:
+        """The same for some query heads."""
+        some: dict[str, Any] = {one.name: of_heads(getattr(self, one.name), heads) for one in fields(self) if one.name != "learned"}
+        return replace(self, **some)
 
     @property
     def of_columns(self) -> bool:
@@ -69,6 +75,8 @@ class Gradients:
 
 def backward(call: Call, up: Upstream) -> Gradients:
     """The gradients of a call whose `lse` holds L of the canvas."""
+    if call.group > 1:
+        return joined([(share, backward(share.call, up.of_heads(share.heads))) for share in shares(call)], call)
     dtype = torch.float64 if call.query.dtype == torch.float64 else torch.float32
     batch, heads, generated, reference = call.canvas
     found = Gradients(*(t.new_zeros(t.shape, dtype=dtype) for t in (call.query, call.key)))
@@ -89,6 +97,24 @@ def backward(call: Call, up: Upstream) -> Gradients:
             Rows(replace(call, rows=(start, stop)), one, found).visit()
     found.query.mul_(call.scale)
     found.key.mul_(call.scale)
+    return found
+
+
+def joined(parts: list[tuple[Share, Gradients]], call: Call) -> Gradients:
+    """The gradients of a call from those of its shares: a key head's are the sum over its group, in their order."""
+    found = replace(parts[0][1])
+    for name in (one.name for one in fields(found)):
+        like, of_keys = getattr(found, name), name in ("key", "value")
+        if like is None:
+            continue
+        whole = like.new_zeros(len(like), (call.key if of_keys else call.query).shape[1], *like.shape[2:])
+        for share, gradients in parts:
+            one: Tensor = getattr(gradients, name)
+            if not of_keys:
+                whole[:, share.heads] = one
+            else:
+                whole[:, share.keys] += one if share.keys == slice(None) else one.sum(1, keepdim=True)
+        setattr(found, name, whole)
     return found
 
 

@@ -22,8 +22,8 @@ class Call:
     """Shapes are checked, ranges are resolved, weights are float32. B' rows have maps, G' and R' tokens lie on the canvases."""
 
     query: Tensor  # [B, H, G, D]
-    key: Tensor  # [B, H, R, D]
-    value: Tensor  # [B, H, R, Dv]
+    key: Tensor  # [B, Hk, R, D]: query head h reads key head h // (H // Hk)
+    value: Tensor  # [B, Hk, R, Dv]
     mask: Tensor | None  # bool or additive, four dimensions, each the call's own size or 1
     scale: float
     r2g: Tensor | None  # [B', H, G']
@@ -48,6 +48,11 @@ class Call:
             self.generated[1] - self.generated[0],
             self.reference[1] - self.reference[0],
         )
+
+    @property
+    def group(self) -> int:
+        """Query heads that read the same key head."""
+        return self.query.shape[1] // self.key.shape[1]
 
     @property
     def wants_columns(self) -> bool:

@@ -34,7 +34,7 @@ def described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {sizes(tensor.shape)} on {tensor.device}"
 
 
-def check_operands(query: Tensor, key: Tensor, value: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+def check_operands(query: Tensor, key: Tensor, value: Tensor, dtypes: tuple[torch.dtype, ...], grouped: bool = False) -> None:
     for name, tensor in (("query", query), ("key", key), ("value", value)):
         if not isinstance(tensor, Tensor) or tensor.ndim != 4:
             came = described(tensor) if isinstance(tensor, Tensor) else type(tensor).__name__
@@ -52,17 +52,19 @@ def check_operands(query: Tensor, key: Tensor, value: Tensor, dtypes: tuple[torc
         if tensor.numel() == 0:
             refuse(name, "without empty dimensions", described(tensor), "Leave the call out when there is nothing to attend to.")
     batch, heads, _, size = query.shape
-    if key.shape[:2] != (batch, heads) or key.shape[3] != size:
-        refuse(
-            "key",
-            f"[{batch}, {heads}, R, {size}] to match the query",
-            sizes(key.shape),
-            "Expand shared heads first: key.repeat_interleave(groups, dim=1).",
+    own = key.shape[1] == heads
+    if not (own or (grouped and heads % key.shape[1] == 0)) or key.shape[0] != batch or key.shape[3] != size:
+        wanted = f"Hk = {heads} or a number that divides it, R" if grouped else f"{heads}, R"
+        remedy = (
+            "Both come from one batch, in heads of one size."
+            if own or grouped
+            else "Where query heads share key heads pass enable_gqa=True."
         )
+        refuse("key", f"[{batch}, {wanted}, {size}] to match the query", sizes(key.shape), remedy)
     if value.shape[:3] != key.shape[:3]:
         refuse(
             "value",
-            f"[{batch}, {heads}, {key.shape[2]}, Dv] to match the key",
+            f"[{batch}, {key.shape[1]}, {key.shape[2]}, Dv] to match the key",
             sizes(value.shape),
             "Key and value come from the same tokens.",
         )
@@ -226,9 +228,10 @@ def checked(
     generated: Range | None,
     reference: Range | None,
     double: bool = False,
+    grouped: bool = False,
 ) -> Call:
     """The call in the one form the backends know; ValueError where it does not make sense. Nothing is written here."""
-    check_operands(query, key, value, (torch.float64, *DTYPES) if double else DTYPES)
+    check_operands(query, key, value, (torch.float64, *DTYPES) if double else DTYPES, grouped)
     rows = check_range("rows", rows, query.shape[0], "batch rows")
     generated = check_range("generated", generated, query.shape[2], "query tokens")
     reference = check_range("reference", reference, key.shape[2], "key tokens")

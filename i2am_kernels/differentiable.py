@@ -38,6 +38,7 @@ def bi_attention_maps(
     generated: Range | None = None,
     reference: Range | None = None,
     backend: str = "auto",
+    enable_gqa: bool = False,
 ) -> BiAttention:
     """The output and the maps of `bi_attention` as new tensors, through which gradients flow to query, key, value and the weights.
 
@@ -49,7 +50,7 @@ def bi_attention_maps(
     gradient of attn_mask; backend="reference" is the eager definition, which torch differentiates as often as you like.
     """
     query, key, value = entered(backend, query, key, value)
-    check_operands(query, key, value, (torch.float64, *DTYPES))
+    check_operands(query, key, value, (torch.float64, *DTYPES), enable_gqa)
     double = query.dtype == torch.float64
     if double and backend in ("triton", "streaming"):
         refuse("backend", '"auto" or "reference" for float64', repr(backend), "Convert the operands to float32.")
@@ -67,7 +68,7 @@ def bi_attention_maps(
     }
     call = checked(query, key, value, **buffers, generated_weight=generated_weight, reference_weight=reference_weight,
                    token_weight=token_weight, column_weight=column_weight, attn_mask=attn_mask, scale=scale, rows=rows,
-                   generated=generated, reference=reference, double=double)  # fmt: skip
+                   generated=generated, reference=reference, double=double, grouped=enable_gqa)  # fmt: skip
     if not call.wants_maps:
         return BiAttention(plain(call))
     if backend == "reference":

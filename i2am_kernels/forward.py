@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention  # torch's own, whatever is patched later
 
 from i2am_kernels.call import HIDDEN, LOG2E, Call, additive, clip
+from i2am_kernels.groups import in_shares, shares
 from i2am_kernels.parts import device_bytes
 
 CHUNK_BYTES = 8 << 20
@@ -14,6 +17,11 @@ CHUNK_BYTES = 8 << 20
 
 def forward(call: Call, library: str = "flash") -> tuple[Tensor, Tensor]:
     """Output [B, H, G, Dv] and L [B', H, G'] float32 in log2 units; +inf where every key of the row is hidden."""
+    if call.group > 1:
+        out, lse = call.empty_output(), call.query.new_empty(call.canvas[:3], dtype=torch.float32)
+        for share in shares(call):
+            out[:, share.heads], lse[:, share.heads] = forward(share.call, library)
+        return out, lse
     (b0, b1), (g0, g1) = call.rows, call.generated
     if not has_forward(library, call):
         return plain(call), chunked_lse(call)
@@ -28,8 +36,8 @@ def has_forward(library: str, call: Call) -> bool:
     query, key, value = call.query, call.key, call.value
     if value.shape[-1] != query.shape[-1] or any(t.stride(-1) != 1 for t in (query, key, value)):
         return False
-    if query.device.type == "cpu":
-        return library == "flash"
+    if query.device.type == "cpu":  # where torch before 2.9 takes as many key heads as query heads for granted
+        return library == "flash" and call.group == 1
     half = query.dtype in (torch.float16, torch.bfloat16)
     if not (query.is_cuda and torch.version.hip is None and half and call.mask is None and query.shape[-1] % 8 == 0):
         return False
@@ -40,7 +48,7 @@ def takes_cudnn(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """What torch's own dispatcher says: architecture, versions, head size, strides, and whether the user has switched cuDNN off."""
     from torch.backends.cuda import SDPAParams, can_use_cudnn_attention
 
-    return can_use_cudnn_attention(SDPAParams(query, key, value, None, 0.0, False, False))
+    return can_use_cudnn_attention(SDPAParams(query, key, value, None, 0.0, False, query.shape[1] != key.shape[1]))
 
 
 def flash(call: Call) -> tuple[Tensor, Tensor]:
@@ -73,6 +81,8 @@ def plain(call: Call, rows: slice = slice(None)) -> Tensor:
     """
     query, key, value = call.query[rows], call.key[rows], call.value[rows]
     mask = None if call.mask is None else clip(call.mask, rows)
+    if call.group > 1:  # torch repeats the keys where the attention that it takes does not know them, and may then store S
+        return in_shares(plain, replace(call, query=query, key=key, value=value, mask=mask))
     mask = mask if mask is None or mask.dtype in (torch.bool, torch.float32) else mask.to(query.dtype)
     out = scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
     if call.mask is None or (call.mask.dtype == torch.bool and query.device.type == "cpu"):  # there a boolean mask gives zeros

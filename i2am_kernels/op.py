@@ -37,6 +37,7 @@ def bi_attention(
     generated: Range | None = None,
     reference: Range | None = None,
     backend: str = "auto",
+    enable_gqa: bool = False,
 ) -> Tensor:
     """Attention that also adds its maps into `r2g`, `g2r`, `token_maps` and `column_maps`, without storing the G x R matrix.
 
@@ -58,12 +59,14 @@ def bi_attention(
     attn_mask is scaled_dot_product_attention's; values at or below -2^24 hide a key like -inf. A row with every key hidden
     has no maps and an output of zero. With no buffer this is scaled_dot_product_attention. The maps carry no gradient (those of
     `bi_attention_maps` do); where the output must, it is scaled_dot_product_attention's own, computed beside the maps.
+    enable_gqa as in scaled_dot_product_attention: key and value have Hk heads, Hk divides H, and query head h reads key head
+    h // (H // Hk). Buffers, weights and masks stay those of query heads.
 
     backend: "triton", "streaming", "reference" or "auto"; an explicit choice is never replaced by another.
     """
     query, key, value = entered(backend, query, key, value)
     call = checked(query, key, value, r2g, g2r, token_maps, column_maps, generated_weight, reference_weight, token_weight, column_weight,
-                   attn_mask, scale, rows, generated, reference)  # fmt: skip
+                   attn_mask, scale, rows, generated, reference, grouped=enable_gqa)  # fmt: skip
     if not call.wants_maps:
         return plain(call)
     if not torch.compiler.is_compiling():
@@ -95,10 +98,11 @@ def bi_attention_reference(
     rows: Range | None = None,
     generated: Range | None = None,
     reference: Range | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """The definition of `bi_attention`: eager, storing S, in the precision of the inputs; float64 inputs and buffers give the truth."""
     call = checked(query, key, value, r2g, g2r, token_maps, column_maps, generated_weight, reference_weight, token_weight, column_weight,
-                   attn_mask, scale, rows, generated, reference, double=True)  # fmt: skip
+                   attn_mask, scale, rows, generated, reference, double=True, grouped=enable_gqa)  # fmt: skip
     return run_reference(call)
 
 

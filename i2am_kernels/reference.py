@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from i2am_kernels.call import LOG2E, Call, additive
+from i2am_kernels.groups import repeated
 
 
 class BiAttention(NamedTuple):
@@ -37,7 +38,8 @@ def reference(call: Call) -> Tensor:
 def definition(call: Call) -> BiAttention:
     """The output and the maps that the call has buffers for, as torch differentiates them, once or twice."""
     (b0, b1), (g0, g1), (r0, r1) = call.rows, call.generated, call.reference
-    scores = call.query @ call.key.transpose(-1, -2) * call.scale  # [B, H, G, R]
+    key, value = (repeated(t, call.group) for t in (call.key, call.value))
+    scores = call.query @ key.transpose(-1, -2) * call.scale  # [B, H, G, R]
     if call.mask is not None:
         scores = scores + additive(call.mask, scores.dtype)
     rowwise = softmax(scores, -1)  # P
@@ -56,7 +58,7 @@ def definition(call: Call) -> BiAttention:
     if call.lse is not None:
         whole = scores.detach()[b0:b1, :, g0:g1].logsumexp(-1) * LOG2E
         call.lse.copy_(torch.where(whole.isneginf(), torch.inf, whole))
-    return BiAttention(rowwise @ call.value, r2g, g2r, token_maps, column_maps)
+    return BiAttention(rowwise @ value, r2g, g2r, token_maps, column_maps)
 
 
 def softmax(scores: Tensor, dim: int) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from i2am_kernels.call import Call, clip
 from i2am_kernels.check import Range, check_weight, checked, described, refuse, sizes
+from i2am_kernels.groups import shares
 from i2am_kernels.key_blocks import KeyBlocks
 from i2am_kernels.parts import Part
 
@@ -43,6 +44,7 @@ def relevance(
     generated: Range | None = None,
     reference: Range | None = None,
     positive: bool = True,
+    enable_gqa: bool = False,
 ) -> Relevance:
     """How much each token of a call of attention adds to a scalar, by gradient times attention; the G x R matrix is never stored.
 
@@ -57,11 +59,11 @@ def relevance(
         r2g = (M @ reference_weight[:, None, :, None])[..., 0]                  # default weight 1/R'
         g2r = (generated_weight[:, None, None] @ M)[..., 0, :]                  # default weight 1/G'
 
-    Operands, mask and ranges are as in `bi_attention_maps`, float64 included; d_output has the output's shape and the operands' dtype.
-    Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'] or [B', R', n]. Nothing carries gradient.
+    Operands, mask, ranges and enable_gqa are as in `bi_attention_maps`, float64 included; d_output has the output's shape and the
+    operands' dtype. Weights: generated_weight [B', G'] or [B', n, G'], reference_weight [B', R'] or [B', R', n]. Nothing carries gradient.
     """
     call = checked(query, key, value, None, None, None, None, None, None, None, None, attn_mask, scale, rows, generated, reference,
-                   double=True)  # fmt: skip
+                   double=True, grouped=enable_gqa)  # fmt: skip
     shape = (*query.shape[:3], value.shape[3])
     if not isinstance(d_output, Tensor) or d_output.shape != shape or (d_output.dtype, d_output.device) != (query.dtype, query.device):
         came = described(d_output) if isinstance(d_output, Tensor) else type(d_output).__name__
@@ -75,9 +77,10 @@ def relevance(
     part = Call(query[b0:b1, :, g0:g1], key[b0:b1], value[b0:b1], mask, call.scale, *(None,) * 8,
                 rows=(0, batch), generated=(0, canvas), reference=call.reference)  # fmt: skip
     with torch.autocast(query.device.type, enabled=False):
-        pairs = Pairs(part, d_output[b0:b1, :, g0:g1], left, right, positive)
-        pairs.visit()
-    r2g, g2r = pairs.r2g, pairs.g2r
+        r2g = left.new_zeros(batch, query.shape[1], right.shape[2], canvas)
+        g2r = left.new_empty(batch, query.shape[1], left.shape[2], tokens)
+        for heads, _, one in shares(part):
+            Pairs(one, d_output[b0:b1, heads, g0:g1], left, right, positive, r2g[:, heads], g2r[:, heads]).visit()
     return Relevance(r2g if reference_weight is not None and reference_weight.ndim > 2 else r2g.squeeze(2),
                      g2r if generated_weight is not None and generated_weight.ndim > 2 else g2r.squeeze(2))  # fmt: skip
 
@@ -103,12 +106,10 @@ def weights(name: str, weight: Any, shape: tuple[int, int], tokens: str, query: 
 class Pairs(KeyBlocks):
     """M of the canvas and of the reference's keys, summed a block of keys at a time."""
 
-    def __init__(self, call: Call, d_output: Tensor, left: Tensor, right: Tensor, positive: bool) -> None:
+    def __init__(self, call: Call, d_output: Tensor, left: Tensor, right: Tensor, positive: bool, r2g: Tensor, g2r: Tensor) -> None:
         super().__init__(call, left.dtype)
         self.d_output, self.left, self.right, self.positive = d_output, left, right, positive
-        batch, heads, canvas, tokens = call.canvas
-        self.r2g = left.new_zeros(batch, heads, right.shape[2], canvas)
-        self.g2r = left.new_empty(batch, heads, left.shape[2], tokens)
+        self.r2g, self.g2r = r2g, g2r  # written to; r2g at zero
 
     def visit_part(self, part: Part) -> None:
         r0, r1 = self.call.reference

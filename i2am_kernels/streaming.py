@@ -22,6 +22,7 @@ from torch import Tensor
 
 from i2am_kernels.call import LOG2E, Call, additive, clip
 from i2am_kernels.forward import forward, plain
+from i2am_kernels.groups import in_shares
 from i2am_kernels.parts import SCRATCH_BYTES, Part, device_bytes, parts, product, summed
 
 BLOCK_R = 256  # keys in a block, at most
@@ -37,6 +38,11 @@ FAR = -112.0  # log2 of P: what is less is left out then, which a column sum tha
 
 def streaming(call: Call) -> Tensor:
     """Add the maps of one call into its buffers and return the output."""
+    return in_shares(streamed, call)
+
+
+def streamed(call: Call) -> Tensor:
+    """The same of a call that has as many key heads as query heads."""
     on_cpu = call.query.device.type == "cpu"
     if on_cpu and 4 * call.query.shape[2] * call.key.shape[2] <= TILE_BYTES:
         return one_tile(call)

@@ -261,7 +261,7 @@ def blocks_of(call: Call, tile: tiles.Tile, generated: int, reference: int) -> d
     return {
         "BLOCK_G": tile.block_g, "BLOCK_R": tile.block_r,
         "EVEN_G": generated % tile.block_g == 0, "EVEN_R": reference % tile.block_r == 0,
-        "PRECISION": PRECISION, "UNIT": stride_unit(call),
+        "GROUP": call.group, "PRECISION": PRECISION, "UNIT": stride_unit(call),
         "UPCAST": INTERPRETED and call.query.dtype == torch.bfloat16,  # the interpreter's bfloat16 products are wrong
         "num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True,  # a quarter more instructions without
     }  # fmt: skip

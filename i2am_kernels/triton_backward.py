@@ -159,7 +159,7 @@ def launch_sums(call: Call, weight: Tensor, norm: Tensor | None, of: str, of_key
     lines, others = on_canvas(call)[:: -1 if of_keys else 1]
     mask = mask_of(call, slice(*call.rows), slice(*call.generated), slice(*call.reference))
     b, h, g, r = mask.strides
-    (batch, heads, count, _), other_count, wanted = lines.shape, others.shape[2], weight.shape[2]
+    (batch, _, count, _), other_count, wanted, heads = lines.shape, others.shape[2], weight.shape[2], call.query.shape[1]
     terms = tiled(wanted)
     per_visit = min(terms, AT_ONCE)
     tile = tile or tile_of("sums", call, terms)
@@ -174,6 +174,7 @@ def launch_sums(call: Call, weight: Tensor, norm: Tensor | None, of: str, of_key
         (sums.stride(0), sums.stride(2), sums.stride(3)),
         batch * heads * count, heads, count, other_count, shares, call.scale * LOG2E,
         **head("D", lines), TERMS=per_visit, NORM=of, BLOCK_LINES=tile.block_g, BLOCK_OTHERS=tile.block_r,
+        LINE_GROUP=call.group if of_keys else 1, OTHER_GROUP=1 if of_keys else call.group,
         EVEN_LINES=count % tile.block_g == 0, EVEN_OTHERS=other_count % tile.block_r == 0, MASK_KIND=mask.kind,
         **constants(call, tile, (lines, others)),
     )  # fmt: skip
@@ -232,29 +233,31 @@ def launch_keys_backward(
     call: Call, found: Gradients, shared: list[Any], strides: tuple[Any, ...], mask: Mask, wanted: dict[str, Any], tile: Tile | None = None
 ) -> None:
     query, key, value, d_out = shared[:4]
-    (batch, heads, reference, _), generated = key.shape, query.shape[2]
+    (batch, heads, generated, _), reference = query.shape, key.shape[2]
     terms = max(wanted["ROW_TERMS"], wanted["COLUMN_TERMS"])
     tile = tile or tile_of("keys_backward", call, terms)
     blocks = cdiv(reference, tile.block_r)
     shares = triton_backend.shares_to_fill(blocks * batch * heads, cdiv(generated, tile.block_g), key.device)
     targets = [t if t is None else t[slice(*call.rows)] for t in (found.key, found.value)]
-    parts = [t if t is None or shares == 1 else scratch(call, shares, *t.shape) for t in targets]
-    d_key, d_value = (key if t is None else t if shares == 1 else t[0] for t in parts)
+    apart = shares > 1 or call.group > 1  # several programs have a part each of what a key head gets
+    parts = [scratch(call, shares, batch, heads, *t.shape[2:]) if apart and t is not None else t for t in targets]
+    d_key, d_value = (key if t is None else t[0] if apart else t for t in parts)
     even_g = generated % tile.block_g == 0
     size, device = max(key.shape[3], value.shape[3]), triton_backend.capability(key.device)
-    apart = wanted["OUT"] and tiles.gradients_apart(size, device, kind_of(call, terms))
-    for keys, values in ((False, True), (True, False)) if apart else ((True, wanted["OUT"]),):
+    twice = wanted["OUT"] and tiles.gradients_apart(size, device, kind_of(call, terms))
+    for keys, values in ((False, True), (True, False)) if twice else ((True, wanted["OUT"]),):
         keys_backward_sweep[(blocks * shares * batch * heads,)](
             *shared, d_key, d_value, *strides, d_key.stride(), d_value.stride(),
-            *(t.stride(0) if t is not None and shares > 1 else 0 for t in parts),
+            *(t.stride(0) if t is not None and apart else 0 for t in parts),
             heads, generated, reference, shares, call.generated, call.scale * LOG2E, call.scale,
             **head("D", key), **head("V", value), BLOCK_G=tile.block_g, BLOCK_R=tile.block_r, EVEN_G=even_g,
-            EVEN_R=reference % tile.block_r == 0, MASK_KIND=mask.kind, KEYS=keys, VALUES=values, **wanted,
+            EVEN_R=reference % tile.block_r == 0, MASK_KIND=mask.kind, GROUP=call.group, KEYS=keys, VALUES=values, **wanted,
             CUT=not even_g or call.generated != (0, generated), **constants(call, tile, (query, key, value, d_out)),
         )  # fmt: skip
     for target, part in zip(targets, parts):
-        if target is not None and part is not None and shares > 1:
-            target.copy_(part.sum(0))
+        if target is not None and part is not None and apart:
+            whole = part.sum(0)  # [b, H, R, D]
+            target.copy_(whole if call.group == 1 else whole.unflatten(1, (-1, call.group)).sum(2))
 
 
 def launch_queries_backward(
@@ -268,7 +271,7 @@ def launch_queries_backward(
         *shared, d_query, *strides, d_query.stride(),
         heads, generated, reference, call.generated, call.scale * LOG2E, call.scale,
         **head("D", key), **head("V", value), BLOCK_G=tile.block_g, BLOCK_R=tile.block_r, EVEN_G=generated % tile.block_g == 0,
-        EVEN_R=reference % tile.block_r == 0, MASK_KIND=mask.kind, **wanted, CUT=call.generated != (0, generated),
+        EVEN_R=reference % tile.block_r == 0, MASK_KIND=mask.kind, GROUP=call.group, **wanted, CUT=call.generated != (0, generated),
         **constants(call, tile, (query, key, value, d_out)),
     )  # fmt: skip
 

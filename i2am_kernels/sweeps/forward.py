@@ -16,7 +16,7 @@ def forward_sweep(
     heads, generated, reference, scale,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr,
-    MASK_KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    MASK_KIND: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
@@ -25,8 +25,8 @@ def forward_sweep(
     keys = tl.arange(0, BLOCK_R)
     query = start_of(query, query_strides, b, h, first, UNIT)
     q0, q1 = load_tokens(query, query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
-    key = start_of(key, key_strides, b, h, 0, UNIT)
-    value = start_of(value, value_strides, b, h, 0, UNIT)
+    key = start_of(key, key_strides, b, h // GROUP, 0, UNIT)
+    value = start_of(value, value_strides, b, h // GROUP, 0, UNIT)
     mask_b, mask_h, mask_g, mask_r = mask_strides
     mask += b * mask_b + h * mask_h + first * mask_g
     high = tl.full([BLOCK_G], NOTHING, tl.float32)

@@ -37,7 +37,7 @@ def keys_sweep(
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_WEIGHTINGS: tl.constexpr,
     BLOCK_COLUMNS: tl.constexpr, MASK_KIND: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr,
-    SPLIT: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    SPLIT: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * shares, heads)
     block, share = program // shares, program % shares
@@ -45,7 +45,7 @@ def keys_sweep(
     keys_left = reference - block * BLOCK_R
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    key = start_of(key, key_strides, b, h, first, UNIT)
+    key = start_of(key, key_strides, b, h // GROUP, first, UNIT)
     k0, k1 = load_tokens(key, key_strides, keys_left, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
     query = start_of(query, query_strides, b, h, 0, UNIT)
     lse_b, lse_h = lse_strides

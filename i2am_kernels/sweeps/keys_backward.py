@@ -4,7 +4,8 @@
 
 With few blocks of keys the queries are split over programs; each share has a part of `d_key` and `d_value` to itself. Without `OUT` the
 output gives nothing back, without terms the maps of that direction do not: what is not asked for is not computed. Where the sums of
-both gradients do not fit into the registers, `KEYS` and `VALUES` are two launches.
+both gradients do not fit into the registers, `KEYS` and `VALUES` are two launches. A group of query heads reads one key head, and each
+has a part of its gradients to itself as well.
 """
 
 import triton
@@ -25,7 +26,7 @@ def keys_backward_sweep(
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, MASK_KIND: tl.constexpr,
     OUT: tl.constexpr, KEYS: tl.constexpr, VALUES: tl.constexpr, ROW_TERMS: tl.constexpr, COLUMN_TERMS: tl.constexpr,
-    CUT: tl.constexpr, LIFTED: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    CUT: tl.constexpr, LIFTED: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     program, row_head, b, h = place(tl.program_id(0), tl.cdiv(reference, BLOCK_R) * shares, heads)
     block, share = program // shares, program % shares
@@ -33,10 +34,11 @@ def keys_backward_sweep(
     keys_left = reference - block * BLOCK_R
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    k0, k1 = load_tokens(start_of(key, key_strides, b, h, first, UNIT), key_strides, keys_left, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
+    key = start_of(key, key_strides, b, h // GROUP, first, UNIT)
+    k0, k1 = load_tokens(key, key_strides, keys_left, BLOCK_R, D, D0, D1, EVEN_R, UNIT, UPCAST)
     query = start_of(query, query_strides, b, h, 0, UNIT)
     if OUT:
-        value = start_of(value, value_strides, b, h, first, UNIT)
+        value = start_of(value, value_strides, b, h // GROUP, first, UNIT)
         v0, v1 = load_tokens(value, value_strides, keys_left, BLOCK_R, V, V0, V1, EVEN_R, UNIT, UPCAST)
         d_out = start_of(d_out, d_out_strides, b, h, 0, UNIT)
     mask_b, mask_h, mask_g, mask_r = mask_strides

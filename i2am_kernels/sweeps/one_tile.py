@@ -42,7 +42,7 @@ def one_tile_sweep(
     D: tl.constexpr, D0: tl.constexpr, V: tl.constexpr, V0: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, PARTS: tl.constexpr,
     MASK_KIND: tl.constexpr, VARIED: tl.constexpr, LSE: tl.constexpr, G2R: tl.constexpr, WEIGHTED: tl.constexpr, COLUMNS: tl.constexpr,
-    PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    GROUP: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     share, row_head, b, h = place(tl.program_id(0), shares, heads)
     length = tl.cdiv(tl.cdiv(generated, BLOCK_G), shares) * BLOCK_G
@@ -50,8 +50,8 @@ def one_tile_sweep(
     end = tl.minimum(begin + length, generated)
     keys = tl.arange(0, BLOCK_R)
     queries = tl.arange(0, BLOCK_G)
-    key = start_of(key, key_strides, b, h, 0, UNIT)
-    value = start_of(value, value_strides, b, h, 0, UNIT)
+    key = start_of(key, key_strides, b, h // GROUP, 0, UNIT)
+    value = start_of(value, value_strides, b, h // GROUP, 0, UNIT)
     query = start_of(query, query_strides, b, h, 0, UNIT)
     k0 = load_part(key, key_strides, reference, BLOCK_R, 0, D0, D, EVEN_R, UNIT, UPCAST)
     v0 = load_part(value, value_strides, reference, BLOCK_R, 0, V0, V, EVEN_R, UNIT, UPCAST)

@@ -25,7 +25,7 @@ def queries_sweep(
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, BLOCK_WORDS: tl.constexpr,
     MASK_KIND: tl.constexpr, R2G: tl.constexpr, WEIGHTED: tl.constexpr, TOKEN_MAPS: tl.constexpr,
-    PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    GROUP: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
@@ -35,7 +35,7 @@ def queries_sweep(
     words = tl.program_id(1) * BLOCK_WORDS + tl.arange(0, BLOCK_WORDS)
     query = start_of(query, query_strides, b, h, first, UNIT)
     q0, q1 = load_tokens(query, query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
-    key = start_of(key, key_strides, b, h, 0, UNIT)
+    key = start_of(key, key_strides, b, h // GROUP, 0, UNIT)
     mask_b, mask_h, mask_g, _ = mask_strides
     mask += b * mask_b + h * mask_h + first * mask_g
     weight_b, weight_h, weight_r = reference_weight_strides

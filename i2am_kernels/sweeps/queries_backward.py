@@ -21,7 +21,7 @@ def queries_backward_sweep(
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, V: tl.constexpr, V0: tl.constexpr, V1: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_R: tl.constexpr, EVEN_G: tl.constexpr, EVEN_R: tl.constexpr, MASK_KIND: tl.constexpr,
     OUT: tl.constexpr, ROW_TERMS: tl.constexpr, COLUMN_TERMS: tl.constexpr, CUT: tl.constexpr, LIFTED: tl.constexpr,
-    PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    GROUP: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     block, row_head, b, h = place(tl.program_id(0), tl.cdiv(generated, BLOCK_G), heads)
     first = (block * BLOCK_G).to(tl.int64)
@@ -30,9 +30,9 @@ def queries_backward_sweep(
     keys = tl.arange(0, BLOCK_R)
     query = start_of(query, query_strides, b, h, first, UNIT)
     q0, q1 = load_tokens(query, query_strides, queries_left, BLOCK_G, D, D0, D1, EVEN_G, UNIT, UPCAST)
-    key = start_of(key, key_strides, b, h, 0, UNIT)
+    key = start_of(key, key_strides, b, h // GROUP, 0, UNIT)
     if OUT:
-        value = start_of(value, value_strides, b, h, 0, UNIT)
+        value = start_of(value, value_strides, b, h // GROUP, 0, UNIT)
         d_out = start_of(d_out, d_out_strides, b, h, first, UNIT)
         o0, o1 = load_tokens(d_out, d_out_strides, queries_left, BLOCK_G, V, V0, V1, EVEN_G, UNIT, UPCAST)
     mask_b, mask_h, mask_g, mask_r = mask_strides

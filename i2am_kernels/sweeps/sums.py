@@ -34,7 +34,8 @@ def sums_sweep(
     share_stride, heads, line_count, other_count, shares, scale,
     D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, TERMS: tl.constexpr, NORM: tl.constexpr,
     BLOCK_LINES: tl.constexpr, BLOCK_OTHERS: tl.constexpr, EVEN_LINES: tl.constexpr, EVEN_OTHERS: tl.constexpr,
-    MASK_KIND: tl.constexpr, PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
+    LINE_GROUP: tl.constexpr, OTHER_GROUP: tl.constexpr, MASK_KIND: tl.constexpr,
+    PRECISION: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     program, row_head, b, h = place(tl.program_id(0), tl.cdiv(line_count, BLOCK_LINES) * shares, heads)
     block, share = program // shares, program % shares
@@ -43,9 +44,9 @@ def sums_sweep(
     line = tl.arange(0, BLOCK_LINES)
     other = tl.arange(0, BLOCK_OTHERS)
     term = tl.program_id(1) * TERMS + tl.arange(0, TERMS)
-    lines = start_of(lines, line_strides, b, h, first, UNIT)
+    lines = start_of(lines, line_strides, b, h // LINE_GROUP, first, UNIT)
     l0, l1 = load_tokens(lines, line_strides, lines_left, BLOCK_LINES, D, D0, D1, EVEN_LINES, UNIT, UPCAST)
-    others = start_of(others, other_strides, b, h, 0, UNIT)
+    others = start_of(others, other_strides, b, h // OTHER_GROUP, 0, UNIT)
     mask_b, mask_h, mask_l, mask_o = mask_strides
     mask += b * mask_b + h * mask_h + first * mask_l
     weight_part, weight_b, weight_h, weight_o = weight_strides

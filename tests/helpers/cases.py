@@ -181,7 +181,8 @@ def largest(case: Case) -> float:
     """The largest exponent of its weights."""
     case = case.to(torch.float64)
     scale = case.options.get("scale")
-    scores = case.query @ case.key.mT * (case.query.shape[-1] ** -0.5 if scale is None else scale)
+    key = case.key.repeat_interleave(case.query.shape[1] // case.key.shape[1], 1)
+    scores = case.query @ key.mT * (case.query.shape[-1] ** -0.5 if scale is None else scale)
     mask = case.options.get("attn_mask")
     scores = scores if mask is None else scores + additive(mask, torch.float64)
     return exponents(scores, scores[slice(*case.options.get("rows") or (None,)), :, slice(*case.options.get("generated") or (None,))])

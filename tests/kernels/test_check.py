@@ -41,7 +41,7 @@ BAD = {
     "key on another device": ({"key": torch.empty(B, H, R, D, device="meta")}, ["key", "meta", "key.to(query)"]),
     "no tokens": ({"query": torch.randn(B, H, 0, D)}, ["query", "without empty dimensions", "(2, 2, 0, 8)", "Leave"]),
     "no keys": ({"key": torch.randn(B, H, 0, D)}, ["key", "without empty dimensions", "(2, 2, 0, 8)", "Leave"]),
-    "fewer key heads": ({"key": torch.randn(B, 1, R, D)}, ["key", "[2, 2, R, 8]", "(2, 1, 7, 8)", "repeat_interleave"]),
+    "fewer key heads": ({"key": torch.randn(B, 1, R, D)}, ["key", "[2, 2, R, 8]", "(2, 1, 7, 8)", "enable_gqa=True"]),
     "key of another batch": ({"key": torch.randn(1, H, R, D)}, ["key", "[2, 2, R, 8]", "(1, 2, 7, 8)"]),
     "key of another head size": ({"key": torch.randn(B, H, R, 9)}, ["key", "[2, 2, R, 8]", "(2, 2, 7, 9)"]),
     "value of other tokens": ({"value": torch.randn(B, H, R + 1, D)}, ["value", "[2, 2, 7, Dv]", "(2, 2, 8, 8)", "same tokens"]),
