@@ -46,7 +46,7 @@ class KeyBlocks:
         self.block = -(-reference // max(1, round(reference / wanted)))  # no block of a few keys at the end
         self.words = self.dtype.itemsize // 4
         for part, scratch in parts(call, self.words * TILES * generated * self.block, TILES * BLOCK_BYTES):
-            self.tiles = scratch[: len(scratch) // (2 * TILES) * (2 * TILES)].view(self.dtype).view(TILES, -1)
+            self.tiles = scratch.view(self.dtype).view(TILES, -1)
             self.open(part)
             self.visit_part(part)
 

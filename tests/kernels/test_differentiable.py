@@ -53,6 +53,7 @@ def blocks(request, monkeypatch):
         {"tokens": (257, 63), "size": 80, "dv": 24},
         {"tokens": (1, 40)},  # the columns' softmax is 1
         {"tokens": (40, 1)},  # the rows' is
+        {"heads": 1, "tokens": (35, 33)},  # an odd number of scores
         {"tokens": (63, 77), "batch": 3, **ALL, "per_head": True, "rows": (1, 2), "generated": (5, 60), "reference": (3, 70)},
         {"tokens": (63, 40), "amplitude": 30.0},  # peaked
         {"tokens": (63, 40), "amplitude": 0.0},  # constant
