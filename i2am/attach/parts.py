@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from i2am.common.checks import is_size, refuse, said, whole_number
-from i2am.maps.tokens import Grid
+from i2am.common.checks import is_grid, refuse, said, whole_number
+from i2am.maps.tokens import AnyGrid
 
 DENOISERS = ("unet", "transformer", "unet_vton", "transformer_vton")  # the last two in try-on projects, beside a garment's own
 SECOND = "transformer_2"  # takes over from the transformer during a run (Wan 2.2)
@@ -52,10 +52,12 @@ def scheduler_of(pipe: Any) -> Any:
            "Pass scheduler=..., or use i2am.Recorder in your own loop.")  # fmt: skip
 
 
-def placed_reference(pipe: Any, grid: Grid | None, special: int) -> tuple[Grid | None, int]:
+def placed_reference(pipe: Any, grid: AnyGrid | None, special: int) -> tuple[AnyGrid | None, int]:
     """The reference's grid and leading tokens without a place: what the user said, else what the pipeline declares."""
-    if grid is not None and not is_size(grid):
-        refuse("reference_grid", "(height, width) in tokens", said(grid), "Special tokens do not count.")
+    if grid is not None and not is_grid(grid):
+        refuse(
+            "reference_grid", "(height, width) in tokens, of a video (frames, height, width)", said(grid), "Special tokens do not count."
+        )
     whole_number("special", special, 0, "It is the number of leading tokens without a place; a CLS token counts 1.")
     declared = getattr(pipe, "reference_tokens", (None, 0)) if grid is None else (grid, special)
     return declared[0], special or declared[1]

@@ -24,7 +24,7 @@ from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import Recorder
-from i2am.maps.tokens import Grid, Seen, Tokens
+from i2am.maps.tokens import AnyGrid, Seen, Tokens
 
 
 class Trace:
@@ -34,7 +34,7 @@ class Trace:
     _repr_html_ = notebook.html_of("finished")  # the viewer of the last call's maps
 
     def __init__(self, finder: Finder, recorder: Recorder, scheduler: Any, *, layers: Layers, words: bool | Sequence[str] | None,
-                 guidance: str, reference_grid: Grid | None, special: int) -> None:  # fmt: skip
+                 guidance: str, reference_grid: AnyGrid | None, special: int) -> None:  # fmt: skip
         self.finder, self.recorder, self.scheduler = finder, recorder, scheduler
         self.only, self.words, self.reference_grid, self.special = layers, words, reference_grid, special
         self.declared_steps = recorder.steps

@@ -27,7 +27,7 @@ from i2am.attach.under_gradient import UnderGradient
 from i2am.common.checks import is_floating, number, refuse, said
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
-from i2am.maps.tokens import Grid
+from i2am.maps.tokens import AnyGrid
 
 Loss = Callable[[AttributionMaps], Tensor]
 CORRECTORS = ("multistep_uni_c_bh_update", "stochastic_adams_moulton_update")  # of UniPC and SA-Solver: they take the last step again
@@ -45,7 +45,7 @@ def steer(
     field: bool = False,
     guidance: str = "auto",
     reference: Any = "auto",
-    reference_grid: Grid | None = None,
+    reference_grid: AnyGrid | None = None,
     special: int = 0,
     scheduler: Any = None,
 ) -> Steering:

@@ -16,7 +16,7 @@ from i2am.maps.layers import Layers
 from i2am.maps.recorder import Recorder
 from i2am.maps.regions import Region
 from i2am.maps.relevant import EXAMPLE
-from i2am.maps.tokens import Grid
+from i2am.maps.tokens import AnyGrid
 
 
 def trace(
@@ -37,7 +37,7 @@ def trace(
     steps: int | None = None,
     backend: str = "auto",
     reference: Any = "auto",
-    reference_grid: Grid | None = None,
+    reference_grid: AnyGrid | None = None,
     special: int = 0,
     scheduler: Any = None,
 ) -> Trace:

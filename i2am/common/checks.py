@@ -89,6 +89,12 @@ def is_size(size: object) -> bool:
     return isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2 and all(is_whole(side, 1) for side in size)
 
 
+def is_grid(grid: object) -> bool:
+    """(height, width), or (frames, height, width) of a video, all whole and at least 1."""
+    return is_size(grid) or (isinstance(grid, Sequence) and not isinstance(grid, str) and len(grid) == 3 and is_size(grid[1:])
+                             and is_whole(grid[0], 1))  # fmt: skip
+
+
 def is_range(part: object) -> bool:
     """(start, stop), both whole; whether they fit is another question."""
     if not isinstance(part, Sequence) or isinstance(part, str) or len(part) != 2:

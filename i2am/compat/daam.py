@@ -39,6 +39,7 @@ from i2am.attach.steps import wrap
 from i2am.attach.trace import Trace
 from i2am.common.checks import is_whole, refuse
 from i2am.compat.daam_maps import GenerationExperiment, GlobalHeatMap, WordHeatMap, gathered
+from i2am.maps.canvas import picture
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
 from i2am.maps.recorder import Recorder
@@ -150,7 +151,7 @@ class DiffusionHeatMapHooker:
 
     def canvas(self, maps: AttributionMaps) -> tuple[Grid, int]:
         """The maps' grid, DAAM's 64 or 96 squared for square images and the largest layer's for others, and what it calls latent_hw."""
-        grids = [s.generated_grid for s in maps.sums if s.generated_grid is not None]
+        grids = [picture(s, "words", "DAAM's canvas") for s in maps.sums if s.generated_grid is not None]
         largest = max(grids, key=lambda g: g[0] * g[1])
         unet = getattr(self.pipe, "unet", None)
         if unet is None:

@@ -30,7 +30,7 @@ from i2am.maps.layers import Layers, chosen
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import Recorder
 from i2am.maps.regions import Region
-from i2am.maps.tokens import Grid, Seen, Tokens
+from i2am.maps.tokens import Grid, Seen, Tokens, plane
 
 Patches = Callable[[str, Grid], Sequence[Region]]  # layer and its generated grid -> the regions to tell apart there
 GUIDED = 'Say how the model is called: take_module(model, guidance="none"), "uncond-cond", "cond-uncond", "cond|uncond".'
@@ -167,7 +167,7 @@ class Watch:
         tokens, recorder = with_generated_grid(found, seen), self.recorder
         if recorder.done:
             refuse(f"the first call of {tap.name}", "in the first step", f"one in step {recorder.done + 1}", "Use i2am.trace.")
-        regions = self.patches(tap.name, tokens.generated_grid) if self.patches and tokens.generated_grid else ()
+        regions = self.patches(tap.name, plane(tokens.generated_grid)) if self.patches and tokens.generated_grid else ()
         if regions:
             recorder.wanted = replace(recorder.wanted, regions=regions)
         slot = Slot(tap.name, tokens, query, key, replace(recorder.wanted, regions=regions))

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from i2am.common.checks import refuse
-from i2am.maps.tokens import Grid, Range, Seen, Tokens, grid_of
+from i2am.maps.tokens import AnyGrid, Grid, Range, Seen, Tokens, grid_of
 
 Found = Tokens | Sequence[Tokens] | None
 Rule = Callable[[Seen], Found]
@@ -38,7 +38,7 @@ class Block:
 
     kind: str  # "text", "generated", "reference", or anything else that is no map's business
     count: int
-    grid: Grid | None = None
+    grid: AnyGrid | None = None
     special: int = 0
     source: str = ""  # names a reference, where there are several
 
@@ -48,17 +48,17 @@ def text(count: int) -> Block:
     return Block("text", count)
 
 
-def generated(grid: Grid) -> Block:
+def generated(grid: AnyGrid) -> Block:
     """The picture that is being made."""
     return Block("generated", cells(grid), grid)
 
 
-def reference(grid: Grid, source: str = "") -> Block:
+def reference(grid: AnyGrid, source: str = "") -> Block:
     """A reference picture."""
     return Block("reference", cells(grid), grid, source=source)
 
 
-def cells(grid: Grid) -> int:
+def cells(grid: AnyGrid) -> int:
     """How many tokens a grid has."""
     count = 1
     for side in grid:

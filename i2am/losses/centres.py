@@ -18,7 +18,7 @@ from torch import Tensor
 
 from i2am.common.checks import is_floating, refuse, said
 from i2am.losses.presets import check_distance, check_mean, positive
-from i2am.maps.canvas import grid
+from i2am.maps.canvas import picture
 from i2am.maps.layer_sums import LayerSums
 
 
@@ -95,7 +95,7 @@ def centres_of(sums: LayerSums, mask: Tensor, renormalise: bool, calls: int) -> 
     """
     moments = sums.field_g2r
     assert moments is not None
-    mass, y, x = moments.sum((1, 2))[:, :3].unflatten(-1, grid(sums, "field_g2r")).unbind(1)  # [B, h, w]
+    mass, y, x = moments.sum((1, 2))[:, :3].unflatten(-1, picture(sums, "field_g2r", "centres")).unbind(1)  # [B, h, w]
     lost = (mass <= 0) & (mask > 0)
     if renormalise and lost.any():
         refuse(f"the attention of {sums.layer} to its reference", "above 0 wherever the mask is", f"0 for {int(lost.sum())} tokens",

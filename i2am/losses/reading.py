@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.common.checks import instance, refuse
-from i2am.maps.canvas import check_finite, grid
+from i2am.common.checks import cited, instance, refuse
+from i2am.maps.canvas import check_finite, picture
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
@@ -20,7 +20,12 @@ GRADIENT = "Trace with differentiable=True, under torch.enable_grad()."
 
 def layers_of(maps: AttributionMaps, sums: str, layers: Layers, reference: int | str | None) -> list[LayerSums]:
     """The chosen layers that have these sums; they are finite, and at least one carries gradient."""
-    found = instance("maps", maps, AttributionMaps, "They are run.maps of a trace, or recorder.maps.").parts(sums, layers, reference)
+    instance("maps", maps, AttributionMaps, "They are run.maps of a trace, or recorder.maps.")
+    videos = [s.layer for s in maps.sums for grid in (s.generated_grid, s.reference_grid) if grid is not None and len(grid) == 3]
+    if videos:
+        refuse("the maps of a loss", "of pictures", f"videos in {cited(videos)}",
+               "Make a loss of maps.unified and the other levels, which carry gradient: [B, frames, H, W].")  # fmt: skip
+    found = maps.parts(sums, layers, reference)
     if not any(getattr(s, sums).requires_grad for s in found):
         refuse("maps", "ones that carry gradient", "maps without", GRADIENT)
     check_finite(found, sums)
@@ -29,7 +34,7 @@ def layers_of(maps: AttributionMaps, sums: str, layers: Layers, reference: int |
 
 def on_layer(mask: Tensor, name: str, sums: LayerSums, direction: str, resize: str = "nearest") -> Tensor:
     """[B, h, w] on the layer's grid and device: masks [m, H, W], which must have the grid's proportions."""
-    h, w = grid(sums, direction)
+    h, w = picture(sums, direction, name)
     height, width = mask.shape[1:]
     if not alike((h, w), (height, width)):
         turned = "Transpose it." if alike((h, w), (width, height)) else "It covers the picture that the map lies on: resize or crop it."

@@ -24,7 +24,7 @@ from i2am.losses.centres import centres_of, disorder, variation
 from i2am.losses.concentrating import concentration
 from i2am.losses.presets import part_weight, preset_named, preset_of, truth_value
 from i2am.losses.reading import GRADIENT, garment, layers_of, mean_of
-from i2am.maps.canvas import grid
+from i2am.maps.canvas import picture
 from i2am.maps.layers import Layers
 from i2am.maps.levels import AttributionMaps
 
@@ -75,7 +75,7 @@ def cwg(
         if not sums.calls:
             refuse(f"the attention of {sums.layer}", "kept, for cwg", "no calls", GRADIENT)
         inside = garment(mask, sums)
-        cells = grid(sums, "g2r")
+        cells = picture(sums, "g2r", "cwg")
         found = [concentration(call.query, call.key, inside, cells, reference=call.reference, special=sums.special, attn_mask=call.mask,
                                scale=call.scale, **options) for call in sums.calls]  # fmt: skip
         losses.append(mean_of(found))

@@ -12,7 +12,7 @@ from torch import Tensor
 from i2am.common.checks import afford, refuse
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.regions import on_grid, per_image, regions_on_grid
-from i2am.maps.tokens import Range, Tokens, check_grid
+from i2am.maps.tokens import Range, Tokens, check_grid, plane
 from i2am.maps.wanted import Wanted
 from i2am.maps.weighing import norms
 from i2am_kernels import bi_attention, moments
@@ -110,7 +110,7 @@ class Slot:
         if "token_maps" in shapes:
             self.token_weight = self._token_weight(images)
         if "column_maps" in shapes and self.tokens.generated_grid is not None:
-            self.column_weight = moments(self.tokens.generated_grid, device=self.device).expand(images, -1, -1)
+            self.column_weight = moments(plane(self.tokens.generated_grid), device=self.device).expand(images, -1, -1)
         with torch.inference_mode(False):  # steps in and out of inference mode may alternate
             self.sums = {name: torch.zeros(groups, *shape, dtype=torch.float32, device=self.device) for name, shape in shapes.items()}
         self.turn(0)
@@ -141,9 +141,9 @@ class Slot:
 
     @property
     def moments(self) -> list[str]:
-        """The buffers that hold the field's sums."""
+        """The buffers that hold the field's sums; positions in a video have none."""
         found = {"token_maps": self.tokens.reference_grid, "column_maps": self.tokens.generated_grid}
-        return [name for name, grid in found.items() if self.has_field and grid is not None]
+        return [name for name, grid in found.items() if self.has_field and grid is not None and len(grid) == 2]
 
     @property
     def has_mass(self) -> bool:
@@ -256,8 +256,8 @@ class Slot:
             return None
         if grid is None:
             refuse(f"the generated grid of {self.layer}", "known to place a mask or region", "none", "Pass generated_grid=(height, width).")
-        size = grid[0] * grid[1]
-        whole = torch.ones(1, size, **CPU) if wanted.generated_mask is None else on_grid(wanted.generated_mask, grid)
+        size, mask = math.prod(grid), wanted.generated_mask
+        whole = torch.ones(1, size, **CPU) if mask is None else on_grid(mask, grid, images, "generated_mask")
         first = per_image(whole / size, images, "generated_mask")
         return torch.cat([first[:, None], regions_on_grid(wanted.regions, grid, images)], 1).to(self.device)
 
@@ -274,8 +274,9 @@ class Slot:
             if tokens.reference_grid is None:
                 refuse(f"the reference grid of {self.layer}", "known to place reference_mask", "none",
                        "Pass reference_grid=(height, width), or leave the mask out.")  # fmt: skip
+            placed = on_grid(mask, tokens.reference_grid, images, "reference_mask")
             weight[:, start : start + tokens.special] = 0
-            weight[:, start + tokens.special : stop] *= per_image(on_grid(mask, tokens.reference_grid), images, "reference_mask")
+            weight[:, start + tokens.special : stop] *= per_image(placed, images, "reference_mask")
         return weight.to(self.device)
 
     def _token_weight(self, images: int) -> Tensor:
@@ -291,6 +292,6 @@ class Slot:
             weight[:, self.reference_part, -1] = 1
         if "token_maps" in self.moments and tokens.reference is not None and tokens.reference_grid is not None:
             places = torch.zeros(images, weight.shape[1], MOMENTS, **CPU)
-            places[:, self.reference_part] = moments(tokens.reference_grid, tokens.special, "cpu").mT
+            places[:, self.reference_part] = moments(plane(tokens.reference_grid), tokens.special, "cpu").mT
             weight = torch.cat([weight, places], 2)
         return weight.to(self.device)

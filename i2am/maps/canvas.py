@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am.common.checks import afford, is_size, is_whole, refuse, said
+from i2am.common.checks import afford, cited, is_size, is_whole, refuse, said
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers, listed
 from i2am.maps.regions import where
-from i2am.maps.tokens import Grid
+from i2am.maps.tokens import AnyGrid, Grid
 
 SIDES = {"r2g": "generated", "g2r": "reference", "specific": "reference", "words": "generated", "mass": "generated",
          "field_g2r": "generated", "field_r2g": "reference"}  # fmt: skip
@@ -39,7 +40,7 @@ def picked(indices: Sequence[int] | int | None, size: int, name: str) -> list[in
     return found
 
 
-def grid(sums: LayerSums, direction: str) -> Grid:
+def grid(sums: LayerSums, direction: str) -> AnyGrid:
     """The canvas of a layer's map, or what to do when it has none."""
     side = SIDES[direction]
     found = sums.generated_grid if side == "generated" else sums.reference_grid
@@ -51,6 +52,56 @@ def grid(sums: LayerSums, direction: str) -> Grid:
             "Tokens of a resampler have none: read maps.tokens(direction, layer), or choose other layers with layers=."
         )
     return found
+
+
+def picture(sums: LayerSums, direction: str, what: str) -> Grid:
+    """The (height, width) of a layer's canvas, for what has no meaning over a video."""
+    found = grid(sums, direction)
+    if len(found) == 3:
+        got = f"{found[0]} frames in {sums.layer}"
+        refuse(what, "asked of pictures", got, "Videos have the maps of every level, words and regions, frame by frame.")
+    return found[0], found[1]
+
+
+def canvas(sums: LayerSums, direction: str) -> Tensor:
+    """The sums laid out on their grid, special tokens left out."""
+    tensor: Tensor = getattr(sums, direction)
+    if SIDES[direction] == "reference":
+        tensor = tensor[..., sums.special :]
+    return tensor.unflatten(-1, grid(sums, direction))
+
+
+def common_frames(parts: Sequence[LayerSums], direction: str) -> tuple[int, ...]:
+    """(frames,) of the canvas that these layers share, () of a picture's: maps of different moments are not added up."""
+    found: dict[tuple[int, ...], list[str]] = {}
+    for s in parts:
+        found.setdefault(tuple(grid(s, direction)[:-2]), []).append(s.layer)
+    if len(found) > 1:
+        got = ", ".join(f"{f'{frames[0]} frames' if frames else 'a picture'} in {cited(names)}" for frames, names in found.items())
+        refuse(f"the {SIDES[direction]} canvases of one level", "of the same number of frames", got, "Choose layers of one kind: layers=.")
+    return next(iter(found))
+
+
+def check_finite(parts: Sequence[LayerSums], direction: str) -> None:
+    """Numbers that are none are in no level."""
+    broken = [s for s in parts if direction in s.broken]
+    if not broken:
+        return
+    (first, *_), tensor = broken, getattr(broken[0], direction)
+    got = f"NaN or infinity in {len(broken)} of {len(parts)} layers, the first {first.layer}{where(~tensor.isfinite())}"
+    refuse(f"the {direction} sums", "finite", got, NOT_FINITE)
+
+
+def check_room(parts: Sequence[LayerSums], direction: str, level: str, size: AnyGrid, item: int | None) -> None:
+    """A level of this size, (height, width) or (frames, height, width), that memory cannot hold: each layer's resized maps, once more
+    side by side, and their mean."""
+    shapes = [getattr(s, direction).shape for s in parts]  # [B, groups, heads, (n,) tokens]
+    images, heads = shapes[0][0], max(shape[2] for shape in shapes)
+    each = {"time": shapes[0][1], "head": heads}.get(level, 1) * (shapes[0][3] if len(shapes[0]) == 5 and item is None else 1)
+    need = 4 * math.prod(size) * each * (images * (2 * len(parts) + 1) + 2 * heads)
+    afford(
+        f"{direction} maps of {' x '.join(map(str, size))}", need, "Ask for a smaller size=, for fewer layers, or for one image: maps[0]."
+    )
 
 
 def check_level(level: str, parts: Sequence[LayerSums], direction: str, layers: Layers) -> dict[str, int]:
@@ -75,36 +126,9 @@ def checked_size(size: Grid) -> Grid:
     return int(size[0]), int(size[1])
 
 
-def canvas(sums: LayerSums, direction: str) -> Tensor:
-    """The sums laid out on their grid, special tokens left out."""
-    h, w = grid(sums, direction)
-    tensor: Tensor = getattr(sums, direction)
-    if SIDES[direction] == "reference":
-        tensor = tensor[..., sums.special :]
-    return tensor.unflatten(-1, (h, w))
-
-
-def check_finite(parts: Sequence[LayerSums], direction: str) -> None:
-    """Numbers that are none are in no level."""
-    broken = [s for s in parts if direction in s.broken]
-    if not broken:
-        return
-    (first, *_), tensor = broken, getattr(broken[0], direction)
-    got = f"NaN or infinity in {len(broken)} of {len(parts)} layers, the first {first.layer}{where(~tensor.isfinite())}"
-    refuse(f"the {direction} sums", "finite", got, NOT_FINITE)
-
-
-def check_room(parts: Sequence[LayerSums], direction: str, level: str, size: Grid, item: int | None) -> None:
-    """A level that memory cannot hold: each layer's resized maps, once more side by side, and their mean."""
-    shapes = [getattr(s, direction).shape for s in parts]  # [B, groups, heads, (n,) tokens]
-    images, heads = shapes[0][0], max(shape[2] for shape in shapes)
-    each = {"time": shapes[0][1], "head": heads}.get(level, 1) * (shapes[0][3] if len(shapes[0]) == 5 and item is None else 1)
-    need = 4 * size[0] * size[1] * each * (images * (2 * len(parts) + 1) + 2 * heads)
-    afford(f"{direction} maps of {size[0]} x {size[1]}", need, "Ask for a smaller size=, for fewer layers, or for one image: maps[0].")
-
-
 def resize(sums: Tensor, size: Grid, keep_heads: bool) -> Tensor:
-    """[B, groups, heads, ..., h, w] -> the size, clamped at 0; heads are added up unless kept, in pieces that fit in memory."""
+    """[B, groups, heads, ..., h, w] -> the size, clamped at 0; heads are added up unless kept, in pieces that fit in memory. Frames are
+    pictures of their own: nothing is interpolated in time."""
     if tuple(sums.shape[-2:]) == tuple(size):
         return sums if keep_heads else sums.sum(2, keepdim=True)
     pieces = []

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from i2am.common import notebook
 from i2am.common.checks import fields_said, instance, is_floating, refuse, said
-from i2am.maps.canvas import canvas, check_finite, grid, picked
+from i2am.maps.canvas import canvas, check_finite, picked, picture
 from i2am.maps.kept_pictures import Set, picked_from
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.shown import png_of_field
@@ -173,7 +173,7 @@ def combined(
     """The field of these layers; `direction` is "field_g2r" or "field_r2g"."""
     if weigh not in WEIGHINGS:
         refuse("weigh", 'one of "return", "spread", "evenly"', said(weigh), '"return" lets those heads count that point.')
-    grids = [grid(s, direction) for s in parts]
+    grids = [picture(s, direction, "a field") for s in parts]
     check_finite(parts, direction)
     finest = max(grids, key=lambda g: g[0] * g[1])
     size = finest if size is None else size
@@ -264,7 +264,7 @@ def pointing(parts: Sequence[LayerSums], direction: str = "field_g2r") -> dict[t
         refuse('layers="pointing"', "asked of a run that recorded the field", "none", "Trace with field=True, and both grids known.")
     check_finite(both, direction)
     check_finite(both, BACK[direction])
-    finest = max((grid(s, direction) for s in both), key=lambda g: g[0] * g[1])
+    finest = max((picture(s, direction, "a field") for s in both), key=lambda g: g[0] * g[1])
     shares = []
     for s in both:
         there, back = (chosen_moments(s, name, "unified", None, None) for name in (direction, BACK[direction]))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from i2am.common.checks import fields_said, is_whole, refuse, said
 from i2am.maps.kept_calls import KeptCall
-from i2am.maps.tokens import Grid, check_grid
+from i2am.maps.tokens import AnyGrid, check_grid
 
 SUMS = ("r2g", "g2r", "mass", "specific", "words", "field_g2r", "field_r2g")  # what may be added up of a layer's reference
 
@@ -22,8 +22,8 @@ class LayerSums:
 
     layer: str
     source: str
-    generated_grid: Grid | None
-    reference_grid: Grid | None
+    generated_grid: AnyGrid | None
+    reference_grid: AnyGrid | None
     special: int  # leading reference tokens without a place on the canvas
     r2g: Tensor | None = None  # [B, groups, heads, G]
     g2r: Tensor | None = None  # [B, groups, heads, R]
@@ -50,6 +50,10 @@ class LayerSums:
                     refuse("special", f"fewer than the {count} {side} tokens of {self.layer}", said(special), "A CLS token counts 1.")
                 if grid is not None:
                     check_grid(f"{self.layer}'s {side}", grid, count - special, f"{count} tokens, {special} of them special")
+
+        videos = [grid for grid in (self.generated_grid, self.reference_grid) if grid is not None and len(grid) == 3]
+        if videos and (self.field_g2r is not None or self.field_r2g is not None):
+            refuse(f"the field of {self.layer}", "of pictures", f"a grid of {videos[0]}", "Positions are (y, x) in one picture.")
 
     @property
     def recorded(self) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ coarse layers dominate, as in the paper; balance=True multiplies each layer by i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -18,7 +19,19 @@ from torch import Tensor
 
 from i2am.common import notebook
 from i2am.common.checks import cited, counted, is_whole, refuse, said
-from i2am.maps.canvas import SIDES, canvas, check_finite, check_level, check_room, checked_size, grid, picked, resize, squashed
+from i2am.maps.canvas import (
+    SIDES,
+    canvas,
+    check_finite,
+    check_level,
+    check_room,
+    checked_size,
+    common_frames,
+    grid,
+    picked,
+    resize,
+    squashed,
+)
 from i2am.maps.field import BACK, Field, combined, pointing, with_home
 from i2am.maps.files import read, write
 from i2am.maps.kept_pictures import refuse_missing, with_new
@@ -28,13 +41,13 @@ from i2am.maps.prompt import Prompt
 from i2am.maps.run_sums import Recorded, with_warning
 from i2am.maps.shares import NO_SHARES, shares
 from i2am.maps.shown import png_of_maps
-from i2am.maps.tokens import Grid
+from i2am.maps.tokens import AnyGrid, Grid, plane
 from i2am.maps.words import WordMaps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-NO_FIELD = "Trace with field=True; layers whose tokens have no known grid (reference_grid=, special=), or one reference token, have none."
+NO_FIELD = "Trace with field=True; layers of videos, of tokens without a known grid (reference_grid=, special=) or of one token have none."
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +57,8 @@ class AttributionMaps(Recorded):
     r2g lies on the generated image (where the reference acts), g2r on the reference (which parts of it are used). Every level takes
     size=(height, width), None for the largest layer's grid; layers= names, patterns or a function; heads= and groups= indices;
     reference= where a run has several; balance=True to weigh layers equally. Levels return float32 on the CPU. `field` leads from each
-    patch of one picture to the other.
+    patch of one picture to the other. Where a canvas is a video, of layers whose grid is (frames, height, width), its maps are
+    [..., frames, H, W]: frames are resized one by one and stay as many as the layers have.
     """
 
     def __repr__(self) -> str:
@@ -71,7 +85,7 @@ class AttributionMaps(Recorded):
         return getattr(self._one(direction, layer, reference), direction)
 
     def with_grid(
-        self, *, generated: Grid | None = None, reference: Grid | None = None, special: int | None = None, layers: Layers = None
+        self, *, generated: AnyGrid | None = None, reference: AnyGrid | None = None, special: int | None = None, layers: Layers = None
     ) -> AttributionMaps:
         """The same sums, with the grids of the layers declared afterwards."""
         names = set(chosen(self.layers, layers))
@@ -253,10 +267,11 @@ class AttributionMaps(Recorded):
         counts = check_level(level, parts, direction, layers)
         grids = [grid(s, direction) for s in parts]
         check_finite(parts, direction)
-        size = max(grids, key=lambda g: g[0] * g[1]) if size is None else checked_size(size)
+        frames = common_frames(parts, direction)
+        size = plane(max(grids, key=math.prod)) if size is None else checked_size(size)
         if item is not None:
             picked(item, getattr(parts[0], direction).shape[3] if direction in ("specific", "words") else 0, f"item of {direction}")
-        check_room(parts, direction, level, size, item)
+        check_room(parts, direction, level, (*frames, *size), item)
         maps = []
         total = 0
         for s in parts:
@@ -268,7 +283,7 @@ class AttributionMaps(Recorded):
             if heads is not None:
                 sums = sums[:, :, picked(heads, sums.shape[2], "heads")]
             if balance:
-                sums = sums * (sums.shape[-1] * sums.shape[-2])
+                sums = sums * math.prod(grid(s, direction))
             sums = sums if level == "time" else sums.sum(1, keepdim=True)
             resized = resize(sums, size, keep_heads=level == "head")
             maps.append(resized[:, :, 0] if level == "time" else resized[:, 0] if level == "head" else resized[:, 0, 0])

@@ -13,10 +13,10 @@ from i2am.maps.buffers import Slot, afford_groups, of_layer
 from i2am.maps.learning import LearningSlot
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
-from i2am.maps.regions import Region, as_regions, as_weight, default_cells
+from i2am.maps.regions import Region, as_regions, as_weight, default_cells, split
 from i2am.maps.relevant import RelevantSlot, weigh_all
 from i2am.maps.run_sums import with_warning
-from i2am.maps.tokens import Grid, Range, Tokens
+from i2am.maps.tokens import AnyGrid, Range, Tokens
 from i2am.maps.wanted import Wanted
 from i2am.maps.weighing import Projection, checked_weighing
 from i2am_kernels.check import DTYPES, check_operands
@@ -34,10 +34,11 @@ class Recorder:
 
     groups: time groups, which cut the `steps` steps evenly (step s belongs to group s * groups // steps). Default: five, or as many as
     there are steps where there are fewer; one where `steps` is not said.
-    generated_mask, reference_mask: masks of any size, one or one per image; they weigh G2R and R2G.
+    generated_mask, reference_mask: masks of any size, one or one per image; they weigh G2R and R2G. Of a video also one per frame.
     specific: points (y, x), boxes (top, left, bottom, right), in fractions of the image, and masks; or "grid", about 8 x 8 cells
-    that cover the image. Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes,
-    in the same visit to the scores; "grid" therefore takes some 50 times G2R's memory and small products.
+    that cover the image, 4 x 4 of each frame of a video, where (frame, y, x) and (frame, top, left, bottom, right) lie in one frame.
+    Each adds one map on the reference: float32 [B, groups, heads, R] a layer, about what G2R itself takes, in the same visit to the
+    scores; "grid" therefore takes some 50 times G2R's memory and small products.
     field: six sums a token and direction more, of which `maps.field` makes where every token comes from and where it goes.
     weigh: what a reference token counts with: "weights", its attention alone, "values", times the norm of what it brings along, or
     "gradient", times what that adds to a scalar: call the model with gradient, then `weigh_by(scalar)`, then `step()`.
@@ -72,8 +73,8 @@ class Recorder:
         self.regions = as_regions(specific)
         self.wanted = Wanted(
             groups,
-            None if generated_mask is None else as_weight(generated_mask, "generated_mask"),
-            None if reference_mask is None else as_weight(reference_mask, "reference_mask"),
+            None if generated_mask is None else as_weight(generated_mask, "generated_mask", frames=True),
+            None if reference_mask is None else as_weight(reference_mask, "reference_mask", frames=True),
             self.regions or (),
             None,
             backend,
@@ -110,8 +111,8 @@ class Recorder:
         key: Tensor,
         value: Tensor,
         *,
-        generated_grid: Grid | None = None,
-        reference_grid: Grid | None = None,
+        generated_grid: AnyGrid | None = None,
+        reference_grid: AnyGrid | None = None,
         special: int = 0,
         generated: Range | None = None,
         reference: Range | None = None,
@@ -173,6 +174,9 @@ class Recorder:
             if tokens.generated_grid is None:
                 refuse(f"the generated grid of {layer}", 'known for specific="grid"', "none", "Pass generated_grid=(height, width).")
             self.wanted = replace(self.wanted, regions=default_cells(tokens.generated_grid))
+        if self.field and any(grid is not None and len(grid) == 3 for grid in (tokens.generated_grid, tokens.reference_grid)):
+            grids = f"{layer}'s grids are {tokens.generated_grid} and {tokens.reference_grid}"
+            refuse("field", "left out for a video: its positions are (y, x) in one picture", grids, "The maps of every level have frames.")
         kind = LearningSlot if self.wanted.differentiable else RelevantSlot if self.wanted.weigh == "gradient" else Slot
         return kind(layer, tokens, query, key, self.wanted)
 
@@ -244,4 +248,5 @@ def describe(region: Region) -> str:
     """A region in words, for files and messages."""
     if isinstance(region, Tensor):
         return "mask " + "x".join(map(str, region.shape))
-    return ("point " if len(region) == 2 else "box ") + " ".join(f"{x:g}" for x in region)
+    frame, place = split(region)
+    return "".join(f"frame {i} " for i in frame) + ("point " if len(place) == 2 else "box ") + " ".join(f"{x:g}" for x in place)

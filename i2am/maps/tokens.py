@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from i2am.common.checks import is_range, is_size, is_whole, refuse, said
+from i2am.common.checks import is_grid, is_range, is_whole, refuse, said
 
 Grid = tuple[int, int]
+AnyGrid = tuple[int, ...]  # (height, width), of a video (frames, height, width)
 Range = tuple[int, int]
 
 
@@ -16,14 +18,15 @@ class Tokens:
     """The part of one attention call that is recorded; every range is (start, stop).
 
     reference and words are ranges of keys, generated of queries (default: all). special counts the leading reference tokens
-    (CLS) that have no place on the canvas. source tells several references of one layer apart.
+    (CLS) that have no place on the canvas. source tells several references of one layer apart. A grid is (height, width); of a video
+    (frames, height, width), the tokens of its first frame first.
     """
 
     reference: Range | None = None
     words: Range | None = None
     generated: Range | None = None
-    generated_grid: Grid | None = None
-    reference_grid: Grid | None = None
+    generated_grid: AnyGrid | None = None
+    reference_grid: AnyGrid | None = None
     special: int = 0
     source: str = "reference"
     shared: bool = False  # the call holds other references beside this one, so that what it takes of the attention is recorded
@@ -67,10 +70,16 @@ class Seen:
     pipe: Any = None  # None where a bare denoiser is traced
 
 
-def check_grid(side: str, grid: Grid, count: int, described: str) -> None:
+def check_grid(side: str, grid: AnyGrid, count: int, described: str) -> None:
     """A grid must hold exactly the canvas's tokens."""
-    if not is_size(grid) or grid[0] * grid[1] != count:
-        refuse(f"{side}_grid", f"(height, width) with height * width = {count} ({described})", said(grid), "Special tokens do not count.")
+    if not is_grid(grid) or math.prod(grid) != count:
+        expected = f"(height, width), or (frames, height, width) of a video, with (frames *) height * width = {count} ({described})"
+        refuse(f"{side}_grid", expected, said(grid), "Special tokens do not count.")
+
+
+def plane(grid: AnyGrid) -> Grid:
+    """The (height, width) of a grid."""
+    return grid[-2], grid[-1]
 
 
 def halvings(height: int, width: int, limit: int = 64) -> list[Grid]:

@@ -30,8 +30,8 @@ class WordMaps(Mapping[str, Tensor]):
 
     def __init__(self, prompts: Sequence[Prompt], columns: Sequence[int], maps: Tensor) -> None:
         self.prompts, self.columns, self.maps = tuple(prompts), tuple(columns), maps
-        if not is_floating(maps, 4) or maps.shape[1] != len(self.columns) or not self.columns:
-            raise ValueError(f"words: maps must be [B, {len(self.columns)} columns, h, w] and floating, got {said(maps)}.")
+        if not is_floating(maps, 4, 5) or maps.shape[1] != len(self.columns) or not self.columns:
+            raise ValueError(f"words: maps must be [B, {len(self.columns)} columns, (frames,) h, w] and floating, got {said(maps)}.")
         if not self.prompts or not len(maps) or len(maps) % len(self.prompts):
             raise ValueError(
                 f"words: prompts must divide the batch, got {len(self.prompts)} for {len(maps)} images. Pass one per image, or each once."

@@ -11,6 +11,7 @@ from torch import Tensor
 from i2am.common.checks import fields_said, instance, number, refuse
 from i2am.data.truth import ABOUT, Truth
 from i2am.maps.levels import AttributionMaps
+from i2am.maps.tokens import plane
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ def end_points(maps: AttributionMaps, truth: Truth, *, cover: float = 0.9, **cho
     positions = maps.field("g2r", **choice).positions.double()
     if positions.ndim != 4:
         refuse("level", '"unified"', "another", "Choose a layer, head or group instead: layers=.")
-    reference = max((s.reference_grid for s in maps.sums if s.reference_grid is not None), key=lambda grid: grid[0] * grid[1])
+    reference = max((plane(s.reference_grid) for s in maps.sums if s.reference_grid is not None), key=lambda grid: grid[0] * grid[1])
     at = truth.on_grid((positions.shape[1], positions.shape[2]), reference, cover)
     counts, place = (part.repeat_interleave(per, 0) for part in (at.counts, at.place))
     away = (positions * torch.tensor(reference) - place).norm(dim=-1)

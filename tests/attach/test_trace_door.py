@@ -78,7 +78,7 @@ ASKED: dict[str, tuple[dict[str, Any], str]] = {
     "a text": ({"words": "cat"}, r"words must be .*got 'cat'\. Write \['cat'\]"),
     "nothing": ({"words": [None]}, r"words must be .*got \[None\]"),
     "scheduler's class": ({"scheduler": torch.nn.Linear}, r"scheduler must be a diffusers scheduler .*got the class Linear"),
-    "grid": ({"reference_grid": 3}, r"reference_grid must be \(height, width\) in tokens, got 3"),
+    "grid": ({"reference_grid": 3}, r"reference_grid must be \(height, width\) in tokens, of a video \(frames, height, width\), got 3"),
     "special": ({"special": -1}, r"special must be a whole number of at least 0, got -1"),
     "reference": ({"reference": ["self"]}, r"reference must be .*got \['self'\]"),
 }

@@ -37,7 +37,10 @@ MISUSE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "mask": ({}, {"attn_mask": torch.ones(3, 11).int()}, r"^i2am: layer a: attn_mask must be bool .*got int32 \(3, 11\)"),
     "scale": ({}, {"scale": float("nan")}, r"^i2am: layer a: scale must be finite, got nan\."),
     "negative grid": ({}, {"generated_grid": (-4, -3)}, r"generated_grid must be .*got \(-4, -3\)"),
-    "three-sided grid": ({}, {"generated_grid": (4, 3, 1)}, r"generated_grid must be .*got \(4, 3, 1\)"),
+    "frames too many": ({}, {"generated_grid": (4, 3, 2)}, r"generated_grid must be .*got \(4, 3, 2\)"),
+    "four-sided grid": ({}, {"generated_grid": (4, 3, 1, 1)}, r"generated_grid must be .*got \(4, 3, 1, 1\)"),
+    "field of a video": (
+        {"field": True}, {"generated_grid": (4, 3, 1)}, r"field must be left out for a video.*got a's grids are \(4, 3, 1\) and None"),
     "one number as a grid": ({}, {"generated_grid": 12}, r"generated_grid must be .*got 12"),
     "fractional grid": ({}, {"generated_grid": (4.0, 3.0)}, r"generated_grid must be .*got \(4\.0, 3\.0\)"),
     "negative special": ({}, {"special": -1, "reference_grid": (3, 4)}, r"special must be .*got -1"),
