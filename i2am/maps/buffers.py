@@ -143,7 +143,8 @@ class Slot:
     def moments(self) -> list[str]:
         """The buffers that hold the field's sums; positions in a video have none."""
         found = {"token_maps": self.tokens.reference_grid, "column_maps": self.tokens.generated_grid}
-        return [name for name, grid in found.items() if self.has_field and grid is not None and len(grid) == 2]
+        video = any(grid is not None and len(grid) == 3 for grid in found.values())
+        return [name for name, grid in found.items() if self.has_field and grid is not None and not video]
 
     @property
     def has_mass(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am import AttributionMaps, Recorder
+from i2am import AttributionMaps, Recorder, load, losses
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.prompt import Prompt
 
@@ -106,3 +108,33 @@ def test_what_a_recorder_saw_of_a_video_is_what_it_saw_of_its_tokens() -> None:
     ):
         recorder.maps.with_grid(generated=(5, 4, 2))
     assert recorder.maps.with_grid(generated=(2, 4, 3)).unified("r2g").shape == (2, 2, 4, 3)
+
+
+def test_files_keep_frames(tmp_path: Path) -> None:
+    run = run_of((FRAMES, 2, 3))
+    back = load(run.save(tmp_path / "run.safetensors"))
+    assert [(s.generated_grid, s.reference_grid) for s in back.sums] == [(s.generated_grid, s.reference_grid) for s in run.sums]
+    for direction in ("r2g", "g2r", "specific", "words"):
+        assert torch.equal(back.level(direction, "time"), run.level(direction, "time"))
+        assert torch.equal(back[1].level(direction), run.level(direction)[1:])
+
+
+def test_positions_and_losses_are_of_pictures() -> None:
+    run = run_of()
+    with pytest.raises(ValueError, match=r"no field_g2r maps\. Trace with field=True; layers of videos, .* have none"):
+        run.field()
+    moments = draw(2, 2, 2, 6, 24)
+    with pytest.raises(ValueError, match=r"the field of a must be of pictures, got a grid of \(3, 4, 2\)\. Positions are \(y, x\)"):
+        LayerSums("a", "reference", (3, 4, 2), REFERENCE, 0, field_g2r=moments)
+    query, key = torch.randn(1, 2, 24, 8, requires_grad=True), torch.randn(1, 2, 6, 8)
+    recorder = Recorder(differentiable=True)
+    recorder.attend("a", query, key, key, generated_grid=(3, 4, 2), reference_grid=REFERENCE)
+    maps = recorder.maps
+    inside = torch.ones(4, 2, device="cpu")
+    for loss in (lambda: losses.total(maps, inside), lambda: losses.cwg(maps, inside), lambda: losses.mass_outside(maps, inside, "r2g")):
+        with pytest.raises(ValueError, match=r"the maps of a loss must be of pictures, got videos in a\. Make a loss of maps\.unified"):
+            loss()
+    maps.unified("r2g")[:, 1].sum().backward()  # frame 1
+    right = query.detach().double().requires_grad_()
+    (right @ key.double().mT * 8**-0.5).softmax(-2).mean((1, 3)).view(1, 3, 4, 2)[:, 1].sum().backward()
+    torch.testing.assert_close(query.grad, right.grad.float(), rtol=1e-4, atol=1e-7)
