@@ -79,7 +79,12 @@ def _checked(map: Tensor, percentile: float, kernel: int, mode: str, size: Grid,
     """Maps [B, h, w] float32; everything else as it should be."""
     if not isinstance(map, Tensor) or map.ndim not in (2, 3) or not map.is_floating_point() or 0 in map.shape:
         got = f"{str(map.dtype).removeprefix('torch.')} {list(map.shape)}" if isinstance(map, Tensor) else repr(map)
-        refuse("map", "a floating tensor [B, h, w] or [h, w]", got, 'maps.unified("r2g") is one.')
+        refuse(
+            "map",
+            "a floating tensor [B, h, w] or [h, w]",
+            got,
+            'maps.unified("r2g") is one. Frames of a video are pictures: map.flatten(0, 1).',
+        )
     if not map.isfinite().all():
         refuse("map", "finite", "NaN or infinity", "Look for overflow in the traced run's attention.")
     for name, one in (("size", size), ("at", at)):

@@ -27,6 +27,7 @@ from i2am.maps.regions import as_mask, per_image, where
 from i2am.maps.tokens import Grid
 
 EPSILON = 1e-8
+OF_VIDEO = "Score the frames of a video as pictures: map.flatten(0, 1), mask.flatten(0, 1)."
 
 
 def imacs(
@@ -76,7 +77,7 @@ def check_options(threshold: float, penalty: float) -> None:
 def _checked(map: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
     """Maps [B, h, w] and one mask per map [B, H, W], float32, where the maps are."""
     if not is_floating(map, 2, 3) or 0 in map.shape:
-        refuse("map", "a floating tensor [B, h, w] or [h, w]", said(map), 'maps.unified("r2g") is one.')
+        refuse("map", "a floating tensor [B, h, w] or [h, w]", said(map), f'maps.unified("r2g") is one. {OF_VIDEO}')
     x = map.float()
     x = x[None] if x.ndim == 2 else x
     wrong = ~x.isfinite()

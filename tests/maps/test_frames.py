@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from i2am import AttributionMaps, Recorder, load, losses
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.prompt import Prompt
+from i2am.score.detection import boxes
+from i2am.score.imacs import imacs, scores
 
 FRAMES, GRIDS = 3, ((3, 4, 2), (3, 5, 3))  # of two layers
 REFERENCE = (2, 3)
@@ -138,3 +140,16 @@ def test_positions_and_losses_are_of_pictures() -> None:
     right = query.detach().double().requires_grad_()
     (right @ key.double().mT * 8**-0.5).softmax(-2).mean((1, 3)).view(1, 3, 4, 2)[:, 1].sum().backward()
     torch.testing.assert_close(query.grad, right.grad.float(), rtol=1e-4, atol=1e-7)
+
+
+def test_scores_are_of_frames() -> None:
+    run, masks = run_of(), (draw(2, FRAMES, 10, 6) > 0.3).float()
+    found = run.unified("r2g")
+    with pytest.raises(ValueError, match=r"map must be .*got float32 \[2, 3, 5, 3\].* frames of a video as pictures: map\.flatten\(0, 1\)"):
+        scores(run, masks)
+    with pytest.raises(ValueError, match=r"map must be .*\[2, 3, 5, 3\]\. .* Frames of a video are pictures: map\.flatten"):
+        boxes(found, size=(10, 6))
+    each = imacs(found.flatten(0, 1), masks.flatten(0, 1)).view(2, FRAMES)
+    for frame in range(FRAMES):
+        one = frame_of(run, frame, False)
+        assert torch.equal(scores(one, masks[:, frame])["imacs_g"], each[:, frame])
