@@ -7,6 +7,7 @@ Begin with: `recorder.py` and `buffers.py` (attention in, sums out), then `level
 __all__ = [
     "buffers",
     "canvas",
+    "drawn",
     "field",
     "files",
     "kept_calls",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from i2am.common.checks import fields_said, is_whole, refuse, said
 
-Set = tuple[Tensor, ...]  # uint8 [3, h, w] each: one per image of the batch, or one for all; empty: none
+Set = tuple[Tensor, ...]  # uint8 [3, h, w] each, of a video [frames, 3, h, w]: one per image of the batch, or one for all; empty: none
+Frames = Callable[[str | None], int | None]  # of a reference's canvas, or of the generated one; None: a picture
 PREFIX = "pictures."
 
 
@@ -25,8 +26,8 @@ class Pictures:
 
     def __post_init__(self) -> None:
         for picture in [picture for found in (self.generated, *self.references.values()) for picture in found]:
-            if picture.dtype != torch.uint8 or picture.ndim != 3 or picture.shape[0] != 3 or 0 in picture.shape:
-                refuse("a picture", "uint8 [3, height, width]", said(picture), "Use maps.with_pictures.")
+            if picture.dtype != torch.uint8 or picture.ndim not in (3, 4) or picture.shape[-3] != 3 or 0 in picture.shape:
+                refuse("a picture", "uint8 [3, height, width] or [frames, 3, height, width]", said(picture), "Use maps.with_pictures.")
 
     def __getitem__(self, images: list[int]) -> Pictures:
         """Those of some images of the batch."""
@@ -75,7 +76,7 @@ def tensor_names(about: dict[str, Any]) -> list[str]:
     return [f"{PREFIX}{name}.{i}" for name, count in sets for i in range(count)]
 
 
-def with_new(before: Pictures | None, images: Any, references: Any, count: int, known: Sequence[str]) -> Pictures:
+def with_new(before: Pictures | None, images: Any, references: Any, count: int, known: Sequence[str], frames: Frames) -> Pictures:
     """What is there already, with new images, new references or both."""
     before = before or Pictures()
     if references is None:
@@ -87,19 +88,25 @@ def with_new(before: Pictures | None, images: Any, references: Any, count: int, 
     else:
         advice = f"Write references={{{known[0]!r}: ...}}." if known else "Words alone were traced."
         refuse("references", f"a dict by name for {list(known)}", said(references), advice)
-    generated = before.generated if images is None else as_set(images)
-    pictures = Pictures(generated, {**before.references, **{name: as_set(found) for name, found in sets.items()}})
+    generated = before.generated if images is None else as_set(images, frames(None))
+    pictures = Pictures(generated, {**before.references, **{name: as_set(found, frames(name)) for name, found in sets.items()}})
     pictures.check(count, known)
     return pictures
 
 
-def as_set(images: Any) -> Set:
+def as_set(images: Any, frames: int | None) -> Set:
     """Whatever `i2am.show.pictures.overlay` takes."""
     import numpy as np
 
     from i2am.show.drawing import as_images
+    from i2am.show.videos import videos_of
 
-    return tuple(torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous() for picture in as_images(images))
+    def of(picture: Any) -> Tensor:
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+    if frames is None:
+        return tuple(of(picture) for picture in as_images(images))
+    return tuple(torch.stack([of(picture) for picture in video]) for video in videos_of(images, frames))
 
 
 def refuse_missing(direction: str) -> NoReturn:

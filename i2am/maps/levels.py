@@ -32,9 +32,10 @@ from i2am.maps.canvas import (
     resize,
     squashed,
 )
+from i2am.maps.drawn import animated, overlaid
 from i2am.maps.field import BACK, Field, combined, pointing, with_home
 from i2am.maps.files import read, write
-from i2am.maps.kept_pictures import refuse_missing, with_new
+from i2am.maps.kept_pictures import with_new
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.prompt import Prompt
@@ -180,19 +181,19 @@ class AttributionMaps(Recorded):
 
     def with_pictures(self, images: Any = None, references: Any = None) -> AttributionMaps:
         """The same maps with their generated images and references, for overlay, files and the viewer: pictures, arrays or tensors,
-        one or one per image; references= by name, as in maps.references, where there are several. None keeps what is there."""
-        return replace(self, pictures=with_new(self.pictures, images, references, len(self), self.references))
+        one or one per image; references= by name, as in maps.references, where there are several. None keeps what is there. Of a video
+        a picture for each frame of the maps: pipe(...).frames, every n-th where a frame of the model stands for n."""
+        return replace(self, pictures=with_new(self.pictures, images, references, len(self), self.references, self.frames))
 
     def overlay(self, images: Any = None, direction: str = "r2g", **options: Any) -> list[Image]:
-        """The unified map over each image: the generated images for r2g, the references for g2r; None takes the maps' own pictures."""
-        from i2am.show.pictures import overlay
+        """The unified map over each image: the generated images for r2g, the references for g2r; None takes the maps' own pictures. Of a
+        video a row of its frames, or of frames=."""
+        return overlaid(self, images, direction, options)
 
-        choice = {name: options.pop(name) for name in ("layers", "heads", "groups", "reference", "balance") if name in options}
-        unified = self.unified(direction, **choice)
-        if images is None:
-            own = self.pictures and self.pictures.on(direction, choice.get("reference"), self.references)
-            images = list(own or refuse_missing(direction))
-        return overlay(images, unified, **options)
+    def animate(self, path: str | Path, images: Any = None, direction: str = "r2g", **options: Any) -> Path:
+        """A looping GIF or WebP: of a video its unified map over frame by frame, of pictures their time groups; options as for `overlay`
+        and `i2am.show.pictures.animate`."""
+        return animated(self, path, images, direction, options)
 
     def _repr_html_(self) -> str | None:
         """The viewer, in a notebook."""

@@ -55,15 +55,17 @@ def log(
 
 def drawn(maps: AttributionMaps, direction: str, reference: str, layers: list[str], most: int) -> list[Any]:
     """Overlays of the first images, or heats where their pictures are not there."""
-    from i2am.show.pictures import heat, overlay
+    from i2am.show.pictures import heat, overlay, strip
 
     some = maps[:most] if len(maps) > most else maps
     unified = some.unified(direction, layers=layers, reference=reference)
     own = some.pictures and some.pictures.on(direction, reference, some.references)
     if own:
         return overlay(list(own), unified)
-    factor = -(-SIDE // max(unified.shape[1:]))
-    return [heat(one, (factor * one.shape[0], factor * one.shape[1])) for one in unified]
+    height, width = unified.shape[-2:]
+    factor = -(-SIDE // max(height, width))
+    alone = strip if unified.ndim == 4 else heat
+    return [alone(one, (factor * height, factor * width)) for one in unified]
 
 
 def log_field(writer: Any, maps: AttributionMaps, label: str, choice: dict[str, Any], step: int | None, most: int) -> None:

@@ -56,6 +56,12 @@ class Recorded:
         """The references: one, unless several adapters or images have maps of their own."""
         return list(dict.fromkeys(s.source for s in self.sums if s.r2g is not None))
 
+    def frames(self, reference: str | None = None) -> int | None:
+        """How many frames most layers' canvases of this reference have, or those of the generated video; None for pictures."""
+        grids = [s.generated_grid if reference is None else s.reference_grid for s in self.sums if reference in (None, s.source)]
+        found = [None if len(grid) == 2 else grid[0] for grid in grids if grid is not None]
+        return max(found, key=found.count, default=None)
+
     @property
     def has_field(self) -> bool:
         """Whether some layer recorded its field both ways."""

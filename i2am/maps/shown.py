@@ -11,7 +11,7 @@ SIDE = 320  # pixels of each picture's longer side
 
 def png_of_maps(maps: Any) -> bytes:
     """The unified maps of both directions over their pictures, or alone; an image each a column."""
-    from i2am.show.pictures import heat, overlay
+    from i2am.show.pictures import heat, overlay, strip
 
     rows = []
     some = maps[:IMAGES] if len(maps) > IMAGES else maps
@@ -23,7 +23,8 @@ def png_of_maps(maps: Any) -> bytes:
             continue
         unified = unified.sum(1) if direction == "words" else unified
         own = some.pictures and some.pictures.on(direction, reference, some.references)
-        rows.append(overlay(list(own), unified) if own else [heat(one) for one in unified])
+        alone = strip if unified.ndim == 4 else heat
+        rows.append(overlay(list(own), unified) if own else [alone(one) for one in unified])
     return png_of(rows)
 
 
@@ -40,7 +41,8 @@ def png_of(rows: list[list[Any]]) -> bytes:
 
     sized = []
     for row in rows:
-        factors = [SIDE / max(one.size) for one in row]
+        sides = [SIDE * (3 if max(one.size) > 2.5 * min(one.size) else 1) for one in row]  # a video's frames are a long row
+        factors = [side / max(one.size) for one, side in zip(row, sides)]
         sized.append([one.resize((max(1, round(one.width * f)), max(1, round(one.height * f))), Image.Resampling.BICUBIC)
                       for one, f in zip(row, factors)])  # fmt: skip
     gap = SIDE // 40

@@ -4,4 +4,4 @@ Imports: common.
 Begin with: `pictures.py`, and `fields.py` for correspondences; colours are in `drawing.py`.
 """
 
-__all__ = ["drawing", "field_marks", "field_sheets", "fields", "pictures", "shares", "sheets"]
+__all__ = ["drawing", "field_marks", "field_sheets", "fields", "pictures", "shares", "sheets", "videos"]

@@ -54,7 +54,8 @@ def sheet(
     """A labelled grid of maps [rows, columns, h, w], or rows of maps [h, w], with one colour bar.
 
     None or a map of NaN leaves its cell blank. The bar shows the values of the maps; with scale="each" every cell has a range of its
-    own and the bar says so. Labels that are too long lose the words that all of them have, then their middle.
+    own and the bar says so. Labels that are too long lose the words that all of them have, then their middle. image: what the maps lie
+    over, one for all or one for each column, as a video has for the columns of maps [rows, frames, h, w].
     """
     here = ("a map", "[h, w]")
     if not isinstance(rows, LISTED) or not all(isinstance(row, LISTED) for row in rows):
@@ -66,8 +67,8 @@ def sheet(
     columns = len(grid[0])
     row_labels = checked_labels("row_labels", row_labels, len(grid), "row")
     column_labels = checked_labels("column_labels", column_labels, columns, "column")
-    picture = None if image is None else _one(image, 0, 1)
-    cell = _cell(found, picture, len(grid), columns)
+    pictures = [None] if image is None else [_one(image, i, columns, f"{columns} columns") for i in range(columns)]
+    cell = _cell(found, pictures[0], len(grid), columns)
     gap = max(2, round(0.02 * max(cell)))
     down, across = cell[0] + gap, cell[1] + gap
     size = min(24.0, max(14.0, max(len(grid) * down, columns * across) / 80))
@@ -89,7 +90,7 @@ def sheet(
     for i, row in enumerate(grid):
         page.text(left - 0.5 * size, top + i * down + cell[0] / 2, names[i], beside, ha="right")
         for j, m in enumerate(row):
-            shown = None if m is None else _thumbnail(m, picture, next(spans), colours, alpha, cell)
+            shown = None if m is None else _thumbnail(m, pictures[j % len(pictures)], next(spans), colours, alpha, cell)
             page.cell(left + j * across, top + i * down, shown, cell)
     span = None if scale == "each" else ranges(found, scale)[0]
     page.bar(left + columns * across + 0.3 * size, top, len(grid) * down - gap, span, colours, size)
@@ -102,22 +103,25 @@ def levels(
     *,
     image: Any = None,
     index: int = 0,
+    frame: int | None = None,
     size: tuple[int, int] | None = None,
     colours: str = COLOURS,
     alpha: float = 0.6,
     **choice: Any,
 ) -> Picture:
     """The unified, time, head and layer maps of one image of the batch, each level with its own scale and colour bar, because sums
-    over groups and means over layers differ in size. choice (layers=, reference=...) goes to every level; a level that the run does
-    not have is named under the title with the reason."""
+    over groups and means over layers differ in size. frame: which one of a video. choice (layers=, reference=...) goes to every
+    level; a level that the run does not have is named under the title with the reason."""
     if not hasattr(maps, "unified"):
         refuse("maps", "an AttributionMaps", said(maps), "run.maps is one.")
     unified = maps.unified(direction, size=size, **choice)
     if not is_whole(index) or index >= len(unified):
         refuse("index", f"below the number of images, {len(unified)}", said(index), "Images are counted from 0.")
-    picture = None if image is None else _one(image, index, len(unified))
+    frames = checked_frame(frame, unified)
+    at = (index, len(unified), f"batch's {len(unified)}") if frame is None else (frame, frames, f"video's {frames}")
+    picture = None if image is None else _one(image, *at)
     named = {key: value for key, value in choice.items() if key in ("layers", "reference")}
-    blocks: list[Block] = [("unified", [""], unified[index][None])]
+    blocks: list[Block] = [("unified", [""], unified[index][None] if frame is None else unified[index, frame][None])]
     notes = []
     for level, title in (("time", "time groups, noisiest first"), ("head", "heads"), ("layer", "layers")):
         try:
@@ -125,6 +129,7 @@ def levels(
         except ValueError as error:
             notes.append(f"No {level} level: {str(error).removeprefix('i2am: ')}")
             continue
+        found = found if frame is None else found[:, frame]
         count = len(found)
         if level == "layer":
             labels = checked_labels(
@@ -133,14 +138,25 @@ def levels(
         else:
             labels = [f"head {i}" if level == "head" else f"group {i + 1} of {count}" for i in range(count)]
         blocks.append((title, labels, found))
-    return _blocks(blocks, ABOUT.get(direction, direction), notes, picture, colours, alpha).picture()
+    title = ABOUT.get(direction, direction) + ("" if frame is None else f", frame {frame} of {frames}")
+    return _blocks(blocks, title, notes, picture, colours, alpha).picture()
 
 
-def _one(image: Any, index: int, count: int) -> Picture:
-    """The picture itself, or the batch's at this index."""
+def checked_frame(frame: Any, unified: Tensor) -> int:
+    """How many frames there are; one of them must be asked for of a video [B, frames, h, w], and none of pictures [B, h, w]."""
+    frames = unified.shape[1] if unified.ndim == 4 else 0
+    if not frames and frame is not None:
+        refuse("frame", "left out for pictures", said(frame), "Maps of videos are [B, frames, h, w].")
+    if frames and not (is_whole(frame) and frame < frames):
+        refuse("frame", f"one of the video's {frames} frames", said(frame), "frame=0 is the first.")
+    return frames
+
+
+def _one(image: Any, index: int, count: int, things: str) -> Picture:
+    """The picture itself, or the one at this index."""
     pictures = as_images(image)
     if len(pictures) not in (1, count):
-        refuse("image", "one image" + f", or one for each of the batch's {count}" * (count > 1), f"{len(pictures)} images", "Pick one.")
+        refuse("image", "one image" + f", or one for each of the {things}" * (count > 1), f"{len(pictures)} images", "Pick one.")
     return pictures[index if len(pictures) > 1 else 0]
 
 

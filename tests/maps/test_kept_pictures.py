@@ -87,7 +87,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "unnamed": (lambda: run_of(sources=("one", "two")).with_pictures(None, GENERATED), r"references must be a dict by name for \['one'"),
     "unknown": (lambda: run_of().with_pictures(None, {"scarf": GENERATED[0]}), r"references must be among .*, got \['scarf'\]"),
     "no image": (lambda: run_of().with_pictures("a.png"), r"images must be PIL images"),
-    "a float": (lambda: Pictures((torch.rand(3, 2, 2, **CPU),)), r"a picture must be uint8 \[3, height, width\], got float32"),
+    "a float": (lambda: Pictures((torch.rand(3, 2, 2, **CPU),)), r"a picture must be uint8 .* or \[frames, .*\], got float32"),
     "last channels": (lambda: Pictures((torch.zeros(2, 2, 3, dtype=torch.uint8, **CPU),)), r"a picture must be uint8 \[3, height, width\]"),
 }  # fmt: skip
 

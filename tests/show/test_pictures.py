@@ -191,7 +191,7 @@ NAN = M.clone()
 NAN[0, :2, 0] = float("nan")
 ONE = {"row_labels": ["a"], "column_labels": ["x"]}
 BAD = {
-    "maps of four dimensions": (lambda: overlay(I, M[None]), ["maps", "[B, h, w]", "(1, 2, 8, 6)", "maps[0]"]),
+    "maps of five dimensions": (lambda: overlay(I, M[None, None]), ["maps", "[B, h, w]", "(1, 1, 2, 8, 6)", "maps[0]"]),
     "a list of maps": (lambda: overlay(I, [M[0]]), ["maps", "tensor", "list", "torch.stack"]),
     "empty maps": (lambda: overlay(I, M[:0]), ["maps", "without empty", "(0, 8, 6)"]),
     "NaN": (lambda: overlay(I, NAN), ["maps", "finite", "2 NaN", "of 96", "overflow"]),
