@@ -35,6 +35,8 @@ class Layout:
 
 NONE = Layout(0, 1, 0, 1)
 CONDITIONAL_FIRST = ("lumina", "omnigen", "z_image")  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
+# packages whose pipelines call their model twice, first with the prompt, and do not say which call it is
+PROMPT_FIRST = tuple(f"diffusers.pipelines.{package}" for package in ("flux", "chroma", "bria_fibo2", "krea2"))
 
 
 def parse(text: str) -> Layout | None:
@@ -73,8 +75,8 @@ def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
     declared = stated(pipe)
     if declared is not None and (declared.calls, declared.blocks) == (calls, blocks):
         return declared
-    if calls == 2 and type(pipe).__module__.startswith("diffusers.pipelines.flux"):
-        return Layout(0, 2, 0, 1)  # all of them: the prompt first, the negative prompt second
+    if calls == 2 and type(pipe).__module__.startswith(PROMPT_FIRST):
+        return Layout(0, 2, 0, 1)  # the negative prompt second
     if calls == 1 and type(pipe).__module__.startswith("diffusers.pipelines."):
         guided = bool(getattr(pipe, "do_classifier_free_guidance", True))
         if "PAG" in name and (blocks == 3 or not guided):

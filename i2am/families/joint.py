@@ -4,44 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Family, Found, generated, length_of, reference, sequence, text
+from i2am.families.family import Family, Found, generated, length_of, reference, sequence, text
 from i2am.families.unet import adapter
-from i2am.maps.tokens import Grid, Seen, Tokens
-
-
-def flux(seen: Seen) -> Found:
-    """[text, generated, references]: `img_ids` number the pictures, and what is generated has number 0 (Kontext)."""
-    if seen.index:
-        return adapter(seen)
-    pictures = numbered_grids(seen, "img_ids")
-    if pictures is None:
-        return None
-    numbers = list(pictures)
-    if numbers[0] != 0:
-        refuse(f"the first picture of {seen.layer}", "number 0 of img_ids, what is generated", numbers, EXPLAIN)
-    made, *others = pictures.values()
-    # `length_of` would count text that the call leaves out
-    before = text(seen.keys - sum(h * w for h, w in pictures.values()))
-    return sequence(seen, [before, generated(made), *(reference(grid) for grid in others)])
-
-
-def numbered_grids(seen: Seen, name: str) -> dict[float, Grid] | None:
-    """Which pictures there are, by number and in their order, and the grid of each: from positions [tokens, (number, row, column, ...)]."""
-    ids = seen.inputs.get(name)
-    if not isinstance(ids, Tensor):
-        return None
-    ids = ids[0] if ids.ndim == 3 else ids
-    grids: dict[float, Grid] = {}
-    for number in dict.fromkeys(ids[:, 0].tolist()):
-        rows, columns = (ids[ids[:, 0] == number][:, axis].unique().numel() for axis in (1, 2))
-        count = int((ids[:, 0] == number).sum())
-        if rows * columns != count:
-            refuse(f"the image positions of {seen.layer}", "a full grid per image", f"{count} for image {number:g}", EXPLAIN)
-        grids[number] = (rows, columns)
-    return grids
+from i2am.maps.tokens import Seen, Tokens
 
 
 def qwen(seen: Seen) -> Found:
@@ -70,7 +35,6 @@ def crosses(name: str, module: Any) -> bool:
     return getattr(module, "add_k_proj", None) is not None or not name.endswith("attn2")
 
 
-FLUX = Family("Flux", ("FluxTransformer2DModel",), flux, "text, generated, references")
 QWEN = Family("Qwen-Image", ("QwenImageTransformer2DModel",), qwen, "text, generated, references")
 SD3 = Family("Stable Diffusion 3", ("SD3Transformer2DModel",), sd3, "generated, text; an adapter's image in a call of its own", crosses)
-FAMILIES = (FLUX, QWEN, SD3)
+FAMILIES = (QWEN, SD3)

@@ -37,13 +37,13 @@ def flow() -> Any:
     return FlowMatchEulerDiscreteScheduler(shift=1.0)
 
 
-def flux_transformer(guidance_embeds: bool) -> nn.Module:
+def flux_transformer(guidance_embeds: bool, **config: Any) -> nn.Module:
     """2 layers with separate text and image streams (`transformer_blocks`), 2 with one (`single_transformer_blocks`)."""
     from diffusers import FluxTransformer2DModel
 
     model = FluxTransformer2DModel(
         patch_size=1,
-        in_channels=4 * 4,
+        in_channels=config.pop("in_channels", 4 * 4),
         num_layers=2,
         num_single_layers=2,
         attention_head_dim=16,
@@ -52,6 +52,7 @@ def flux_transformer(guidance_embeds: bool) -> nn.Module:
         pooled_projection_dim=32,
         axes_dims_rope=(4, 4, 8),
         guidance_embeds=guidance_embeds,
+        **config,
     )
     return sharpen(model)
 

@@ -1,0 +1,232 @@
+"""Pipelines laid out like Flux: the text and every picture are one sequence, and positions say which picture a token belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from adapters import plain, weight
+from ask import Ask, Case, Size
+from joint import TEXT, embeddings, flow, flux_transformer
+from parts import (
+    VAE_FACTOR,
+    absent,
+    as_pil,
+    autoencoder,
+    clip_text,
+    clip_tokenizer,
+    each,
+    masks,
+    pictures,
+    ready,
+    sharpen,
+    t5_text,
+    t5_tokenizer,
+)
+from torch import Tensor, nn
+
+PIXELS = 2 * VAE_FACTOR  # image pixels per token, one way
+TALL, WIDE = (80, 64), (64, 96)  # pixels of references: not the output's size, and not each other's; 64 is Flux 2's least
+
+
+def grid(size: Size) -> Size:
+    """A picture's tokens."""
+    return size[0] // PIXELS, size[1] // PIXELS
+
+
+def of_diffusers(*names: str) -> list[Any]:
+    """Classes that an older diffusers lacks."""
+    import diffusers
+
+    try:
+        return [getattr(diffusers, name) for name in names]
+    except AttributeError as error:
+        absent(names[0], error)
+
+
+def widened(model: nn.Module, factor: float = 3.0) -> nn.Module:
+    """Sharper queries where their projection is one matrix with others, as in Flux 2's single blocks, by the norm behind it."""
+    with torch.no_grad():
+        for module in model.modules():
+            if hasattr(module, "to_qkv_mlp_proj"):
+                module.norm_q.weight.mul_(factor)
+    return sharpen(model)
+
+
+def flux2_transformer(joint: int = 32, **config: Any) -> nn.Module:
+    """1 layer with separate streams and 2 with one, whose projection holds the queries, the keys, the values and an MLP."""
+    (cls,) = of_diffusers("Flux2Transformer2DModel")
+    config = {"in_channels": 16, "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2,
+              "joint_attention_dim": joint, "timestep_guidance_channels": 16, "axes_dims_rope": (4, 4, 4, 4), **config}  # fmt: skip
+    return widened(cls(**config))
+
+
+@cache
+def flux2_autoencoder() -> nn.Module:
+    """The autoencoder of Flux 2 and its relatives, which shrinks a picture by VAE_FACTOR."""
+    (cls,) = of_diffusers("AutoencoderKLFlux2")
+    torch.manual_seed(1)
+    model = cls(block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+                layers_per_block=1, latent_channels=4, norm_num_groups=4)  # fmt: skip
+    return model.eval()
+
+
+def flux2(name: str = "Flux2Pipeline", references: tuple[Size, ...] = (TALL, WIDE), **config: Any) -> Case:
+    """Flux 2 and Klein with references that all rows share; guided in two calls, which Flux2Pipeline and Klein KV are not."""
+    (cls,) = of_diffusers(name)
+    torch.manual_seed(0)
+    distilled = {} if name == "Flux2Pipeline" else {"is_distilled": name.endswith("KVPipeline")}
+    pipe = cls(scheduler=flow(), vae=flux2_autoencoder(), text_encoder=None, tokenizer=None, **distilled,
+               transformer=flux2_transformer(guidance_embeds=name == "Flux2Pipeline", **config))  # fmt: skip
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out = {**embeddings(ask, ask.guided and name == "Flux2KleinPipeline", pooled=False), **ask.canvas()}
+        if references:
+            out["image"] = [as_pil(pictures(1, size, seed=ask.seed + 31 + place))[0] for place, size in enumerate(references)]
+        return out if name.endswith("KVPipeline") else {**out, **ask.guidance()}
+
+    return Case(ready(pipe), own, sizes=((64, 64), (64, 48)))
+
+
+def klein_inpaint(reference: bool) -> Case:
+    """The picture that is painted into is a reference too; `reference` adds one more."""
+    (cls,) = of_diffusers("Flux2KleinInpaintPipeline")
+    torch.manual_seed(0)
+    pipe = cls(scheduler=flow(), vae=flux2_autoencoder(), text_encoder=None, tokenizer=None, transformer=flux2_transformer(
+        guidance_embeds=False))  # fmt: skip
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out = {**embeddings(ask, ask.guided, pooled=False), **ask.canvas(), **ask.guidance(), "strength": 1.0}
+        out |= {"image": (pictures(ask.batch, ask.size, seed=ask.seed + 31) + 1) / 2, "mask_image": masks(ask.batch, ask.size)}
+        if reference:
+            out["image_reference"] = (pictures(ask.batch, TALL, seed=ask.seed + 32) + 1) / 2
+        return out
+
+    return Case(ready(pipe), own, sizes=((48, 48), (64, 48)))
+
+
+def flux_case(name: str, own: Callable[[Ask], dict[str, Any]], text: bool = False, adapters: int = 0, **config: Any) -> Case:
+    """A pipeline of the first Flux around a small transformer; with `text` the prompt goes through CLIP and T5."""
+    (cls,) = of_diffusers(name)
+    torch.manual_seed(0)
+    parts = {"text_encoder": clip_text(32) if text else None, "tokenizer": clip_tokenizer() if text else None,
+             "text_encoder_2": t5_text(32) if text else None, "tokenizer_2": t5_tokenizer() if text else None}  # fmt: skip
+    transformer = flux_transformer(False, **config)
+    pipe = cls(scheduler=flow(), vae=autoencoder(shift_factor=0.0), transformer=transformer, **parts)
+    if adapters:
+        adapt(transformer, adapters)
+    return Case(ready(pipe), own, sizes=((48, 48), (64, 48)))
+
+
+def adapt(transformer: Any, adapters: int) -> None:
+    """IP-Adapters of random weights, in the layout that the loader of the published ones makes of them."""
+    layers = len(transformer.transformer_blocks)
+    several = []
+    for _ in range(adapters):
+        matrices = {}
+        for layer in range(layers):
+            for what in ("to_k_ip", "to_v_ip"):
+                matrices |= {f"{layer}.{what}.weight": weight(32, 32), f"{layer}.{what}.bias": torch.zeros(32)}
+        several.append({"image_proj": plain(), "ip_adapter": matrices})
+    transformer._load_ip_adapter_weights(several)
+    sharpen(transformer, 2.0)
+
+
+def shown(ask: Ask, adapters: int) -> dict[str, Any]:
+    """The image embeddings of every adapter, and those of its negative picture, for each row."""
+    names = {"ip_adapter_image_embeds": 41, "negative_ip_adapter_image_embeds": 51}
+    return {name: [each(ask.batch, 1, 32, seed=ask.seed + seed + place) for place in range(adapters)] for name, seed in names.items()}
+
+
+def true_guidance(ask: Ask) -> dict[str, Any]:
+    return {**embeddings(ask, negatives=ask.guided), **ask.canvas(), "true_cfg_scale": 4.0 if ask.guided else 1.0, "guidance_scale": 2.5}
+
+
+def adapted(adapters: int = 1) -> Case:
+    """Flux with IP-Adapters of 4 tokens."""
+    return flux_case("FluxPipeline", lambda ask: {**true_guidance(ask), **shown(ask, adapters)}, adapters=adapters)
+
+
+def adapted_kontext() -> Case:
+    """Flux Kontext with an IP-Adapter: the adapter's queries are the picture's and its reference's."""
+
+    def own(ask: Ask) -> dict[str, Any]:
+        reference = (pictures(ask.batch, TALL, seed=ask.seed + 1) + 1) / 2
+        exact = {"max_area": ask.size[0] * ask.size[1], "_auto_resize": False}
+        return {**true_guidance(ask), **shown(ask, 1), "image": reference, **exact}
+
+    return flux_case("FluxKontextPipeline", own, adapters=1)
+
+
+def kontext_inpaint(reference: bool) -> Case:
+    """The reference is `image_reference`, or else the picture that is painted into."""
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out = {"image": (pictures(ask.batch, ask.size, seed=ask.seed + 1) + 1) / 2, "mask_image": masks(ask.batch, ask.size)}
+        if reference:
+            out["image_reference"] = (pictures(ask.batch, TALL, seed=ask.seed + 2) + 1) / 2
+        exact = {"max_area": ask.size[0] * ask.size[1], "_auto_resize": False, "strength": 1.0}
+        return {**true_guidance(ask), **out, **exact}
+
+    return flux_case("FluxKontextInpaintPipeline", own)
+
+
+def control() -> Case:
+    """Flux Control: the control picture enters through the channels."""
+
+    def own(ask: Ask) -> dict[str, Any]:
+        picture = (pictures(ask.batch, ask.size, seed=ask.seed + 1) + 1) / 2
+        return {"prompt": ask.prompts, "max_sequence_length": 16, **ask.canvas(), "control_image": picture, "guidance_scale": 3.5}
+
+    return flux_case("FluxControlPipeline", own, text=True, in_channels=32, out_channels=16)
+
+
+def fill() -> Case:
+    """Flux Fill: the picture and its mask enter through the channels."""
+
+    def own(ask: Ask) -> dict[str, Any]:
+        picture = {"image": (pictures(ask.batch, ask.size, seed=ask.seed + 1) + 1) / 2, "mask_image": masks(ask.batch, ask.size)}
+        return {"prompt": ask.prompts, "max_sequence_length": 16, **ask.canvas(), **picture, "guidance_scale": 3.5}
+
+    return flux_case("FluxFillPipeline", own, text=True, in_channels=16 + 16 + 64, out_channels=16)
+
+
+def chroma(name: str = "ChromaPipeline", adapters: int = 0, text: bool = False) -> Case:
+    """Chroma, whose text has a mask; guided in two calls, the prompt first."""
+    cls, transformer_cls = of_diffusers(name, "ChromaTransformer2DModel")
+    torch.manual_seed(0)
+    transformer = transformer_cls(
+        patch_size=1, in_channels=16, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_num_channels=8, approximator_hidden_dim=16,
+        approximator_layers=1)  # fmt: skip
+    sharpen(transformer)
+    pipe = cls(scheduler=flow(), vae=autoencoder(shift_factor=0.0), transformer=transformer, text_encoder=t5_text(32) if text else None,
+               tokenizer=t5_tokenizer() if text else None)  # fmt: skip
+    if adapters:
+        adapt(transformer, adapters)
+
+    def own(ask: Ask) -> dict[str, Any]:
+        if text:
+            out: dict[str, Any] = {"prompt": ask.prompts, "max_sequence_length": 16}
+        else:
+            out = embeddings(ask, negatives=ask.guided, pooled=False)
+            for key in [key for key in out if key.endswith("prompt_embeds")]:
+                out[key.replace("_embeds", "_attention_mask")] = lengths(ask.batch)
+        out |= {**ask.canvas(), **ask.guidance(), **(shown(ask, adapters) if adapters else {})}
+        if name != "ChromaPipeline":
+            out |= {"image": (pictures(ask.batch, ask.size, seed=ask.seed + 1) + 1) / 2, "strength": 1.0}
+        if "Inpaint" in name:
+            out["mask_image"] = masks(ask.batch, ask.size)
+        return out
+
+    return Case(ready(pipe), own, sizes=((48, 48), (64, 48)))
+
+
+def lengths(batch: int) -> Tensor:
+    """A mask of texts of different lengths."""
+    mask = torch.ones(batch, TEXT)
+    for image in range(batch):
+        mask[image, TEXT - 2 * (image % 3) :] = 0
+    return mask
