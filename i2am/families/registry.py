@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import flux, joint
+from i2am.families import flux, joint, streams
 from i2am.families.family import Family, class_names
 
-FAMILIES: tuple[Family, ...] = (*flux.FAMILIES, *joint.FAMILIES)
+FAMILIES: tuple[Family, ...] = (*flux.FAMILIES, *joint.FAMILIES, *streams.FAMILIES)
 
 
 def family_of(denoiser: Any) -> Family | None:
