@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from i2am.attach.steps import wrap
 from i2am.common.checks import refuse, said
+from i2am.families.family import Family
 from i2am.maps.prompt import Prompt, columns
 
 ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
@@ -30,14 +31,19 @@ def asked(words: Any) -> bool | tuple[str, ...] | None:
 
 class Listener:
     """The first ids each text encoder of a pipeline's call is given are the prompts'; the negative ones come later, or alone
-    where the prompt was given as embeddings: then nothing is heard."""
+    where the prompt was given as embeddings: then nothing is heard. Which of them the text tokens are, a family may know."""
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, family: Family | None = None) -> None:
         self.pipe = pipe
+        self.written = None if family is None else family.written
         self.ids: dict[str, Tensor] = {}
         self.deaf = False  # the prompt of this call has been encoded
-        names = [name for name in ENCODERS.values() if getattr(self.pipe, name, None) is not None]
-        self.tokenizer = getattr(self.pipe, names[0]) if names else None
+        self.tokenizer = next((found for found in map(self.tokenizer_of, ENCODERS) if found is not None), None)
+
+    def tokenizer_of(self, encoder: str) -> Any:
+        """The tokenizer of a text encoder; some have it in a processor, which reads pictures as well."""
+        own = getattr(self.pipe, ENCODERS[encoder], None)
+        return getattr(getattr(self.pipe, "processor", None), "tokenizer", None) if own is None and encoder == "text_encoder" else own
 
     def begin(self, *_: Any) -> None:
         """A new call of the pipeline."""
@@ -96,7 +102,13 @@ class Listener:
 
     def prompts(self, length: int) -> tuple[Prompt, ...]:
         """One prompt per row, over the encoders whose tokens make up the sequence (SD3: CLIP's, then T5's)."""
-        parts = {name: ids for name, ids in self.ids.items() if getattr(self.pipe, ENCODERS[name], None) is not None}
+        parts = {name: ids for name, ids in self.ids.items() if self.tokenizer_of(name) is not None}
+        if self.written is not None:
+            for name, ids in parts.items():
+                made = self.written(self.pipe, ids, length)
+                if made is not None:
+                    return tuple(Prompt.from_ids(row, self.tokenizer_of(name)) for row in made)
+            return ()
         last = parts.get("text_encoder_3")
         for name in reversed(parts):  # Flux reads its second encoder's tokens; SDXL's two have the same
             if parts[name].shape[1] == length:
@@ -107,5 +119,5 @@ class Listener:
 
     def read(self, names: list[str]) -> tuple[Prompt, ...]:
         rows = zip(*(self.ids[name] for name in names))
-        tokenizers = [getattr(self.pipe, ENCODERS[name]) for name in names]
+        tokenizers = [self.tokenizer_of(name) for name in names]
         return tuple(Prompt.join([Prompt.from_ids(ids, tokenizer) for ids, tokenizer in zip(row, tokenizers)]) for row in rows)

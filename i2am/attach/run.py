@@ -39,7 +39,7 @@ class Trace:
         self.only, self.words, self.reference_grid, self.special = layers, words, reference_grid, special
         self.declared_steps = recorder.steps
         self.calls = Calls(finder.denoisers, finder.owner, parse(guidance) or layout_before_run(finder.pipe))
-        self.listener = Listener(finder.pipe) if words else None
+        self.listener = Listener(finder.pipe, finder.family) if words else None
         self.taps: dict[str, sdpa.Tap] = {}
         self.coverage: Coverage | None = None  # of the last call: which attention was traced, and which was not
         self.finished: AttributionMaps | None = None

@@ -17,6 +17,7 @@ from i2am.maps.tokens import AnyGrid, Grid, Range, Seen, Tokens, grid_of
 
 Found = Tokens | Sequence[Tokens] | None
 Rule = Callable[[Seen], Found]
+Written = Callable[[Any, Tensor, int], Tensor | None]  # (pipe, ids given to an encoder, length) -> ids of so many text tokens, if they are
 EXPLAIN = "Look with i2am.explain(pipe, ...) and write a rule: reference=lambda seen: i2am.Tokens(...)."
 
 
@@ -29,7 +30,7 @@ class Family:
     rule: Rule
     order: str  # of the keys, for people: "text, generated, references"
     layers: Callable[[str, Any], bool] = lambda name, module: True  # whether a call of this module can hold text or a reference
-    written: Callable[[Any, Tensor, int], Tensor | None] = lambda pipe, ids, length: None  # see `Listener`: which ids the text tokens are
+    written: Written | None = None  # where the text tokens are not the ids that an encoder is given
 
 
 @dataclass(frozen=True)

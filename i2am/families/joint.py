@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families.family import Family, Found, generated, length_of, reference, sequence, text
+from i2am.families.family import Family, Found, length_of
 from i2am.families.unet import adapter
 from i2am.maps.tokens import Seen, Tokens
-
-
-def qwen(seen: Seen) -> Found:
-    """[text, generated, references]: `img_shapes` has the (frames, height, width) of each picture, what is generated first."""
-    shapes = seen.inputs.get("img_shapes")
-    if seen.index or not shapes:
-        return None
-    first = shapes[0] if isinstance(shapes[0], (list, tuple)) and isinstance(shapes[0][0], (list, tuple)) else shapes
-    grids = [(int(h), int(w)) for _, h, w in first]
-    before = text(seen.keys - sum(h * w for h, w in grids))
-    return sequence(seen, [before, generated(grids[0]), *(reference(grid) for grid in grids[1:])])
 
 
 def sd3(seen: Seen) -> Found:
@@ -35,6 +24,5 @@ def crosses(name: str, module: Any) -> bool:
     return getattr(module, "add_k_proj", None) is not None or not name.endswith("attn2")
 
 
-QWEN = Family("Qwen-Image", ("QwenImageTransformer2DModel",), qwen, "text, generated, references")
 SD3 = Family("Stable Diffusion 3", ("SD3Transformer2DModel",), sd3, "generated, text; an adapter's image in a call of its own", crosses)
-FAMILIES = (QWEN, SD3)
+FAMILIES = (SD3,)

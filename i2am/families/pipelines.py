@@ -23,7 +23,15 @@ class Known:
 WORKS, NONE, REFUSED = "works", "none", "refused"
 PICTURES = ("image", "images", "reference_image", "reference_images", "ref_image", "example_image", "ip_adapter_image", "control_image",
             "video", "reference_video", "control_video", "pose_video", "face_video", "image_reference", "gligen_images")  # fmt: skip
+QWEN = "behind what is generated, in the joint attention of every layer; the text's encoder sees it too, among the words"
 KNOWN: dict[str, Known] = {
+    "QwenImageEditPipeline": Known(WORKS, QWEN),
+    "QwenImageEditInpaintPipeline": Known(WORKS, QWEN),
+    "QwenImageEditPlusPipeline": Known(WORKS, QWEN),
+    "QwenImageImg2ImgPipeline": Known(NONE, "the picture is what the noise is laid over"),
+    "QwenImageInpaintPipeline": Known(NONE, "the picture is what the noise is laid over, and stays outside the mask"),
+    "QwenImageControlNetPipeline": Known(NONE, "the picture is added to the layers' outputs by a ControlNet"),
+    "QwenImageControlNetInpaintPipeline": Known(NONE, "the pictures are added to the layers' outputs by a ControlNet"),
     "VisualClozeGenerationPipeline": Known(REFUSED, "its sequence is a grid of pictures, of which the last is generated"),
 }
 

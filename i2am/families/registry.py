@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import flux, joint, streams
+from i2am.families import flux, joint, qwen, streams
 from i2am.families.family import Family, class_names
 
-FAMILIES: tuple[Family, ...] = (*flux.FAMILIES, *joint.FAMILIES, *streams.FAMILIES)
+FAMILIES: tuple[Family, ...] = (
+    *flux.FAMILIES,
+    *joint.FAMILIES,
+    *streams.FAMILIES,
+    *qwen.FAMILIES,
+)
 
 
 def family_of(denoiser: Any) -> Family | None:

@@ -1,0 +1,68 @@
+"""Qwen-Image: every picture's maps and every word's equal the stored attention, several references told apart."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import oracle
+import pytest
+import qwen_pipelines as qwen
+from families import Family, hold, hold_words, runs
+
+REFERENCE, WIDE = 9 * 7, 5 * 11  # tokens of a tall and of a wide reference of about a million pixels
+NAMED = 45  # tokens of the prompt of several references, which it numbers
+
+
+def prompt(call: oracle.Call) -> int:
+    """The tokens of the longest prompt of a batch, and of what the template has behind it."""
+    return 19 if call.query.shape[0] == 1 else 24
+
+
+def words(call: oracle.Call) -> tuple[int, int]:
+    return 0, prompt(call)
+
+
+def numbered(call: oracle.Call) -> tuple[int, int]:
+    return 0, NAMED
+
+
+def before(behind: int, call: oracle.Call) -> tuple[int, int]:
+    """What is generated, in front of so many tokens of references."""
+    return prompt(call), call.key.shape[2] - behind
+
+
+def before_two(call: oracle.Call) -> tuple[int, int]:
+    return NAMED, call.key.shape[2] - REFERENCE - WIDE
+
+
+def last(count: int, behind: int, call: oracle.Call) -> tuple[int, int]:
+    """So many tokens in front of so many."""
+    return call.key.shape[2] - behind - count, call.key.shape[2] - behind
+
+
+JOINT = partial(Family, layers=".*attn", two_calls=True)
+PICTURED = {
+    "edit": JOINT(qwen.edit, generated=partial(before, REFERENCE), reference=partial(last, REFERENCE, 0), words=words),
+    "edit-plus": JOINT(
+        qwen.edit_plus,
+        generated=before_two,
+        words=numbered,
+        parts={"image 1": partial(last, REFERENCE, WIDE), "image 2": partial(last, WIDE, 0)},
+    ),
+}
+BLANK = {  # no reference: words alone
+    "plain": JOINT(qwen.plain, generated=partial(before, 0), words=words),
+    "controlled": JOINT(qwen.controlled, generated=partial(before, 0), words=words),
+}
+
+
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), runs(PICTURED))
+def test_references_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
+    hold(PICTURED[name], batch, size, guided)
+
+
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), [run for run in runs({**PICTURED, **BLANK}) if run.values[3]])
+def test_words_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
+    """Prompts of unequal lengths: those of a batch are masked where they end."""
+    maps = hold_words({**PICTURED, **BLANK}[name], batch, size, guided)
+    assert {"red", "shirt", "cat"} <= set(maps.prompts[0].words)
