@@ -28,6 +28,7 @@ KNOWN: dict[str, Known] = {
     "QwenImageEditPipeline": Known(WORKS, QWEN),
     "QwenImageEditInpaintPipeline": Known(WORKS, QWEN),
     "QwenImageEditPlusPipeline": Known(WORKS, QWEN),
+    "QwenImageLayeredPipeline": Known(WORKS, QWEN + "; the whole picture and its layers are frames"),
     "QwenImageImg2ImgPipeline": Known(NONE, "the picture is what the noise is laid over"),
     "QwenImageInpaintPipeline": Known(NONE, "the picture is what the noise is laid over, and stays outside the mask"),
     "QwenImageControlNetPipeline": Known(NONE, "the picture is added to the layers' outputs by a ControlNet"),

@@ -40,6 +40,19 @@ def last(count: int, behind: int, call: oracle.Call) -> tuple[int, int]:
     return call.key.shape[2] - behind - count, call.key.shape[2] - behind
 
 
+def tiled(call: oracle.Call) -> int:
+    """The tokens of a reference of 640 by 640 pixels, or of 736 by 544; each generated layer has as many."""
+    return 5 * 4 if call.query.shape[0] == 1 else 5 * 5
+
+
+def layers(call: oracle.Call) -> tuple[int, int]:
+    return prompt(call), call.key.shape[2] - tiled(call)
+
+
+def behind_layers(call: oracle.Call) -> tuple[int, int]:
+    return call.key.shape[2] - tiled(call), call.key.shape[2]
+
+
 JOINT = partial(Family, layers=".*attn", two_calls=True)
 PICTURED = {
     "edit": JOINT(qwen.edit, generated=partial(before, REFERENCE), reference=partial(last, REFERENCE, 0), words=words),
@@ -49,6 +62,7 @@ PICTURED = {
         words=numbered,
         parts={"image 1": partial(last, REFERENCE, WIDE), "image 2": partial(last, WIDE, 0)},
     ),
+    "layered": JOINT(qwen.layered, generated=layers, reference=behind_layers, words=words),
 }
 BLANK = {  # no reference: words alone
     "plain": JOINT(qwen.plain, generated=partial(before, 0), words=words),
@@ -66,3 +80,12 @@ def test_words_equal_the_stored_attention(name: str, batch: int, size: int, guid
     """Prompts of unequal lengths: those of a batch are masked where they end."""
     maps = hold_words({**PICTURED, **BLANK}[name], batch, size, guided)
     assert {"red", "shirt", "cat"} <= set(maps.prompts[0].words)
+
+
+def test_layers_are_frames() -> None:
+    """The whole picture and two layers: r2g has a map of each, and each is where its tokens are."""
+    maps = hold(PICTURED["layered"], 1, 1, True)
+    assert {s.generated_grid for s in maps.sums} == {(3, 5, 4)}
+    assert {s.reference_grid for s in maps.sums} == {(5, 4)}
+    assert maps.unified("r2g").shape == (1, 3, 5, 4)
+    assert maps.unified("g2r").shape == (1, 5, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -185,7 +186,7 @@ def hold(family: Family, batch: int, size: int, guided: bool) -> i2am.Attributio
             else:
                 close(sums.g2r, g2r[:, :, :, 0], g2r32[:, :, :, 0], run, f"g2r of {sums.layer}")
             assert sums.generated_grid is not None
-            assert sums.generated_grid[0] * sums.generated_grid[1] == r2g.shape[-1]
+            assert math.prod(sums.generated_grid) == r2g.shape[-1]
     return maps
 
 
