@@ -29,6 +29,7 @@ KNOWN: dict[str, Known] = {
     "QwenImageEditInpaintPipeline": Known(WORKS, QWEN),
     "QwenImageEditPlusPipeline": Known(WORKS, QWEN),
     "QwenImageLayeredPipeline": Known(WORKS, QWEN + "; the whole picture and its layers are frames"),
+    "QwenImage21Pipeline": Known(WORKS, "among the text, in front of what is generated; with use_kv_cache=False"),
     "QwenImageImg2ImgPipeline": Known(NONE, "the picture is what the noise is laid over"),
     "QwenImageInpaintPipeline": Known(NONE, "the picture is what the noise is laid over, and stays outside the mask"),
     "QwenImageControlNetPipeline": Known(NONE, "the picture is added to the layers' outputs by a ControlNet"),

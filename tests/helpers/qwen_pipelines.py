@@ -137,3 +137,35 @@ def started() -> Case:
         return {**reads(ask), **ask.canvas(), "image": picture, "strength": 1.0}
 
     return Case(pipeline("QwenImageImg2ImgPipeline"), own, sizes=SIZES)
+
+
+def text_around(references: tuple[Size, ...] = (TALL, WIDE), cached: bool = False) -> Case:
+    """Qwen-Image 2.1: every picture stands where the prompt's template names it, and what is generated stands last.
+
+    Its autoencoder shrinks by 16, which is a token; references are 10 x 6 tokens (tall) and 6 x 12 (wide), and one place of the encoder's
+    stands for 2 x 2 of them.
+    """
+    try:
+        from diffusers import QwenImage21Pipeline, QwenImage21Transformer2DModel
+    except ImportError as error:
+        absent("Qwen-Image 2.1", error)
+    torch.manual_seed(0)
+    model = QwenImage21Transformer2DModel(
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        context_in_dim=32,
+        axes_dims_rope=(4, 6, 6),
+    )
+    vae = pooling_autoencoder(factor=16)
+    vae.colours = nn.Conv2d(4, 4, 1)  # and opacity
+    pipe = QwenImage21Pipeline(flow(), vae, reader(), Processor(square=32), sharpen(model))
+
+    def own(ask: Ask) -> dict[str, Any]:
+        images = [as_pil(pictures(1, size, seed=ask.seed + 1 + place))[0] for place, size in enumerate(references)]
+        return {**reads(ask), **ask.canvas(), "image": images or None, "output_resolution": 128, "use_kv_cache": cached}
+
+    return Case(ready(pipe), own, sizes=((64, 64), (128, 96)))
