@@ -13,6 +13,8 @@ from torch import nn
 
 from i2am.maps.layers import listed
 
+ASIDE = ("encoder_hid_proj", "time_extra_emb.pooler")  # an adapter's resampler, Hunyuan-DiT's pooled prompt: the picture does not ask there
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -54,7 +56,7 @@ def covered(taps: Iterable[Any], others: Others, attention: Collection[str]) -> 
     """After the first step: the taps, and what ran beside them."""
     ran = [tap for tap in taps if tap.plan]
     traced = [tap.name for tap in ran if any(tap.plan.values())]
-    known = {name for name in others.calls if name in attention or name.startswith("encoder_hid_proj")}  # an adapter's resampler
+    known = {name for name in others.calls if name in attention or name.startswith(ASIDE)}
     return Coverage(
         tuple(dict.fromkeys(traced)),
         tuple(tap.name for tap in ran if not any(tap.plan.values())),

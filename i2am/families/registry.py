@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import flux, joint, qwen, streams
+from i2am.families import crossing, flux, joint, prompted, qwen, streams
 from i2am.families.family import Family, class_names
 
 FAMILIES: tuple[Family, ...] = (
@@ -12,6 +12,8 @@ FAMILIES: tuple[Family, ...] = (
     *joint.FAMILIES,
     *streams.FAMILIES,
     *qwen.FAMILIES,
+    *crossing.FAMILIES,
+    *prompted.FAMILIES,
 )
 
 
