@@ -84,6 +84,8 @@ def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
             return Layout(0, 1, 1 if guided else 0, blocks)
         if "Pix2Pix" in name and blocks == 3:
             return Layout(0, 1, 0, 3)
+        if "DreamLite" in name and blocks == 3:
+            return Layout(0, 1, 2, 3)  # neither, the picture alone, both
         if blocks == 2 and guided:
             first = any(f".{package}." in f"{type(pipe).__module__}." for package in CONDITIONAL_FIRST)
             return Layout(0, 1, 0 if first else 1, 2)

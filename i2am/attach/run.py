@@ -197,6 +197,8 @@ class Trace:
                     self.finder.denoiser, self.finder.pipe)  # fmt: skip
         found: Found = self.finder.rule(seen)
         tokens = [] if found is None else [found] if isinstance(found, Tokens) else list(found)
+        if len({(one.query_order, one.key_order) for one in tokens}) > 1:
+            refuse(f"the rule's answer for {tap.name}", "Tokens of one query_order and one key_order", "several", "A call has one order.")
         slots = []
         if sum(one.reference is not None for one in tokens) > 1:
             tokens = [one if one.reference is None else replace(one, shared=True) for one in tokens]

@@ -81,13 +81,16 @@ class Tap:
             batch, _, generated, reference = slot.shape
             if query.shape[0] != batch or query.shape[2] != generated or key.shape[2] != reference:
                 self.trace.reshaped(slot, query, key)
+        order = slots[0].order
+        if order is not None:
+            query, key, value, mask = order.into(query, key, value, mask)
         out = slots[0].attend(query, key, value, mask, scale)
         for slot in slots[1:]:  # further references of the same call: their maps, at the price of one attention each
             if isinstance(slot, RelevantSlot):
                 slot.keep(out, query, key, value, mask, scale)
             else:
                 slot.attend(query, key, value, mask, scale)
-        return out
+        return out if order is None else order.out_of(out)
 
 
 class State:

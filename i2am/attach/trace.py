@@ -69,8 +69,8 @@ def trace(
         checkpointing) must run inside the block. A compiled denoiser runs uncompiled.
     guidance: "auto", "none", or the batch's layout: "uncond-cond", "cond-uncond", "cond-image-uncond"; "cond|uncond" for separate calls.
     reference: "auto"; "context" (the cross-attention's keys), "adapter" (IP-Adapter), "self" (self-attention that also sees the
-        reference), "self-below" (the same, in one latent with the reference below what is generated), or a rule: a function of
-        `i2am.Seen` that returns `i2am.Tokens` or None; `i2am.explain(pipe, ...)` shows what it would see.
+        reference), "self-below" or "self-beside" (the same, in one latent with the reference below what is generated, or to its right), or
+        a rule: a function of `i2am.Seen` that returns `i2am.Tokens` or None; `i2am.explain(pipe, ...)` shows what it would see.
     reference_grid, special: the reference's (height, width) in tokens, and its leading tokens without a place (CLS); default: what
         the pipeline declares as `reference_tokens`, a pair of the two.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import crossing, flux, joint, prompted, qwen, streams
+from i2am.families import beside, crossing, flux, joint, prompted, qwen, streams
 from i2am.families.family import Family, class_names
 
 FAMILIES: tuple[Family, ...] = (
@@ -13,6 +13,7 @@ FAMILIES: tuple[Family, ...] = (
     *streams.FAMILIES,
     *qwen.FAMILIES,
     *crossing.FAMILIES,
+    *beside.FAMILIES,
     *prompted.FAMILIES,
 )
 

@@ -96,13 +96,19 @@ def reference_self_attention(seen: Seen) -> Found:
         if any(name in STACKED for name in class_names(seen.pipe)):
             return stacked_below(seen)
         refuse(f"the self-attention of {seen.layer}", "over more tokens than the latent has", f"{seen.queries}, the latent's own",
-               'If the reference lies in the latent below what is generated, say so: reference="self-below". If it lies beside it, or '
-               "elsewhere, write a rule: reference=lambda seen: i2am.Tokens(...).")  # fmt: skip
+               'If the reference lies in the latent below what is generated, say so: reference="self-below". If it lies to the right of '
+               'it: reference="self-beside". If it lies elsewhere, write a rule: reference=lambda seen: i2am.Tokens(...).')  # fmt: skip
     half = seen.queries // 2
     grid = None if size is None else grid_of(half, *size)
     if seen.queries % 2 or (size is not None and grid is None):
         return None
     return Tokens(reference=(half, 2 * half), generated=(0, half), generated_grid=grid, reference_grid=grid)
+
+
+def halves(side: int, of_latent: int) -> bool:
+    """Whether the middle of a latent's side is the middle of this level's: no level on the way has rounded up."""
+    ratio = of_latent // side
+    return side % 2 == 0 and of_latent % side == 0 and ratio & (ratio - 1) == 0
 
 
 def stacked_below(seen: Seen) -> Found:
@@ -111,7 +117,7 @@ def stacked_below(seen: Seen) -> Found:
     whole = None if size is None else grid_of(seen.queries, *size)
     if seen.index or "attn2" in seen.layer or seen.keys != seen.queries or whole is None:
         return None
-    if whole[0] % 2:
+    if not halves(whole[0], size[0] if size else 0):
         refuse(f"the stacked latent of {seen.layer}", "of even height on every level", whole, "Pad the latent, or write a rule.")
     half, grid = seen.queries // 2, (whole[0] // 2, whole[1])
     return Tokens(reference=(half, 2 * half), generated=(0, half), generated_grid=grid, reference_grid=grid)

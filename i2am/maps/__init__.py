@@ -17,6 +17,7 @@ __all__ = [
     "learning",
     "levels",
     "logged",
+    "orders",
     "prompt",
     "recorder",
     "regions",

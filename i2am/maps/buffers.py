@@ -11,6 +11,7 @@ from torch import Tensor
 
 from i2am.common.checks import afford, refuse
 from i2am.maps.layer_sums import LayerSums
+from i2am.maps.orders import Order
 from i2am.maps.regions import on_grid, per_image, regions_on_grid
 from i2am.maps.tokens import Range, Tokens, check_grid, plane
 from i2am.maps.wanted import Wanted
@@ -62,6 +63,7 @@ class Slot:
                                  ("words", tokens.words, key.shape[2])):  # fmt: skip
             if part is not None and not 0 <= part[0] < part[1] <= size:
                 refuse(f"{name} of {layer}", f"(start, stop) with 0 <= start < stop <= {size}", part, "Count the call's own tokens.")
+        self.order = Order.of(layer, tokens, query.shape[2], key.shape[2], query.device)
         self.generated: Range = tokens.generated or (0, query.shape[2])
         self.keys: Range = tokens.keys
         if tokens.generated_grid is not None:  # Tokens has checked the reference's

@@ -19,7 +19,8 @@ class Tokens:
 
     reference and words are ranges of keys, generated of queries (default: all). special counts the leading reference tokens
     (CLS) that have no place on the canvas. source tells several references of one layer apart. A grid is (height, width); of a video
-    (frames, height, width), the tokens of its first frame first.
+    (frames, height, width), the tokens of its first frame first. Where what is generated and the reference lie interleaved, query_order
+    and key_order say the call's places one after the other, as the ranges count them.
     """
 
     reference: Range | None = None
@@ -30,6 +31,8 @@ class Tokens:
     special: int = 0
     source: str = "reference"
     shared: bool = False  # the call holds other references beside this one, so that what it takes of the attention is recorded
+    query_order: tuple[int, ...] | None = None
+    key_order: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.reference is None and self.words is None:
