@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from i2am.attach.steps import wrap
 from i2am.common.checks import refuse
 from i2am.maps.tokens import Range
 
+AWAY = re.compile("uncond|neg")  # in the name of a call: not the prompt's; pred_cond_skip and the like leave layers out
 STATIC = "force_nn_module_property_static_shapes"
 
 
@@ -102,7 +104,7 @@ class Calls:
 
         @contextmanager
         def cache_context(name: str, *args: Any, **kwargs: Any) -> Iterator[None]:
-            self.named, self.active = True, name == "cond_uncond" or ("uncond" not in name and "neg" not in name)
+            self.named, self.active = True, name == "cond_uncond" or not (AWAY.search(name) or name.startswith("pred_cond_"))
             try:
                 with original(name, *args, **kwargs):
                     yield

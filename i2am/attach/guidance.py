@@ -34,10 +34,12 @@ class Layout:
 
 
 NONE = Layout(0, 1, 0, 1)
+# packages of diffusers.pipelines that call their model twice a step without saying which call it is, the prompt first
+PROMPT_FIRST = ("flux", "flux2", "wan", "chronoedit", "hunyuan_video", "kandinsky5", "cosmos")
 CONDITIONAL_FIRST = ("lumina", "omnigen", "z_image")  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
-# packages whose pipelines call their model twice, first with the prompt, and do not say which call it is
-PACKAGES_OF_TWO_CALLS = ("flux", "chroma", "bria_fibo2", "krea2", "lumina2", "cogview4", "nucleusmoe_image", "glm_image")
-PROMPT_FIRST = tuple(f"diffusers.pipelines.{package}" for package in PACKAGES_OF_TWO_CALLS)
+# packages of diffusers.pipelines that call their model twice a step without saying which call it is, the prompt first
+PROMPT_FIRST = ("flux", "flux2", "chroma", "bria_fibo2", "krea2", "lumina2", "cogview4", "nucleusmoe_image", "glm_image", "wan", "chronoedit",
+                "hunyuan_video", "kandinsky5", "cosmos")  # fmt: skip
 
 
 def parse(text: str) -> Layout | None:
@@ -76,7 +78,7 @@ def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
     declared = stated(pipe)
     if declared is not None and (declared.calls, declared.blocks) == (calls, blocks):
         return declared
-    if calls == 2 and blocks == 1 and type(pipe).__module__.startswith(PROMPT_FIRST):
+    if calls == 2 and blocks == 1 and type(pipe).__module__.startswith(tuple(f"diffusers.pipelines.{package}." for package in PROMPT_FIRST)):
         return Layout(0, 2, 0, 1)  # the negative prompt second
     if calls == 1 and type(pipe).__module__.startswith("diffusers.pipelines."):
         guided = bool(getattr(pipe, "do_classifier_free_guidance", True))

@@ -44,6 +44,7 @@ class Trace:
         self.coverage: Coverage | None = None  # of the last call: which attention was traced, and which was not
         self.finished: AttributionMaps | None = None
         self.taken = True  # whether the maps of the last call have been read
+        self.full = False  # whether a new run began before: an error as soon as it attends
 
     def __repr__(self) -> str:
         """What it watches, or the maps of the last call."""
@@ -126,9 +127,7 @@ class Trace:
             self.finish()
         elif recorder.done:
             warnings.warn(f"i2am: a call that stopped after {recorder.done} of {recorder.steps} steps is dropped.", stacklevel=4)
-        if not self.taken:
-            raise RuntimeError("i2am: this trace holds the maps of a call that were not read, and a new call would replace them. Read "
-                               "run.maps after each call, or open a trace for each.")  # fmt: skip
+        self.full = not self.taken
         recorder.clear()
         recorder.steps = self.declared_steps
         for tap in self.taps.values():
@@ -190,6 +189,10 @@ class Trace:
 
     def slots(self, tap: sdpa.Tap, place: int, query: Tensor, key: Tensor) -> list[Slot]:
         """Decide, at its first call, what is recorded of an attention call."""
+        if self.full:
+            raise RuntimeError("i2am: this trace holds the maps of a call that were not read, and a new call would replace them. Read "
+                               "run.maps after each call, or open a trace for each. Of a pipeline that makes its video in sections, read "
+                               "them in callback_on_step_end at each section's last step, or ask for one section.")  # fmt: skip
         twin = next((other for other in self.taps.values() if other.name == tap.name and place in other.plan), None)
         if twin is not None:  # the layer in the denoiser that ran before
             return twin.plan[place]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import beside, crossing, flux, joint, prompted, qwen, streams
+from i2am.families import beside, crossing, flux, joint, prompted, qwen, streams, wan
 from i2am.families.family import Family, class_names
 
 FAMILIES: tuple[Family, ...] = (
@@ -15,6 +15,7 @@ FAMILIES: tuple[Family, ...] = (
     *crossing.FAMILIES,
     *beside.FAMILIES,
     *prompted.FAMILIES,
+    *wan.FAMILIES,
 )
 
 
