@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_map
 from i2am.attach.guidance import NONE, Layout, known_layout
 from i2am.attach.steps import wrap
 from i2am.common.checks import refuse
-from i2am.maps.tokens import Range
+from i2am.families.family import latent
+from i2am.maps.tokens import Range, Seen
 
 AWAY = re.compile("uncond|neg")  # in the name of a call: not the prompt's; pred_cond_skip and the like leave layers out
 STATIC = "force_nn_module_property_static_shapes"
@@ -75,6 +76,14 @@ class Calls:
                    'Pass guidance="none", "uncond-cond", "cond-uncond" ...')  # fmt: skip
         self.layout = NONE if not guided or self.named else known_layout(self.owner, 2, 1)
         return self.layout.rows(total)
+
+    def refuse_tiles(self, size: Range | None) -> None:
+        """The first step is over: a model that is shown a part of the latent at a time has no map of the whole."""
+        part = latent(Seen("", None, 0, 0, 0, self.inputs))
+        if size is not None and part is not None and (part[0] < size[0] or part[1] < size[1]):
+            refuse(f"the latent of {type(self.owner).__name__}", f"shown to its model whole, {size[0]} x {size[1]}",
+                   f"a tile of {part[0]} x {part[1]}, and {self.count} calls in a step",
+                   "Let the pipeline work in one piece: with a larger tile size, or on a smaller picture.")  # fmt: skip
 
     def close(self) -> None:
         self.release()

@@ -92,8 +92,9 @@ def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
             first = any(f".{package}." in f"{type(pipe).__module__}." for package in CONDITIONAL_FIRST)
             return Layout(0, 1, 0 if first else 1, 2)
     how = f"{calls} calls a step (or steps with another scheduler)" if calls > 1 else f"{blocks} times as many rows as images"
+    tiles = " Where the calls are tiles of one picture, let the pipeline work in one piece." if calls > 1 else ""
     refuse("guidance", f"stated for {name}, which runs its model with {how}", '"auto"',
-           'The wrong rows would give wrong maps: pass guidance="uncond-cond", "cond-uncond", "cond|uncond" ...')  # fmt: skip
+           f'The wrong rows would give wrong maps: pass guidance="uncond-cond", "cond-uncond", "cond|uncond" ...{tiles}')  # fmt: skip
 
 
 def final_layout(layout: Layout | None, owner: Any, total: int, images: int, calls: int, named: bool) -> Layout:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from i2am.attach.run import Trace
 from i2am.attach.under_gradient import UnderGradient
 from i2am.common.checks import refuse, said
+from i2am.maps.tokens import Range
 
 Scalar = Callable[[Tensor], Tensor]  # the denoiser's prediction -> one number, or one a row
 
@@ -24,8 +25,8 @@ class RelevantTrace(Trace):
         super().watch()
         RecordedCalls(self).enter(self.undo)
 
-    def stepped(self, images: int | None, steps: int | None) -> None:
-        super().stepped(images, steps)
+    def stepped(self, images: int | None, steps: int | None, size: Range | None = None) -> None:
+        super().stepped(images, steps, size)
         self.calls.open()  # compiled models are not, in any of their calls
 
 

@@ -24,7 +24,7 @@ from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import Recorder
-from i2am.maps.tokens import AnyGrid, Seen, Tokens
+from i2am.maps.tokens import AnyGrid, Range, Seen, Tokens
 
 
 class Trace:
@@ -138,9 +138,10 @@ class Trace:
         self.calls.begin()
         self.calls.open()
 
-    def stepped(self, images: int | None, steps: int | None) -> None:
+    def stepped(self, images: int | None, steps: int | None, size: Range | None = None) -> None:
         """A denoising step is over; after the first one everything about the run is known."""
         if self.recorder.done == 0:
+            self.calls.refuse_tiles(size)
             self.settle(images, steps)
         self.calls.count = 0
         self.recorder.step()

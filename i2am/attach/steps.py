@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse, said
+from i2am.maps.tokens import Range
 
 LDM_STEPS = ("p_sample_ddim", "p_sample_plms", "p_sample")
 
@@ -37,10 +38,16 @@ def rows_of(value: Any) -> int | None:
     return value.shape[0] if isinstance(value, Tensor) and value.ndim else None
 
 
-def count_steps(
-    scheduler: Any, pipe: Any, started: Callable[[], None], stepped: Callable[[int | None, int | None], None], undo: ExitStack
-) -> None:
-    """Call started() when a run begins and stepped(images, steps in all) after every step."""
+def size_of(value: Any) -> Range | None:
+    """The (height, width) of a step's sample, where it is a batch of pictures."""
+    return (value.shape[-2], value.shape[-1]) if isinstance(value, Tensor) and value.ndim == 4 else None
+
+
+Stepped = Callable[[int | None, int | None, "Range | None"], None]
+
+
+def count_steps(scheduler: Any, pipe: Any, started: Callable[[], None], stepped: Stepped, undo: ExitStack) -> None:
+    """Call started() when a run begins and stepped(images, steps in all, size of the latent) after every step."""
     if hasattr(scheduler, "step") and hasattr(scheduler, "set_timesteps") and not isinstance(scheduler, type):
         count_steps_of_scheduler(scheduler, pipe, started, stepped, undo)
         return
@@ -54,7 +61,7 @@ def count_steps(
     def sample(*args: Any, **kwargs: Any) -> Any:
         out = original(*args, **kwargs)
         steps = getattr(scheduler, "ddim_timesteps", None)
-        stepped(rows_of(out), None if steps is None else len(steps))
+        stepped(rows_of(out), None if steps is None else len(steps), None)
         return out
 
     wrap(scheduler, name, sample, undo)
@@ -68,9 +75,7 @@ def count_steps(
         wrap(scheduler, "make_schedule", make_schedule, undo)
 
 
-def count_steps_of_scheduler(
-    scheduler: Any, pipe: Any, started: Callable[[], None], stepped: Callable[[int | None, int | None], None], undo: ExitStack
-) -> None:
+def count_steps_of_scheduler(scheduler: Any, pipe: Any, started: Callable[[], None], stepped: Stepped, undo: ExitStack) -> None:
     set_timesteps, step = scheduler.set_timesteps, scheduler.step
     signature = inspect.signature(step)
     count = Count(pipe)
@@ -84,7 +89,7 @@ def count_steps_of_scheduler(
         given = signature.bind(*args, **kwargs).arguments
         steps = count.read(scheduler, given.get("timestep"))  # before the step moves the scheduler's own counters
         out = step(*args, **kwargs)
-        stepped(rows_of(given.get("sample")), steps)
+        stepped(rows_of(given.get("sample")), steps, size_of(given.get("sample")))
         return out
 
     wrap(scheduler, "set_timesteps", wrapped_set_timesteps, undo)

@@ -57,7 +57,7 @@ class Watch:
 
 
 def wound(watch: Watch, undo: ExitStack) -> Watch:
-    count_steps(watch.made, watch.pipe, watch.start, lambda images, steps: watch.seen.append((images, steps)), undo)
+    count_steps(watch.made, watch.pipe, watch.start, lambda images, steps, size: watch.seen.append((images, steps)), undo)
     return watch
 
 
@@ -110,7 +110,7 @@ def test_groups_cut_the_steps_that_are_taken(name, steps, start):
     """Driven as a trace drives a recorder: the first step tells how many there will be."""
     pipe, recorder, token = SimpleNamespace(), Recorder(groups=3), torch.randn(1, 1, 2, 4)
 
-    def stepped(images: int | None, total: int | None) -> None:
+    def stepped(images: int | None, total: int | None, size: Any) -> None:
         if recorder.done == 0:
             recorder.steps = total
         recorder.attend("a", token, token, token)
