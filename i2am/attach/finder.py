@@ -47,7 +47,7 @@ class Finder:
         self.attention = {name: module for name, module in self.denoiser.named_modules() if attends(name, module)}
         self.family = family_of(self.denoiser)
         self.is_unet = hasattr(self.denoiser, "conv_in")
-        pixels = any("pixel_attentions" in name for name in self.attention)  # the picture enters there, the text elsewhere
+        pixels = any(map(unet.reads_pixels, self.attention))  # the picture enters there, the text elsewhere
         adapted = any(hasattr(getattr(module, "processor", None), "to_k_ip") for module in self.attention.values())  # beside the text
         self.reads_text = pixels or adapted or any(hasattr(self.pipe, name) for name in ("tokenizer", "tokenizer_2"))
         if reference == "auto":
@@ -85,7 +85,7 @@ class Finder:
             return crosses
         if self.family is not None:
             return self.family.layers(name, module)
-        if adapted or ("pixel_attentions" in name and crosses):
+        if adapted or unet.reads_pixels(name):
             return True
         if getattr(module, "added_kv_proj_dim", None) is not None:
             return words or not self.reads_text
@@ -100,7 +100,7 @@ class Finder:
             return unet.text(seen) if found is None and self.reference == "adapter" else found
         if self.family is not None:
             return self.family.rule(seen)
-        if "pixel_attentions" in seen.layer:
+        if unet.reads_pixels(seen.layer):
             return unet.pixel_attention(seen)
         if not is_ldm(seen.module):
             if seen.index:
@@ -146,8 +146,8 @@ class Finder:
             )
         raise ValueError(
             f"i2am: {len(ran)} layers of {type(self.owner).__name__} ran without reference tokens. Was a reference image "
-            "given, and is its adapter's scale above 0? Trace the prompt with words=True, or write a rule: reference=lambda seen: "
-            "i2am.Tokens(...)."
+            'given, and is its adapter\'s scale above 0? If self-attention also sees the reference, say reference="self"; trace the prompt '
+            "with words=True; or write a rule: reference=lambda seen: i2am.Tokens(...)."
         )
 
 

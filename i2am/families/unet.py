@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Found, class_names, latent
+from i2am.families.family import EXPLAIN, Found, class_names, latent, length_of
 from i2am.maps.tokens import Grid, Seen, Tokens, grid_of
 
 
@@ -21,8 +21,17 @@ def context(seen: Seen) -> Found:
 
 
 def text(seen: Seen) -> Found:
-    """Cross-attention whose keys are the prompt."""
-    return Tokens(words=(0, seen.keys), source="words") if seen.index == 0 else None
+    """Cross-attention whose keys are the prompt; keys that are not as many as its tokens are something else."""
+    length = length_of(seen)
+    if seen.index or (length and seen.keys not in (length, length - own_tokens(seen))):
+        return None
+    return Tokens(words=(0, seen.keys), source="words")
+
+
+def own_tokens(seen: Seen) -> int:
+    """How many tokens of an adapter stand behind the prompt's in one sequence, which its processor cuts apart."""
+    own = getattr(getattr(seen.module, "processor", None), "num_tokens", 0)
+    return int(own[0]) if isinstance(own, (list, tuple)) else int(own)
 
 
 def adapter(seen: Seen) -> Found:
@@ -78,12 +87,12 @@ def adapter_order(processor: Any, masks: Any) -> tuple[list[int], dict[int, str]
     return order, images
 
 
-STACKED = ("CatVTONPipeline", "CatVTONPix2PixPipeline")  # generated above, reference below
+STACKED = {"CatVTONPix2PixPipeline": "beside", "CatVTONPipeline": "below"}  # where the reference lies: its `concat_dim`
 
 
 def reference_self_attention(seen: Seen) -> Found:
-    """Self-attention that also sees the reference: joined to the sequence on both sides (IDM-VTON, OOTDiffusion), to the keys alone
-    (FitDiT), or stacked with what is generated in one latent, whose axis is known by the pipeline's name (CatVTON) or stated."""
+    """Self-attention that also sees the reference: joined to the sequence on both sides (IDM-VTON, OOTDiffusion, Leffa), to the keys
+    alone (FitDiT), or stacked with what is generated in one latent, whose axis is known by the pipeline's name (CatVTON) or stated."""
     size = latent(seen)
     if seen.index or "attn2" in seen.layer:
         return None
@@ -92,15 +101,24 @@ def reference_self_attention(seen: Seen) -> Found:
         return Tokens(reference=(seen.queries, seen.keys), generated=(0, seen.queries), reference_grid=grid)
     if seen.keys != seen.queries:
         return None
-    if size is not None and grid_of(seen.queries, *size) is not None:
-        if any(name in STACKED for name in class_names(seen.pipe)):
+    if size is None:  # halves of a packed sequence may be anything
+        refuse(f"the self-attention of {seen.layer}", "of a model that takes a picture-shaped latent, or with more keys than queries",
+               f"{seen.queries} tokens in no known order", EXPLAIN)  # fmt: skip
+    if grid_of(seen.queries, *size) is not None:
+        axis = next((STACKED[name] for name in class_names(seen.pipe) if name in STACKED), None)
+        if axis == "below":
             return stacked_below(seen)
+        if axis == "beside":
+            refuse(f"the self-attention of {seen.layer}", "over two pictures whose tokens do not alternate",
+                   f"those of {type(seen.pipe).__name__}, which lays the reference beside what is generated, row by row",
+                   "Tokens are ranges, and no range holds one of the two. Use i2am.Recorder in a processor of your own that takes the "
+                   "left picture's tokens first.")  # fmt: skip
         refuse(f"the self-attention of {seen.layer}", "over more tokens than the latent has", f"{seen.queries}, the latent's own",
                'If the reference lies in the latent below what is generated, say so: reference="self-below". If it lies to the right of '
                'it: reference="self-beside". If it lies elsewhere, write a rule: reference=lambda seen: i2am.Tokens(...).')  # fmt: skip
     half = seen.queries // 2
-    grid = None if size is None else grid_of(half, *size)
-    if seen.queries % 2 or (size is not None and grid is None):
+    grid = grid_of(half, *size)
+    if seen.queries % 2 or grid is None:
         return None
     return Tokens(reference=(half, 2 * half), generated=(0, half), generated_grid=grid, reference_grid=grid)
 
@@ -126,6 +144,11 @@ def stacked_below(seen: Seen) -> Found:
 def added_keys(seen: Seen) -> Found:
     """Kandinsky: the keys are the image's embedding in front of the layer's own pixels."""
     return Tokens(reference=(0, seen.keys - seen.queries)) if seen.keys > seen.queries else None
+
+
+def reads_pixels(layer: str) -> bool:
+    """PASD's cross-attention to the low-resolution picture; in its light version it is a third attention of the text's blocks."""
+    return layer.endswith("attn2_plus") or ("pixel_attentions" in layer and layer.endswith("attn2"))
 
 
 def pixel_attention(seen: Seen) -> Found:

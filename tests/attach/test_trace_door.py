@@ -34,7 +34,7 @@ CATVTON: dict[str, Any] = {"reference": "self-below", "guidance": "uncond-cond",
 def test_a_scheduler_is_found_under_any_name() -> None:
     case = attentions.catvton()
     expected = traced(case, **CATVTON)[1]
-    scheduler = case.pipe.scheduler
+    scheduler = case.scheduler
     for names in ({"noise_scheduler"}, {"noise_scheduler", "sampler"}):  # the same one twice is one
         plain = Plain(case, **dict.fromkeys(names, scheduler))
         with i2am.trace(plain, **CATVTON) as run:
@@ -45,8 +45,8 @@ def test_a_scheduler_is_found_under_any_name() -> None:
 
 def test_several_schedulers_are_named_and_one_may_be_passed() -> None:
     case = attentions.catvton()
-    other = type(case.pipe.scheduler)()
-    plain = Plain(case, noise_scheduler=case.pipe.scheduler, low_res_scheduler=other)
+    other = type(case.scheduler)()
+    plain = Plain(case, noise_scheduler=case.scheduler, low_res_scheduler=other)
     with pytest.raises(ValueError, match=r"scheduler must be given .*got 2 in Plain: noise_scheduler, low_res_scheduler\. .*=pipe\.noise"):
         i2am.trace(plain, **CATVTON)
     with i2am.trace(plain, scheduler=plain.noise_scheduler, **CATVTON) as run:
@@ -58,7 +58,7 @@ def test_several_schedulers_are_named_and_one_may_be_passed() -> None:
 
 def test_components_may_hold_the_scheduler() -> None:
     case = attentions.catvton()
-    assert i2am.trace(Plain(case, components={"noise": case.pipe.scheduler}), **CATVTON).scheduler is case.pipe.scheduler
+    assert i2am.trace(Plain(case, components={"noise": case.scheduler}), **CATVTON).scheduler is case.scheduler
 
 
 @pytest.mark.parametrize("words", [True, ["shirt"]])

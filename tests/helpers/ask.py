@@ -57,7 +57,13 @@ class Case:
 
     @property
     def denoiser(self) -> nn.Module:
-        return self.pipe.unet if getattr(self.pipe, "unet", None) is not None else self.pipe.transformer
+        found = (getattr(self.pipe, name, None) for name in ("unet", "transformer", "unet_vton", "transformer_vton"))
+        return next(module for module in found if module is not None)
+
+    @property
+    def scheduler(self) -> Any:
+        """What steps."""
+        return self.pipe.scheduler if hasattr(self.pipe, "scheduler") else self.pipe.noise_scheduler
 
     def kwargs(
         self, batch: int = 1, size: Size | None = None, guided: bool = True, steps: int = 2, seed: int = 0, images_per_prompt: int = 1

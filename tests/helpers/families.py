@@ -14,6 +14,7 @@ import joint
 import ldm
 import oracle
 import pipelines
+import projects
 import pytest
 import tolerance
 from addresses import OFFSETS, displace
@@ -88,6 +89,7 @@ FAMILIES = {
     "kandinsky": Family(pipelines.kandinsky22, layers=".*", reference=before_keys),
     "catvton": Family(attentions.catvton, {"reference": "self"}, ".*attn1", generated=first_half, reference=second_half),
     "idm-vton": Family(attentions.idm_vton, {"reference": "self"}, ".*attn1", generated=first_half, reference=second_half),
+    "idm-vton-adapter": Family(attentions.idm_vton, number=1),
     "ootdiffusion": Family(
         attentions.ootdiffusion,
         {"reference": "self", "guidance": "cond-uncond"},
@@ -97,8 +99,9 @@ FAMILIES = {
         conditional_first=True,
         guided=(True,),
     ),
-    "fitdit": Family(attentions.fitdit, {"reference": "self"}, ".*attn1", reference=behind_queries),
-    "pasd": Family(attentions.pasd, layers="pixel_attentions.*attn2"),
+    "leffa": Family(attentions.leffa, {"reference": "self"}, ".*attn1", generated=first_half, reference=second_half),
+    "fitdit": Family(projects.fitdit, {"reference": "self"}, ".*attn", reference=behind_queries),
+    "pasd": Family(projects.pasd, layers=".*pixel_attentions.*attn2"),
     "flux-kontext": Family(
         lambda: joint.flux_kontext(distilled=False),
         layers=".*attn",
@@ -124,7 +127,7 @@ def observed(family: Family, batch: int, size: int, guided: bool, **trace: Any) 
         target, clock = case.denoiser, case.sampler
         traced = i2am.trace(target, scheduler=clock, groups=GROUPS, **{"guidance": layout(family, guided), **family.trace, **trace})
     else:
-        target, clock = case.denoiser, case.pipe.scheduler
+        target, clock = case.denoiser, case.scheduler
         settings = {**family.trace, **trace}
         if "diffusers.pipelines" not in type(case.pipe).__module__ and "guidance" not in settings:
             settings["guidance"] = layout(family, guided)

@@ -14,6 +14,7 @@ import attentions
 import joint
 import ldm
 import pipelines
+import projects
 import torch
 from parts import PROMPTS
 from PIL import Image
@@ -217,7 +218,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "kandinsky": lambda: asked(pipelines.kandinsky22()),
     "kontext": lambda: asked(joint.flux_kontext()),
     "image tokens": image_tokens,
-    "pasd": lambda: asked(attentions.pasd()),
+    "pasd": lambda: asked(projects.pasd()),
     "catvton": lambda: asked(attentions.catvton()),
     "ootdiffusion": lambda: asked(attentions.ootdiffusion()),
     "ldm": ldm_code,

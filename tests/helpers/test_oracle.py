@@ -5,6 +5,7 @@ from functools import partial
 import attentions
 import ldm
 import pipelines
+import projects
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,8 +39,9 @@ CASES = {
     "catvton": attentions.catvton,
     "idm_vton": attentions.idm_vton,
     "ootdiffusion": attentions.ootdiffusion,
-    "fitdit": attentions.fitdit,
-    "pasd": attentions.pasd,
+    "leffa": attentions.leffa,
+    "fitdit": projects.fitdit,
+    "pasd": projects.pasd,
     "stable_viton": ldm.stable_viton,
     "ldm_paint_by_example": ldm.ldm_paint_by_example,
 }
@@ -124,7 +126,7 @@ def test_recorded_scores_explain_the_output():
 def test_pipelines_do_not_notice(name):
     """Outputs are bit-identical, everything is put back, and an image does not depend on its batch."""
     case = CASES[name]()
-    scheduler = case.pipe.scheduler if hasattr(case, "pipe") else case.sampler
+    scheduler = case.scheduler if hasattr(case, "pipe") else case.sampler
     ask = {"batch": 3, "size": case.sizes[1], "guided": not name.startswith("flux_embeds")}  # diffusers 0.31 cannot guide Flux
     plain = case(**ask)
     before, attention = set(vars(scheduler)), F.scaled_dot_product_attention
