@@ -28,8 +28,12 @@ CHANNELS = "its cross-attention reads the prompt alone; an image given to it ent
 class Finder:
     """A pipeline (or a bare denoiser), taken apart."""
 
-    def __init__(self, pipe: Any, reference: Any) -> None:
+    def __init__(self, pipe: Any, reference: Any, check: bool = True) -> None:
+        """check: refuse what cannot be traced; without, `refusal` says it (see `explain`)."""
         bare = isinstance(pipe, nn.Module)
+        self.known = pipelines.known(pipe)
+        if check and reference == "auto" and self.known is not None and self.known.kind == pipelines.REFUSED:
+            raise ValueError(f"i2am: {self.not_by_itself(type(pipe).__name__)}")
         self.pipe = None if bare else pipe
         self.denoisers = [unwrapped(pipe)] if bare else denoisers_of(pipe)
         self.denoiser = self.denoisers[0]
@@ -38,29 +42,38 @@ class Finder:
             refuse("reference", f'"auto", {", ".join(repr(name) for name in RULES)} or a rule', said(reference),
                    "A rule maps i2am.Seen to i2am.Tokens.")  # fmt: skip
         self.reference = reference
-        parallel = getattr(self.denoiser, "_parallel_config", None)
-        if getattr(parallel, "context_parallel_config", None) is not None:
-            raise ValueError("i2am: the model shards its sequence over devices (context parallelism), so no process sees a whole map. "
-                             "Trace it without.")  # fmt: skip
-        if type(pipe).__module__.startswith("diffusers.pipelines.ltx2"):
-            raise ValueError(f"i2am: {type(pipe).__name__} steps with copies of its scheduler, which cannot be counted. Use i2am.Recorder.")
         self.attention = {name: module for name, module in self.denoiser.named_modules() if attends(name, module)}
         self.family = family_of(self.denoiser)
         self.is_unet = hasattr(self.denoiser, "conv_in")
         pixels = any(map(unet.reads_pixels, self.attention))  # the picture enters there, the text elsewhere
-        adapted = any(hasattr(getattr(module, "processor", None), "to_k_ip") for module in self.attention.values())  # beside the text
-        self.reads_text = pixels or adapted or any(hasattr(self.pipe, name) for name in ("tokenizer", "tokenizer_2"))
-        if reference == "auto":
-            self.check_known()
+        self.adapted = any(hasattr(getattr(module, "processor", None), "to_k_ip") for module in self.attention.values())  # beside the text
+        self.reads_text = pixels or self.adapted or any(hasattr(self.pipe, name) for name in ("tokenizer", "tokenizer_2"))
+        refused = self.refusal() if check else None
+        if refused is not None:
+            raise ValueError(f"i2am: {refused}")
 
-    def check_known(self) -> None:
-        """Nobody guesses where a model keeps its reference."""
-        known, name = pipelines.known(self.owner), type(self.owner).__name__
-        if known is not None and known.kind == pipelines.REFUSED:
-            raise ValueError(f"i2am: {name} cannot be traced by itself: {known.how}. {EXPLAIN}")
+    def refusal(self) -> str | None:
+        """Why this pipeline cannot be traced as asked, if so. Nobody guesses where a model keeps its reference."""
+        name = type(self.owner).__name__
+        parallel = getattr(self.denoiser, "_parallel_config", None)
+        if getattr(parallel, "context_parallel_config", None) is not None:
+            return "the model shards its sequence over devices (context parallelism), so no process sees a whole map. Trace it without."
+        if type(self.owner).__module__.startswith("diffusers.pipelines.ltx2"):
+            return f"{name} steps with copies of its scheduler, which cannot be counted. Use i2am.Recorder."
+        if self.reference != "auto":
+            return None
+        if self.known is not None and self.known.kind == pipelines.REFUSED:
+            return self.not_by_itself(name)
+        if self.known is None and type(self.owner).__module__.startswith("diffusers.") and (given := pipelines.pictures_of(self.owner)):
+            return f"nobody has looked at how {name} reads its {given[0]}. {EXPLAIN}"
         if self.family is None and self.attention and not self.is_unet and not any(map(is_ldm, self.attention.values())):
-            raise ValueError(f"i2am: {type(self.denoiser).__name__} is none of the denoisers whose tokens are known by name (see "
-                             f"`i2am families`), and the order of its tokens cannot be guessed. {EXPLAIN}")  # fmt: skip
+            return (f"{type(self.denoiser).__name__} is none of the denoisers whose tokens are known by name (see `i2am families`), and "
+                    f"the order of its tokens cannot be guessed. {EXPLAIN}")  # fmt: skip
+        return None
+
+    def not_by_itself(self, name: str) -> str:
+        assert self.known is not None
+        return f"{name} cannot be traced by itself: {self.known.how}. {EXPLAIN}"
 
     def layers(self, words: bool) -> dict[str, list[nn.Module]]:
         """Every attention layer in which a reference (or the prompt) can enter, with its module in each denoiser; an error that says why
@@ -110,15 +123,23 @@ class Finder:
                 return Tokens(words=found.reference, source="words") if self.reads_text and isinstance(found, Tokens) else found
         return unet.text(seen) if self.reads_text else unet.context(seen)
 
+    @property
+    def without(self) -> str | None:
+        """Why attention sees no picture in this pipeline, where that is known."""
+        known = self.known
+        if known is None or known.kind not in (pipelines.NONE, pipelines.ADAPTER) or (known.kind == pipelines.ADAPTER and self.adapted):
+            return None
+        return known.how if known.kind == pipelines.NONE else f"no IP-Adapter is loaded, and {known.how}"
+
     def refuse_no_layers(self) -> NoReturn:
         name = type(self.owner).__name__
         if not self.attention:
             raise ValueError(f"i2am: {name} has no attention layers that could be traced. Use i2am.Recorder inside your own forward.")
-        if self.reads_text and self.reference == "auto":
+        if self.reference == "auto" and (self.reads_text or self.without is not None):
             raise ValueError(
-                f"i2am: no reference tokens exist in {name}: {CHANNELS}. Trace the prompt with words=True; load an IP-Adapter; or say "
-                'where the reference is: reference="context" for image tokens given as prompt embeddings, "self" for self-attention that '
-                "also sees the reference, or a rule."
+                f"i2am: no reference tokens exist in {name}: {self.without or CHANNELS}. Trace the prompt with words=True; load an "
+                'IP-Adapter; or say where the reference is: reference="context" for image tokens given as prompt embeddings, "self" for '
+                "self-attention that also sees the reference, or a rule."
             )
         raise ValueError(f"i2am: {name} has no layer for reference={self.reference!r}. {listed(list(self.attention))}")
 
@@ -144,6 +165,9 @@ class Finder:
                 "scaled_dot_product_attention during the first step. Is the trace open around the pipeline's call, and does the model "
                 "use another attention (sliced, xFormers, a custom kernel)?"
             )
+        if self.without is not None:
+            raise ValueError(f"i2am: no reference tokens exist in {type(self.owner).__name__}: {self.without}. Trace the prompt with "
+                             "words=True, load an IP-Adapter, or write a rule: reference=lambda seen: i2am.Tokens(...).")  # fmt: skip
         raise ValueError(
             f"i2am: {len(ran)} layers of {type(self.owner).__name__} ran without reference tokens. Was a reference image "
             'given, and is its adapter\'s scale above 0? If self-attention also sees the reference, say reference="self"; trace the prompt '

@@ -1,30 +1,33 @@
 """What is known of every pipeline of diffusers that takes a picture: how the picture enters, and whether attention sees it.
 
-A pipeline that is not here and takes a picture is refused: nobody has looked at it.
+A pipeline that is not here and takes a picture is refused: nobody has looked at it. docs/models/census.md is this as a table; it is
+written by `python -m benchmarks.report.census`.
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from typing import Any
 
 from i2am.families.family import class_names
+from i2am.families.known import ADAPTER, NONE, REFUSED, VERDICTS, WORKS, Known, by_name
+from i2am.families.transformer_pipelines import NOBODY, TRANSFORMERS, UNDESCRIBED
+from i2am.families.unet_pipelines import UNETS
 
+__all__ = ["ADAPTER", "KNOWN", "NONE", "PICTURES", "REFUSED", "VERDICTS", "WORKS", "Known", "known", "pictures_of"]
 
-@dataclass(frozen=True)
-class Known:
-    """How a pipeline's pictures enter."""
-
-    kind: str  # "works": attention sees them and a rule knows where; "none": attention does not; "refused": it does, and no rule knows
-    how: str  # where the reference is, why there is none, or why it is refused and what to write instead
-
-
-WORKS, NONE, REFUSED = "works", "none", "refused"
-PICTURES = ("image", "images", "reference_image", "reference_images", "ref_image", "example_image", "ip_adapter_image", "control_image",
-            "video", "reference_video", "control_video", "pose_video", "face_video", "image_reference", "gligen_images")  # fmt: skip
+# parameters of a pipeline's call that are pictures, videos or their latents, and not masks
+PICTURES = (
+    "image", "images", "input_images", "image_latents", "original_image", "last_image", "example_image", "ip_adapter_image",
+    "reference_image", "reference_images", "ref_image", "image_reference", "reference_latents", "reference_conditions",
+    "cond_image", "condtioning_image", "control_image", "controls", "conditions", "conditioning_frames", "gligen_images",
+    "gligen_inpaint_image", "video", "video_latents", "control_video", "pose_video", "face_video", "background_video",
+    "keyframes_latents",
+)  # fmt: skip
 QWEN = "behind what is generated, in the joint attention of every layer; the text's encoder sees it too, among the words"
 KNOWN: dict[str, Known] = {
+    **dict.fromkeys(UNDESCRIBED, NOBODY),
+    **by_name((*UNETS, *TRANSFORMERS)),
     "QwenImageEditPipeline": Known(WORKS, QWEN),
     "QwenImageEditInpaintPipeline": Known(WORKS, QWEN),
     "QwenImageEditPlusPipeline": Known(WORKS, QWEN),
@@ -35,6 +38,7 @@ KNOWN: dict[str, Known] = {
     "QwenImageControlNetPipeline": Known(NONE, "the picture is added to the layers' outputs by a ControlNet"),
     "QwenImageControlNetInpaintPipeline": Known(NONE, "the pictures are added to the layers' outputs by a ControlNet"),
     "VisualClozeGenerationPipeline": Known(REFUSED, "its sequence is a grid of pictures, of which the last is generated"),
+    "VisualClozePipeline": Known(REFUSED, "its sequence is a grid of pictures, of which the last is generated"),
 }
 
 

@@ -25,10 +25,15 @@ def test_a_second_trace_is_refused() -> None:
 
 
 def test_models_without_reference_tokens_are_refused_with_the_reason() -> None:
-    for build in (pipelines.instruct_pix2pix, pipelines.upscaler, pipelines.sd15):
+    reasons = {
+        pipelines.instruct_pix2pix: "no IP-Adapter is loaded, and its picture is stacked on the latent's channels",
+        pipelines.upscaler: ": its picture is stacked on the latent's channels",
+        pipelines.sd15: "no IP-Adapter is loaded, and no other picture is taken",
+    }
+    for build, reason in reasons.items():
         case = build()
         before = footprint(case.pipe)
-        with pytest.raises(ValueError, match=r"no reference tokens exist in .*through the channels.*words=True"), i2am.trace(case.pipe):
+        with pytest.raises(ValueError, match=rf"no reference tokens exist in .*{reason}.*words=True"), i2am.trace(case.pipe):
             pass
         assert footprint(case.pipe) == before
 
