@@ -14,6 +14,7 @@ from i2am.common import notebook as _notebook
 if TYPE_CHECKING:
     from i2am import losses as losses
     from i2am.attach.encoding import encode as encode
+    from i2am.attach.explain import explain as explain
     from i2am.attach.steering import steer as steer
     from i2am.attach.trace import trace as trace
     from i2am.data.vitonhd import VitonHD as VitonHD
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 
 PLACES = {
     "AttributionMaps": "maps.levels", "Imacs": "score.imacs_metric", "Recorder": "maps.recorder", "Seen": "maps.tokens",
-    "Tokens": "maps.tokens", "VitonHD": "data.vitonhd", "cells": "maps.regions", "encode": "attach.encoding", "imacs": "score.imacs",
-    "load": "maps.levels", "log": "maps.logged", "losses": "losses", "steer": "attach.steering", "trace": "attach.trace",
-    "view": "viewer.html",
+    "Tokens": "maps.tokens", "VitonHD": "data.vitonhd", "cells": "maps.regions", "encode": "attach.encoding", "explain": "attach.explain",
+    "imacs": "score.imacs", "load": "maps.levels", "log": "maps.logged", "losses": "losses", "steer": "attach.steering",
+    "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
-__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "encode", "imacs", "load", "log", "steer", "trace", "view"]
+__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "encode", "explain", "imacs", "load", "log", "steer", "trace", "view"]
 
 
 def _viewer(maps: Any) -> str:

@@ -2,7 +2,21 @@
 
 Imports: families, maps, common.
 Begin with: `trace.py` and `run.py`; `finder.py` asks the families where a reference is, `guidance.py` which rows are conditional;
-`learning.py` and `steering.py` are for gradients.
+`explain.py` shows both; `learning.py` and `steering.py` are for gradients.
 """
 
-__all__ = ["encoding", "finder", "guidance", "ldm", "learning", "run", "sdpa", "steering", "steps", "trace", "under_gradient"]
+__all__ = [
+    "encoding",
+    "explain",
+    "explained",
+    "finder",
+    "guidance",
+    "ldm",
+    "learning",
+    "run",
+    "sdpa",
+    "steering",
+    "steps",
+    "trace",
+    "under_gradient",
+]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from i2am.maps.layers import listed
 
@@ -40,16 +40,21 @@ class Others:
     def __post_init__(self) -> None:
         self.names = {id(module): name for denoiser in self.denoisers for name, module in denoiser.named_modules() if name}
 
-    def heard(self) -> None:
+    def heard(self, query: Tensor, key: Tensor, mask: Tensor | None) -> None:
         """Attention was called and no tap is running: whose call it is, if it is one of the denoiser's modules."""
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None:
-            for local in ("attn", "self"):
-                name = self.names.get(id(frame.f_locals.get(local)))
-                if name is not None:
-                    self.calls[name] += 1
-                    return
-            frame = frame.f_back
+        found = whose(sys._getframe(2), self.names)
+        if found is not None:
+            self.calls[self.names[found]] += 1
+
+
+def whose(frame: FrameType | None, known: Collection[int]) -> int | None:
+    """The nearest module on the stack that is one of `known`, by id: what a processor is told it works for, or who runs itself."""
+    while frame is not None:
+        for local in ("attn", "self"):
+            if id(frame.f_locals.get(local)) in known:
+                return id(frame.f_locals[local])
+        frame = frame.f_back
+    return None
 
 
 def covered(taps: Iterable[Any], others: Others, attention: Collection[str]) -> Coverage:

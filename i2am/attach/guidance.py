@@ -34,12 +34,11 @@ class Layout:
 
 
 NONE = Layout(0, 1, 0, 1)
-# packages of diffusers.pipelines that call their model twice a step without saying which call it is, the prompt first
-PROMPT_FIRST = ("flux", "flux2", "wan", "chronoedit", "hunyuan_video", "kandinsky5", "cosmos")
 CONDITIONAL_FIRST = ("lumina", "omnigen", "z_image")  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
-# packages of diffusers.pipelines that call their model twice a step without saying which call it is, the prompt first
-PROMPT_FIRST = ("flux", "flux2", "chroma", "bria_fibo2", "krea2", "lumina2", "cogview4", "nucleusmoe_image", "glm_image", "wan", "chronoedit",
-                "hunyuan_video", "kandinsky5", "cosmos")  # fmt: skip
+TWO_CALLS = ("flux", "flux2", "chroma", "bria_fibo2", "krea2", "lumina2", "cogview4", "nucleusmoe_image", "glm_image", "wan", "chronoedit",
+             "hunyuan_video", "kandinsky5", "cosmos")  # fmt: skip
+# these call their model twice a step without saying which call it is, the prompt first
+PROMPT_FIRST = tuple(f"diffusers.pipelines.{package}." for package in TWO_CALLS)
 
 
 def parse(text: str) -> Layout | None:

@@ -116,7 +116,7 @@ def listening(
     """scaled_dot_product_attention while a trace is on."""
     tap = STATE.current
     if tap is None and STATE.others is not None:
-        STATE.others.heard()
+        STATE.others.heard(query, key, attn_mask)
     if tap is None or not tap.trace.active:
         return SDPA(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     return tap.attend(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
