@@ -15,13 +15,15 @@ from i2am.cli.convert import add_convert
 from i2am.cli.demo import add_demo
 from i2am.cli.detect import add_detect
 from i2am.cli.evaluate import add_evaluate
+from i2am.cli.explain import add_explain
 from i2am.cli.failures import line
+from i2am.cli.families import add_families
 from i2am.cli.imacs import add_imacs
 from i2am.cli.parsers import Paragraphs, Version
 from i2am.cli.train_small import add_train_small
 from i2am.cli.view import add_view
 
-COMMANDS = (add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert, add_train_small)
+COMMANDS = (add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert, add_train_small, add_explain, add_families)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,8 @@ from i2am.cli import main as cli
 
 pytest.importorskip("diffusers")
 COMMANDS = {  # command -> where the work is, what is said
+    "explain pipe": ("i2am.cli.explain.loaded", "Nothing was written."),
+    "families": ("i2am.cli.families.wrapped", "Nothing was written."),
     "view run.safetensors --no-open": ("i2am.viewer.html.within_size", "No page was written"),
     "demo --out new": ("i2am.cli.demo_pictures.paint", "What new may hold is not whole. The same command begins anew."),
     "evaluate --data data --out new --cpu": ("i2am.evaluation.run.VitonHD", "The same command goes on from what new holds."),

@@ -114,7 +114,10 @@ def test_without_a_command_there_is_the_help(capsys):
     assert main([]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert all(f"\n    {name}" in printed.err for name in ("view", "demo", "evaluate", "imacs", "detect", "convert", "train-small"))
+    assert all(
+        f"\n    {name}" in printed.err
+        for name in ("view", "demo", "evaluate", "imacs", "detect", "explain", "families", "convert", "train-small")
+    )
 
 
 def test_every_help_ends_with_examples_that_parse(capsys):
