@@ -24,6 +24,7 @@ from i2am.attach.steps import wrap
 from i2am.common.checks import is_whole, number, refuse, said
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.recorder import Recorder
+from i2am.maps.tokens import Range
 
 STEPS = 20
 OPTIONS = ("layers", "generated_mask", "reference_mask", "specific", "words", "field", "weigh", "shares", "guidance", "backend",
@@ -77,9 +78,10 @@ class Encoding(Trace):
         self.clean = clean_latents(self.finder.pipe, self.picture, sample, self.size)
         self.recorder.about["timesteps"] = " ".join(f"{later[place - 1]:g}" for place in sorted(self.kept))
 
-    def stepped(self, images: int | None, steps: int | None) -> None:
+    def stepped(self, images: int | None, steps: int | None, size: Range | None = None) -> None:
         number, self.number = self.number, self.number + 1
         if number == 0:
+            self.calls.refuse_tiles(size)
             self.settle(images, None)
             for slot in self.recorder.slots.values():
                 for sums in slot.sums.values():

@@ -119,7 +119,7 @@ class Watch:
 
         return before
 
-    def stepped(self, images: int | None, steps: int | None) -> None:
+    def stepped(self, images: int | None, steps: int | None, size: Any = None) -> None:
         if not self.over:
             self.over, self.count, self.done = True, images, self.calls.count
             sdpa.STATE.others = None

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import counted, said
-from i2am.maps.tokens import Grid, Range, Tokens
+from i2am.maps.tokens import AnyGrid, Range, Tokens
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def spread(part: Range) -> str:
     return f"{part[0]}:{part[1]}"
 
 
-def on(grid: Grid | None) -> str:
+def on(grid: AnyGrid | None) -> str:
     return ", no grid known" if grid is None else f" on {' x '.join(map(str, grid))}"
 
 
