@@ -31,6 +31,7 @@ class Calls:
         self.active = True  # whether the call that is running is recorded
         self.hooks: list[Any] = []
         self.stance: Any = None
+        self.heard: list[dict[str, Any]] = []  # since the last run, or in this one's first step; sizes only
         self.begin()
 
     def begin(self) -> None:
@@ -41,6 +42,7 @@ class Calls:
         self.named = False  # whether the model names its calls (cache_context)
         self.active = True
         self.inputs: dict[str, Any] = {}
+        self.ahead, self.heard = tuple(self.heard), []  # the denoiser was called with these before the run began
 
     def watch(self, undo: ExitStack) -> None:
         for denoiser in self.denoisers:
@@ -101,6 +103,7 @@ class Calls:
         self.count += 1
         if self.first:
             self.inputs = dict(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments)
+            self.heard.append({name: value.to("meta") for name, value in self.inputs.items() if isinstance(value, Tensor)})
             self.inputs["encoder_hid_proj"] = getattr(module, "encoder_hid_proj", None)
             if self.layout is None and self.count > 1 and not self.named:
                 self.layout = known_layout(self.owner, 1, self.count)  # or says what to pass

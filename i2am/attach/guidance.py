@@ -39,6 +39,7 @@ TWO_CALLS = ("flux", "flux2", "chroma", "bria_fibo2", "krea2", "lumina2", "cogvi
              "hunyuan_video", "kandinsky5", "cosmos")  # fmt: skip
 # these call their model twice a step without saying which call it is, the prompt first
 PROMPT_FIRST = tuple(f"diffusers.pipelines.{package}." for package in TWO_CALLS)
+OF_THREE = {"Pix2Pix": 0, "OmniGen": 0, "DreamLite": 2}  # which of three blocks has the prompt and the picture, by the pipeline's name
 
 
 def parse(text: str) -> Layout | None:
@@ -87,10 +88,9 @@ def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
         guided = bool(getattr(pipe, "do_classifier_free_guidance", True))
         if "PAG" in name and (blocks == 3 or not guided):
             return Layout(0, 1, 1 if guided else 0, blocks)
-        if "Pix2Pix" in name and blocks == 3:
-            return Layout(0, 1, 0, 3)
-        if "DreamLite" in name and blocks == 3:
-            return Layout(0, 1, 2, 3)  # neither, the picture alone, both
+        both = next((block for part, block in OF_THREE.items() if part in name and blocks == 3), None)
+        if both is not None:
+            return Layout(0, 1, both, 3)
         if blocks == 2 and guided:
             first = any(f".{package}." in f"{type(pipe).__module__}." for package in CONDITIONAL_FIRST)
             return Layout(0, 1, 0 if first else 1, 2)

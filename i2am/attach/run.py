@@ -198,7 +198,7 @@ class Trace:
         if twin is not None:  # the layer in the denoiser that ran before
             return twin.plan[place]
         seen = Seen(tap.name, tap.module, place, query.shape[2], key.shape[2], self.calls.inputs, tap.images.get(place),
-                    self.finder.denoiser, self.finder.pipe)  # fmt: skip
+                    self.finder.denoiser, self.finder.pipe, self.calls.ahead)  # fmt: skip
         found: Found = self.finder.rule(seen)
         tokens = [] if found is None else [found] if isinstance(found, Tokens) else list(found)
         if len({(one.query_order, one.key_order) for one in tokens}) > 1:
@@ -263,6 +263,7 @@ class Trace:
             recorder.clear()
             for tap in self.taps.values():
                 tap.plan.clear()
+            self.calls.begin()
 
     # What a user reads
 

@@ -5,4 +5,19 @@ Begin with: `family.py`, what a family and a rule are; `registry.py`, all of the
 known of the pipelines.
 """
 
-__all__ = ["beside", "crossing", "family", "flux", "joint", "known", "pipelines", "prompted", "qwen", "registry", "streams", "unet"]
+__all__ = [
+    "beside",
+    "crossing",
+    "family",
+    "flux",
+    "glm",
+    "joint",
+    "known",
+    "omnigen",
+    "pipelines",
+    "prompted",
+    "qwen",
+    "registry",
+    "streams",
+    "unet",
+,]

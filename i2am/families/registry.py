@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import beside, crossing, flux, joint, prompted, qwen, streams, wan
+from i2am.families import beside, crossing, flux, glm, joint, omnigen, prompted, qwen, streams, wan
 from i2am.families.family import Family, class_names
 
 FAMILIES: tuple[Family, ...] = (
@@ -16,6 +16,8 @@ FAMILIES: tuple[Family, ...] = (
     *beside.FAMILIES,
     *prompted.FAMILIES,
     *wan.FAMILIES,
+    *omnigen.FAMILIES,
+    *glm.FAMILIES,
 )
 
 

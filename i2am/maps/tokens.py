@@ -71,6 +71,7 @@ class Seen:
     image: str | None = None  # the adapter's image, where several adapters or images share the layer
     denoiser: Any = None  # the module that denoises, with its config
     pipe: Any = None  # None where a bare denoiser is traced
+    ahead: tuple[dict[str, Any], ...] = ()  # what it was called with before the run's first step, where it was; sizes only
 
 
 def check_grid(side: str, grid: AnyGrid, count: int, described: str) -> None:
