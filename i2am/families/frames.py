@@ -72,3 +72,13 @@ def features(count: int, source: str = "") -> Block:
         if count > special and side * side == count - special:
             return Block("reference", count, (side, side), special, source)
     return Block("reference", count, source=source)
+
+
+def given(seen: Seen, name: str) -> bool:
+    """Whether the denoiser was called with these frames."""
+    return isinstance(seen.inputs.get(name), Tensor) and seen.inputs.get(f"indices_{name}") is not None
+
+
+def shrunk(seen: Seen, name: str, cell: tuple[int, int, int]) -> tuple[int, ...]:
+    """The grid of frames of the history, padded to whole tokens."""
+    return tuple(-(-side // each) for side, each in zip(seen.inputs[name].shape[2:], cell))

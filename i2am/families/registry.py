@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import beside, crossing, flux, glm, joint, omnigen, prompted, qwen, streams, wan
+from i2am.families import beside, crossing, flux, glm, hunyuan_video, joint, omnigen, prompted, qwen, streams, video, wan
 from i2am.families.family import Family, class_names
 
 FAMILIES: tuple[Family, ...] = (
@@ -18,6 +18,8 @@ FAMILIES: tuple[Family, ...] = (
     *wan.FAMILIES,
     *omnigen.FAMILIES,
     *glm.FAMILIES,
+    *hunyuan_video.FAMILIES,
+    *video.FAMILIES,
 )
 
 

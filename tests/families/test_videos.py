@@ -8,6 +8,7 @@ from typing import Any
 import oracle
 import pytest
 import videos
+import videos_joined as joined
 from families import Cut, Family, hold, hold_words
 
 
@@ -26,6 +27,29 @@ def keys(start: int, stop: int | None = None) -> Cut:
     return lambda call: (start, call.key.shape[2] if stop is None else stop)
 
 
+FRAME = 4 * 3  # tokens of a latent frame of 64 by 48
+
+
+def first(start: int, stop: int) -> Cut:
+    """Frames of a video of three that stands in front of everything else."""
+
+    def cut(call: oracle.Call) -> tuple[int, int]:
+        each = FRAME if call.query.shape[2] > 3 * FRAME else FRAME // 3  # of 32 by 32
+        return start * each, stop * each
+
+    return cut
+
+
+def behind_video(count: int) -> Cut:
+    """Keys right behind a video of three frames."""
+    return lambda call: (first(0, 3)(call)[1], first(0, 3)(call)[1] + count)
+
+
+def video_of_framepack(call: oracle.Call) -> int:
+    """Where its video of three frames begins: behind it are 16 tokens of the picture and 7 of the prompt."""
+    return call.key.shape[2] - 7 - 16 - 3 * FRAME
+
+
 def frames_of(given: int, frames: int, **more: Any) -> dict[str, Any]:
     """Self-attention whose first frames were given."""
     return {"generated": of_queries(given, frames, frames), "reference": of_queries(0, given, frames), **more}
@@ -33,6 +57,7 @@ def frames_of(given: int, frames: int, **more: Any) -> dict[str, Any]:
 
 I2V = videos.wan_image_to_video
 TWO = {"layers": ".*attn2", "two_calls": True}
+BLOCKS = {"layers": r"(single_)?transformer_blocks\..*attn"}
 OWN = {"layers": ".*attn1", "two_calls": True}
 FAMILIES: dict[str, Any] = {
     "wan-image-to-video": Family(I2V, **TWO),
@@ -42,6 +67,18 @@ FAMILIES: dict[str, Any] = {
     "wan-animate-features": Family(videos.wan_animate, **TWO, generated=of_queries(1, 4, 4), source="image features"),
     "chrono-edit": Family(partial(I2V, "ChronoEditPipeline", "ChronoEditTransformer3DModel"), **TWO),
     "skyreels": Family(partial(I2V, "SkyReelsV2ImageToVideoPipeline", "SkyReelsV2Transformer3DModel"), **TWO),
+    "hunyuan-video": Family(
+        partial(joined.hunyuan_video, "token_replace"), **BLOCKS, two_calls=True, generated=first(1, 3), reference=first(0, 1)
+    ),
+    "hunyuan-video-1.5": Family(
+        joined.hunyuan_video15,
+        **BLOCKS,
+        two_calls=True,
+        generated=lambda call: (0, call.key.shape[2] - 16 - 5 - 9),
+        reference=lambda call: (call.key.shape[2] - 16 - 5 - 9, call.key.shape[2] - 5 - 9),
+    ),
+    "ltx": Family(joined.ltx, layers=".*attn1", **frames_of(1, 3)),
+    "cosmos2": Family(joined.cosmos2, **OWN, **frames_of(1, 3)),
 }
 ONE_ROW = {  # pipelines that make one video a call
     "wan-vace": Family(
@@ -51,11 +88,47 @@ ONE_ROW = {  # pipelines that make one video a call
         generated=of_queries(2, 5, 5),
         parts={"image 1": of_queries(0, 1, 5), "image 2": of_queries(1, 2, 5)},
     ),
+    "ltx-condition": Family(
+        partial(joined.ltx, "LTXConditionPipeline"),
+        layers=".*attn1",
+        generated=of_queries(2, 4, 4),
+        parts={"image 1": of_queries(0, 1, 4), "image 2": of_queries(1, 2, 4)},
+    ),
+    "framepack": Family(
+        joined.framepack,
+        **BLOCKS,
+        two_calls=True,
+        generated=lambda call: (video_of_framepack(call), video_of_framepack(call) + 3 * FRAME),
+        parts={
+            "picture": lambda call: (video_of_framepack(call) - 2 * FRAME, video_of_framepack(call) - FRAME),
+            "picture's features": lambda call: (call.key.shape[2] - 7 - 16, call.key.shape[2] - 7),
+        },
+    ),
+    "helios": Family(
+        joined.helios,
+        **OWN,
+        generated=lambda call: (call.query.shape[2] - 3 * FRAME, call.query.shape[2]),
+        reference=lambda call: (call.query.shape[2] - 5 * FRAME, call.query.shape[2] - 4 * FRAME),
+    ),
 }
 WORDS: dict[str, Any] = {
     "wan": Family(videos.wan, **TWO, words=keys(0)),
     "wan-image-to-video": Family(I2V, **TWO, number=1, words=keys(0)),
     "wan-first-frame": Family(videos.wan_first_frame, **TWO, generated=of_queries(1, 3, 3), words=keys(0)),
+}
+WORDS |= {
+    "hunyuan-video": Family(joined.hunyuan_video, **BLOCKS, two_calls=True, generated=first(0, 3), words=behind_video(9)),
+    "hunyuan-video-1.5": Family(
+        joined.hunyuan_video15,
+        **BLOCKS,
+        two_calls=True,
+        generated=lambda call: (0, call.key.shape[2] - 16 - 5 - 9),
+        words=lambda call: (call.key.shape[2] - 3 - 7 - 2 - 2 + 3, call.key.shape[2] - 2 - 2),
+    ),
+    "cogvideox": Family(joined.cogvideox, layers=".*attn1", generated=keys(16), words=keys(0, 16)),
+    "ltx": Family(partial(joined.ltx, "LTXPipeline"), layers=".*attn2", words=keys(0)),
+    "allegro": Family(joined.allegro, layers=".*attn2", words=keys(0)),
+    "cosmos2": Family(joined.cosmos2, **TWO, generated=of_queries(1, 3, 3), words=keys(0)),
 }
 RUNS = [(name, *run) for name in FAMILIES for run in ((2, 1, True), (1, 0, False))]
 

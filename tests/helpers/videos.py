@@ -91,6 +91,10 @@ def picture(ask: Ask, seed: int = 1) -> Any:
     return as_pil(pictures(1, ask.size, seed=ask.seed + seed))[0]
 
 
+def one_each(ask: Ask) -> list[Any]:
+    return as_pil(pictures(ask.batch, ask.size, seed=ask.seed + 1))
+
+
 def pipeline(name: str, **parts: Any) -> Any:
     """A pipeline of diffusers; every part that is not given is None."""
     import inspect
