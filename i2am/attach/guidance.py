@@ -78,11 +78,7 @@ def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
     declared = stated(pipe)
     if declared is not None and (declared.calls, declared.blocks) == (calls, blocks):
         return declared
-    if (
-        calls == 2
-        and blocks == 1
-        and type(pipe).__module__.startswith(tuple(f"diffusers.pipelines.{package}." for package in PROMPT_FIRST))
-    ):
+    if calls == 2 and blocks == 1 and type(pipe).__module__.startswith(PROMPT_FIRST):
         return Layout(0, 2, 0, 1)  # the negative prompt second
     if calls == 1 and type(pipe).__module__.startswith("diffusers.pipelines."):
         guided = bool(getattr(pipe, "do_classifier_free_guidance", True))

@@ -5,19 +5,4 @@ Begin with: `family.py`, what a family and a rule are; `registry.py`, all of the
 known of the pipelines.
 """
 
-__all__ = [
-    "beside",
-    "crossing",
-    "family",
-    "flux",
-    "glm",
-    "joint",
-    "known",
-    "omnigen",
-    "pipelines",
-    "prompted",
-    "qwen",
-    "registry",
-    "streams",
-    "unet",
-,]
+__all__ = ["beside", "family", "known", "pipelines", "registry", "unet"]
