@@ -48,13 +48,14 @@ def pictures(parameters: list[str]) -> list[str]:
 def page() -> str:
     """The page that the data makes."""
     found = pipelines()
+    taking = sum(bool(pictures(parameters)) for parameters in found.values())
     counts = {kind: sum(known.kind == kind for known in KNOWN.values()) for kind in VERDICTS}
     lines = [
         "# Every pipeline that takes a picture",
         "",
-        f"diffusers {version('diffusers')} has {len(found)} pipelines; {sum(bool(pictures(p)) for p in found.values())} take a picture or "
-        "a video in their call, and a few more what a prior made of one. This is what becomes of each. `i2am families --pipeline NAME` "
-        "prints a line of it. The page is written by `python -m benchmarks.report.census` from what the tracer itself goes by.",
+        f"diffusers {version('diffusers')} has {len(found)} pipelines; {taking} take a picture or a video in their call, and a few more what "
+        "a prior made of one. This is what becomes of each; `i2am families --pipeline NAME` prints a line of it. The page is written by "
+        "`python -m benchmarks.report.census` from what the tracer itself goes by.",
         "",
         "| | pipelines |", "|---|---|",
         *(f"| [{verdict}](#{anchor(verdict)}) | {counts[kind]} |" for kind, verdict in VERDICTS.items()),

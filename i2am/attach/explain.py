@@ -122,6 +122,7 @@ class Watch:
     def stepped(self, images: int | None, steps: int | None, size: Any = None) -> None:
         if not self.over:
             self.over, self.count, self.done = True, images, self.calls.count
+            self.calls.over = True
             sdpa.STATE.others = None
 
     # What is heard
@@ -249,11 +250,14 @@ class Watch:
 
 
 class CallsThrough(Calls):
-    """Counts calls, and lets those pass whose layout is not known."""
+    """Counts the first step's calls, and lets those pass whose layout is not known."""
 
     trouble: str | None = None
+    over = False
 
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self.over:
+            return
         try:
             super().before(module, args, kwargs)
         except ValueError as error:
