@@ -73,8 +73,8 @@ def test_promises_name_tests_that_exist():
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
 def test_a_block_says_how_it_runs(block: Block):
-    assert block.language in ("python", "bash", "diff"), "a language, so that it can be run"
-    if block.language != "diff":
+    assert block.language in ("python", "bash", "diff", "text"), "a language, so that it can be run"
+    if block.language not in ("diff", "text"):
         assert (block.given is None) != (block.not_run is None), "<!-- given: NAME --> or <!-- not run: REASON --> before the block"
     if block.given is not None:
         assert block.given in GIVEN
@@ -83,15 +83,18 @@ def test_a_block_says_how_it_runs(block: Block):
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_the_python_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its blocks in order, in one namespace and an empty folder."""
+def test_the_python_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Its blocks in order, in one namespace and an empty folder; a block of text is the end of what the one before it prints."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in BLOCKS:
+        if block.page == PAGES[name] and block.language == "text":
+            assert capsys.readouterr().out.endswith(block.text), block.place
         if block.page == PAGES[name] and block.language == "python":
             code = compile("\n" * block.line + block.text, str(block.page), "exec")
             if block.given is not None:
                 names |= GIVEN[block.given]()
+                capsys.readouterr()
                 exec(code, names)
 
 

@@ -53,9 +53,9 @@ def page() -> str:
     lines = [
         "# Every pipeline that takes a picture",
         "",
-        f"diffusers {version('diffusers')} has {len(found)} pipelines; {taking} take a picture or a video in their call, and a few more what "
-        "a prior made of one. This is what becomes of each; `i2am families --pipeline NAME` prints a line of it. The page is written by "
-        "`python -m benchmarks.report.census` from what the tracer itself goes by.",
+        f"diffusers {version('diffusers')} has {len(found)} pipelines; {taking} take a picture or a video in their call, and a few more "
+        "what a prior made of one. This is what becomes of each; `i2am families --pipeline NAME` prints a line of it. The page is written "
+        "by `python -m benchmarks.report.census` from what the tracer itself goes by.",
         "",
         "| | pipelines |", "|---|---|",
         *(f"| [{verdict}](#{anchor(verdict)}) | {counts[kind]} |" for kind, verdict in VERDICTS.items()),

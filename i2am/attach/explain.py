@@ -27,7 +27,7 @@ from i2am.attach.prompts import asked
 from i2am.attach.run import Trace
 from i2am.attach.steps import count_steps
 from i2am.families import pipelines
-from i2am.families.family import with_generated_grid
+from i2am.families.family import EXPLAIN, with_generated_grid
 from i2am.families.unet import adapter_order
 from i2am.maps.tokens import Seen, Tokens
 
@@ -216,7 +216,7 @@ class Watch:
     def verdict(self) -> str:
         refused = self.finder.refusal()
         if refused is not None:
-            return f"a trace refuses it: {refused}"
+            return f"a trace refuses it: {refused.replace(EXPLAIN, 'Write a rule: reference=lambda seen: i2am.Tokens(...).')}"
         if callable(self.finder.reference):
             return "its tokens are what your rule says"
         known = self.finder.known

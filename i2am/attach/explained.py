@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from i2am.common.checks import counted, said
 from i2am.maps.tokens import AnyGrid, Range, Tokens
+
+WIDTH = 110  # of the lines that tell of a whole pipeline
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,11 @@ class Explanation:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        lines = [f"{self.model}: {self.verdict}", f"{self.denoiser}: {self.known}"]
         images = "" if self.images is None else f" for {counted(self.images, 'image')}"
-        lines.append(f"{counted(self.calls, 'call')} of the denoiser a step{images}; {self.guidance}")
+        calls = f"{counted(self.calls, 'call')} of the denoiser a step{images}; {self.guidance}"
+        lines = []
+        for text in (f"{self.model}: {self.verdict}", f"{self.denoiser}: {self.known}", calls):
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         if self.inputs:
             lines += ["", "the denoiser's inputs"]
             width = max(map(len, self.inputs))

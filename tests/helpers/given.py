@@ -16,6 +16,7 @@ import ldm
 import pipelines
 import projects
 import torch
+from made_up import tailor
 from parts import PROMPTS
 from PIL import Image
 from refined import drawn, half, traced
@@ -241,6 +242,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "stableviton": stableviton,
     "mending": mending,
     "my pipeline": my_pipeline,
+    "made-up pipeline": tailor,
     "operands": operands,
     "grids": grids,
     "everything": everything,
