@@ -11,6 +11,7 @@ from i2am.maps.canvas import NOT_FINITE
 from i2am.maps.kept_pictures import Pictures
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.prompt import Prompt
+from i2am.maps.tokens import usual_frames
 
 Some = TypeVar("Some", bound="Recorded")
 
@@ -58,9 +59,7 @@ class Recorded:
 
     def frames(self, reference: str | None = None) -> int | None:
         """How many frames most layers' canvases of this reference have, or those of the generated video; None for pictures."""
-        grids = [s.generated_grid if reference is None else s.reference_grid for s in self.sums if reference in (None, s.source)]
-        found = [None if len(grid) == 2 else grid[0] for grid in grids if grid is not None]
-        return max(found, key=found.count, default=None)
+        return usual_frames(s.generated_grid if reference is None else s.reference_grid for s in self.sums if reference in (None, s.source))
 
     @property
     def has_field(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +85,12 @@ def check_grid(side: str, grid: AnyGrid, count: int, described: str) -> None:
 def plane(grid: AnyGrid) -> Grid:
     """The (height, width) of a grid."""
     return grid[-2], grid[-1]
+
+
+def usual_frames(grids: Iterable[AnyGrid | None]) -> int | None:
+    """How many frames most of these grids have; None of pictures."""
+    found = [None if len(grid) == 2 else grid[0] for grid in grids if grid is not None]
+    return max(found, key=found.count, default=None)
 
 
 def halvings(height: int, width: int, limit: int = 64) -> list[Grid]:

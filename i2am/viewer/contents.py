@@ -10,6 +10,7 @@ from torch import Tensor
 
 from i2am.maps.canvas import SIDES
 from i2am.maps.levels import AttributionMaps
+from i2am.maps.tokens import usual_frames
 from i2am.maps.words import WordMaps
 from i2am.viewer.places import Cells, Place, placed
 
@@ -27,17 +28,19 @@ class Level:
 class Held:
     """The maps of one kind and reference: "r2g", "g2r", "cells", "regions" (specific maps) or "words".
 
-    `names` names the items, one list for the whole batch or one per image; `absent` says which levels there are not, and why.
+    `names` names the items, one list for the whole batch or one per image; `absent` says which levels there are not, and why. `frames` are
+    those of the canvas that the maps lie on, None of a picture.
     """
 
     kind: str
     reference: str | None
     levels: list[Level]
     names: list[list[str]]
-    stacks: Callable[[int], list[Tensor]]  # image -> [items, h, w] for each level
+    stacks: Callable[[int], list[Tensor]]  # image -> [items, (frames,) h, w] for each level
     absent: dict[str, str] = field(default_factory=dict)
     cells: Cells | None = None
     places: list[Place] = field(default_factory=list)
+    frames: int | None = None
 
 
 @dataclass
@@ -74,15 +77,18 @@ def one(maps: AttributionMaps, direction: str, reference: str | None, notes: lis
     side = f"{SIDES[direction]}_grid"
     try:
         names = maps.names(direction, reference=reference)
-        layers = [s.layer for s in maps.sums if s.layer in names and (direction == "words" or s.source == reference) and getattr(s, side)]
+        of = [s for s in maps.sums if s.layer in names and (direction == "words" or s.source == reference)]
+        frames = usual_frames(getattr(s, side) for s in of)
+        layers = [s.layer for s in of if getattr(s, side) and usual_frames([getattr(s, side)]) == frames]
         if not layers:
             maps.level(direction, reference=reference)  # says why
     except ValueError as error:
         return Lack(direction, reference, str(error).removeprefix("i2am: "))
     if len(layers) < len(names):
         few = [name for name in names if name not in layers]
-        of = f" of {reference}" if len(maps.references) > 1 and reference else ""
-        notes.append(f"{direction}{of} is without {len(few)} of {len(names)} layers, whose tokens have no known place: {', '.join(few[:3])}"
+        some = f" of {reference}" if len(maps.references) > 1 and reference else ""
+        why = "whose tokens have no known place" + (" among these frames" if frames else "")
+        notes.append(f"{direction}{some} is without {len(few)} of {len(names)} layers, {why}: {', '.join(few[:3])}"
                      + (" and others." if len(few) > 3 else "."))  # fmt: skip
     heads = {getattr(s, direction).shape[2] for s in maps.sums if s.layer in layers and getattr(s, direction) is not None}
     levels, absent = [Level("unified", 0, "unified")], {}
@@ -113,7 +119,7 @@ def one(maps: AttributionMaps, direction: str, reference: str | None, notes: lis
             found += [mine.level(direction, **{**choice, "layers": lambda name, layer=layer: name == layer})[0] for layer in layers]
         return found if direction in ("specific", "words") else [tensor[None] for tensor in found]
 
-    return Held(direction, reference, levels, [[direction]], stacks, absent)
+    return Held(direction, reference, levels, [[direction]], stacks, absent, frames=frames)
 
 
 def specific(found: Held, maps: AttributionMaps) -> list[Held]:
@@ -124,7 +130,8 @@ def specific(found: Held, maps: AttributionMaps) -> list[Held]:
         def stacks(image: int) -> list[Tensor]:
             return [tensor[regions] for tensor in found.stacks(image)]
 
-        return Held(kind, found.reference, found.levels, [[maps.regions[i] for i in regions]], stacks, found.absent, **more)
+        names = [[maps.regions[i] for i in regions]]
+        return Held(kind, found.reference, found.levels, names, stacks, found.absent, frames=found.frames, **more)
 
     parts = [] if cells is None else [part("cells", list(cells.regions), cells=cells)]
     return parts + ([part("regions", [place.region for place in places], places=places)] if places else [])
@@ -139,7 +146,8 @@ def words(maps: AttributionMaps, notes: list[str]) -> Held | Lack:
     columns = range(count) if maps.columns is None else maps.columns
     if not maps.prompts:
         notes.append("The run saw embeddings alone, and no text: words are numbered by their tokens.")
-        return Held("words", None, found.levels, [[f"token {column}" for column in columns]], found.stacks, found.absent)
+        numbered = [[f"token {column}" for column in columns]]
+        return Held("words", None, found.levels, numbered, found.stacks, found.absent, frames=found.frames)
 
     def of(image: int, tokens: Tensor) -> WordMaps:
         return WordMaps(maps[image].prompts, columns, tokens[None])
@@ -153,4 +161,4 @@ def words(maps: AttributionMaps, notes: list[str]) -> Held | Lack:
     names = [list(of(image, blank)) for image in range(len(maps))]
     if not all(names):
         return Lack("words", None, "A prompt of this batch has no word whose maps were traced.")
-    return Held("words", None, found.levels, names, stacks, found.absent)
+    return Held("words", None, found.levels, names, stacks, found.absent, frames=found.frames)

@@ -85,8 +85,9 @@ function regions_control() {
     const set = set_of("regions", state.reference);
     if (set !== held) {
       held = set;
-      const inputs = (set?.places ?? []).map((_, i) => h("input", { type: "checkbox", name: "region", value: i,
-        onchange: (event) => choose({ region: event.target.checked ? i : null, pin: null }) }));
+      const change = (event, i, frame = state.frames.generated) => // a region of one frame takes the video there
+        choose({ region: event.target.checked ? i : null, pin: null, frames: { ...state.frames, generated: frame } });
+      const inputs = (set?.places ?? []).map(({ frame }, i) => h("input", { type: "checkbox", name: "region", value: i, onchange: (event) => change(event, i, frame) }));
       room.replaceChildren(h("fieldset", { class: "chips" }, h("legend", { class: "away" }, "Region"),
         ...inputs.map((input, i) => h("label", { title: set.names[0][i] + (set.places[i].at.length ? "" : ": where it lies is not kept with the maps") }, input, region_name(set.places[i], set.names[0][i])))));
     }
@@ -127,6 +128,7 @@ function build_controls() {
     charts.forEach((chart) => chart.draw());
     const set = current(), here = picked()?.y !== undefined && picked().side === canvas_of(set.kind);
     const what = set.kind === "words" ? `\u201c${state.word}\u201d` : set.kind.toUpperCase();
-    document.getElementById("of").textContent = charts.some((chart) => !chart.root.hidden) ? `Shares of ${what} ${here ? "at this patch" : "over the whole canvas"}` : "";
+    const where = here ? "at this patch" : set.frames ? "in this frame" : "over the whole canvas";
+    document.getElementById("of").textContent = charts.some((chart) => !chart.root.hidden) ? `Shares of ${what} ${where}` : "";
   });
 }

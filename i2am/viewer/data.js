@@ -60,6 +60,7 @@ function made(h, w, values) {
 class Maps {
   constructor(set) {
     Object.assign(this, set);
+    this.per = this.frames ?? 1; // maps of each item
     this.images = new Map();
     this.known = new Map();
   }
@@ -73,8 +74,9 @@ class Maps {
   async open(image) {
     if (this.images.has(image)) return;
     const opened = await Promise.all(this.parts.map(async (part) => {
-      const count = this.cells ? this.cell_grid(part).reduce((a, b) => a * b) : this.names_of(image).length;
-      return new Opened(await unpacked(part.blobs[image]), part, image, count);
+      const cells = (grid) => grid[0] * grid[1] * (this.cells.frames?.length ?? 1);
+      const count = this.cells ? cells(this.cell_grid(part)) : this.names_of(image).length;
+      return new Opened(await unpacked(part.blobs[image]), part, image, count * this.per);
     }));
     this.images.set(image, opened.flatMap((one) => one.levels));
   }
@@ -86,26 +88,42 @@ class Maps {
     const levels = this.levels(image);
     return levels.find((one) => one.level === level && (level === "layer" ? one.name : one.place) === place) ?? levels[0];
   }
-  map(image, level, item) {
-    const key = [image, level.level, level.place, item].join();
+  /** An item's map; of a video that of the frame that is shown. */
+  map(image, level, item, frame = frame_of(this)) {
+    const at = item * this.per + frame, key = [image, level.level, level.place, at].join();
     if (!this.known.has(key)) {
       if (this.known.size > 600) this.known.clear();
-      this.known.set(key, level.opened.map(level, item));
+      this.known.set(key, level.opened.map(level, at));
     }
     return this.known.get(key);
   }
-  /** Where a patch of the reference went: its value in the map of every cell. */
-  column(image, level, patch) {
-    const [rows, columns] = this.cell_grid(level.opened.part);
-    return made(rows, columns, Float32Array.from({ length: rows * columns }, (_, cell) => level.opened.value(level, cell, patch)));
+  /** The first cell of a frame of the generated video; -1 where it has none. */
+  first_cell(part, frame) {
+    const [rows, columns] = this.cell_grid(part);
+    return this.cells.frames ? Math.max(-1, this.cells.frames.indexOf(frame) * rows * columns) : 0;
+  }
+  /** Where a patch of the reference went: its value in the map of every cell of a frame. */
+  column(image, level, patch, frame = state.frames.generated) {
+    const [rows, columns] = this.cell_grid(level.opened.part), first = this.first_cell(level.opened.part, frame);
+    if (first < 0) return null;
+    return made(rows, columns, Float32Array.from({ length: rows * columns }, (_, cell) => level.opened.value(level, (first + cell) * this.per + frame_of(this), patch)));
+  }
+  /** The least and the greatest value of an item: of a video over its frames, so that colours mean the same in each. */
+  span(level, item) {
+    let [low, high] = [Infinity, -Infinity];
+    for (let at = item * this.per; at < (item + 1) * this.per; at++) {
+      const ends = level.opened.ends(level, at);
+      [low, high] = [Math.min(low, ends[0]), Math.max(high, ends[1])];
+    }
+    return [low, high];
   }
   /** The least and the greatest value of a level: of its groups, heads or layers, or of all cells. */
   range(image, level, item) {
     const whole = this.kind === "cells" || this.kind === "regions";
     let [low, high] = [Infinity, -Infinity];
     for (const one of whole ? [level] : this.levels(image).filter((one) => one.level === level.level))
-      for (const at of whole ? Array(one.count).keys() : [item]) {
-        const ends = one.opened.ends(one, at);
+      for (const at of whole ? Array(one.count / this.per).keys() : [item]) {
+        const ends = this.span(one, at);
         [low, high] = [Math.min(low, ends[0]), Math.max(high, ends[1])];
       }
     return [low, high];

@@ -59,8 +59,16 @@ def coarser(maps: Tensor, factor: int) -> Tensor:
     return F.interpolate(maps[None], size, mode="area")[0]
 
 
+def merged(maps: Tensor, grid: tuple[int, int], before: int, behind: int, factor: int) -> Tensor:
+    """[before * rows * columns * behind, h, w] -> as `together`, in every frame of the canvas with the cells and of that with the maps."""
+    if factor == 1:
+        return maps
+    shaped = maps.unflatten(0, (before, grid[0] * grid[1], behind)).movedim(1, 0)  # [cells, before, behind, h, w]
+    return together(shaped, grid, factor).movedim(0, 1).flatten(0, 2)
+
+
 def together(maps: Tensor, grid: tuple[int, int], factor: int) -> Tensor:
-    """[rows * columns, h, w] -> the maps of larger cells, factor x factor of them each: specific maps add up."""
+    """[rows * columns, ..., h, w] -> the maps of larger cells, factor x factor of them each: specific maps add up."""
     if factor == 1:
         return maps
     rows, columns = (-(-side // factor) for side in grid)

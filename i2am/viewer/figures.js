@@ -7,7 +7,8 @@ class Figure {
     Object.assign(this, { box: find(".canvas"), canvas: find("canvas"), marks: find(".marks"), readout: find(".readout"),
       title: find(".what"), bar: find(".bar"), low: find(".low"), high: find(".high"), ramp: find(".ramp"), frame: find(".frame"), picture: null });
     this.context = this.canvas.getContext("2d");
-    const name = side === "generated" ? "Generated image" : "Reference";
+    const name = side === "generated" ? (run.facts.frames ? "Generated video" : "Generated image") : "Reference";
+    find("h2").textContent = name;
     this.box.setAttribute("aria-label", `${name}. Arrow keys move over its patches, Enter keeps one, Escape lets go.`);
     new ResizeObserver(() => this.fit()).observe(this.box);
   }
@@ -23,8 +24,7 @@ class Figure {
 
   /** The picture of this image and reference; without one, the shape of the maps. */
   async load() {
-    const found = this.side === "generated" ? run.pictures.generated : run.pictures.references[state.reference] ?? [];
-    const url = found[found.length > 1 ? state.image : 0];
+    const found = pictures_of(this.side, state.image), url = found[found.length > 1 ? state.frames[this.side] : 0];
     if (url !== this.url || !this.ratio) {
       this.picture = url ? await loaded(url) : null;
       this.url = url;
@@ -88,7 +88,7 @@ class Figure {
   mark(shown, paint) {
     const place = picked(), found = [], regions = set_of("regions", state.reference);
     if (this.side === "generated" && regions)
-      regions.places.forEach((one, i) => found.push(outline(one.kind === "point" ? "point faint" : "faint", one.at, String(i))));
+      regions.places.forEach((one, i) => in_frame(one) && found.push(outline(one.kind === "point" ? "point faint" : "faint", one.at, String(i))));
     for (const one of [place, state.hover].filter((one, i, all) => one && one.side === this.side && all.indexOf(one) === i)) {
       const kept = one !== state.hover || one === state.pin ? "pinned" : "";
       const specific = this.side === "generated" ? specific_at(one) : null;
@@ -120,11 +120,12 @@ class Figure {
     if (this.lack) nodes = this.picture ? [plain(this.lack)] : [];
     else if (!this.alive) nodes = [plain("No map lies on this reference.")];
     else if (paint && here) {
-      const { row, column, value, share } = reading(paint.map, here);
-      nodes = [bold("", value), plain(`${percent(share)} of the total`), plain(`row ${row}, column ${column} of ${paint.map.h} × ${paint.map.w}`)];
+      const { row, column, value, share } = reading(paint.map, here), whole = paint.of === null ? "the total" : "this frame";
+      nodes = [bold("", value), plain(`${percent(share)} of ${whole}`), plain(`row ${row}, column ${column} of ${paint.map.h} × ${paint.map.w}`)];
     } else if (paint) {
       const { high, total, peak: [row, column], h: height, w: width } = paint.map;
-      nodes = [bold("peak ", high), plain(`at row ${row}, column ${column} of ${height} × ${width}`), plain(`total ${number(total)}`)];
+      const where = paint.of === null ? "" : " in this frame";
+      nodes = [bold("peak ", high), plain(`at row ${row}, column ${column} of ${height} × ${width}`), plain(`total ${number(total)}${where}`)];
     } else if (here && this.grid()) {
       const [height, width] = this.grid();
       nodes = [plain(`row ${edge(null, height, here.y)}, column ${edge(null, width, here.x)} of ${height} × ${width}`)];

@@ -41,6 +41,7 @@ SCRIPTS = (
     "fields.js",
     "figures.js",
     "charts.js",
+    "frames.js",
     "controls.js",
     "pointer.js",
     "main.js",
@@ -129,8 +130,8 @@ def written(parts: Sequence[Maps], images: int) -> tuple[list[dict[str, Any]], l
     blobs: list[str] = []
     for h in {id(part.held): part.held for part in parts}.values():
         mine = [part for part in parts if part.held is h]
-        sets[id(h)] = {"kind": h.kind, "reference": h.reference, "names": h.names, "absent": h.absent,
-                       "cells": h.cells and {"rows": h.cells.rows, "columns": h.cells.columns},
+        sets[id(h)] = {"kind": h.kind, "reference": h.reference, "names": h.names, "absent": h.absent, "frames": h.frames,
+                       "cells": h.cells and {"rows": h.cells.rows, "columns": h.cells.columns, "frames": h.cells.frames},
                        "places": [place.to_json() for place in h.places], "parts": []}  # fmt: skip
         described: list[dict[str, Any]] = []
         for image in range(images):
@@ -161,8 +162,9 @@ def described(fields: Sequence[Fields], blobs: list[str]) -> list[dict[str, Any]
 def head_facts(maps: AttributionMaps, made_with: dict[str, str]) -> dict[str, Any]:
     """What the head of the page says of the run."""
     heads = sorted({t.shape[2] for s in maps.sums for t in (s.r2g, s.words) if t is not None})
-    return {"model": maps.about.get("model"), "images": len(maps), "steps": maps.steps, "groups": maps.groups, "layers": len(maps.layers),
-            "heads": heads, "references": maps.references, "versions": made_with,
+    video = {} if maps.frames() is None else {"frames": maps.frames()}
+    return {"model": maps.about.get("model"), "images": len(maps), **video, "steps": maps.steps, "groups": maps.groups,
+            "layers": len(maps.layers), "heads": heads, "references": maps.references, "versions": made_with,
             "prompts": [prompt.text for prompt in maps.prompts]}  # fmt: skip
 
 

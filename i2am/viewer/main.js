@@ -19,7 +19,7 @@ async function build_strip() {
 
 async function thumbnail(canvas, image) {
   const set = set_of("r2g", state.reference) ?? sets.find((one) => one.kind === "words");
-  const found = run.pictures.generated, url = found[found.length > 1 ? image : 0];
+  const [url] = pictures_of("generated", image);
   const picture = url ? await loaded(url) : null;
   if (set) await set.open(image);
   const level = set?.levels(image)[0];
@@ -27,7 +27,7 @@ async function thumbnail(canvas, image) {
   const context = canvas.getContext("2d");
   ground(context, picture, dark());
   if (!level || (picture && can_warp())) return; // the page opens on the warp: a unified map of all heads would say something else
-  const map = set.map(image, level, 0);
+  const map = set.map(image, level, 0, 0);
   lay(context, { map, range: [map.low, map.high] }, { colours: "inferno", opacity: 0.5, patches: false, fade: false });
 }
 
@@ -68,7 +68,7 @@ async function begin() {
   build_controls();
   let shown = null;
   listeners.push(async (now) => {
-    const which = state.image + "/" + state.reference;
+    const which = [state.image, state.reference, state.frames.generated, state.frames.reference].join("/");
     if (which !== shown) {
       shown = which;
       await Promise.all(Object.values(figures).map((figure) => figure.load()));
@@ -77,6 +77,7 @@ async function begin() {
     for (const figure of Object.values(figures)) figure.draw(now);
   });
   Object.values(figures).forEach(listen);
+  build_reels();
   const strip = build_strip();
   redraw();
   await Promise.all([strip, ...Object.values(figures).map((figure) => figure.load())]);
@@ -99,11 +100,11 @@ window.i2am = Object.freeze({
     const { map, range, title, level, kind } = shown;
     return { height: map.h, width: map.w, values: [...map.values], range, title, level, kind };
   },
-  async held(kind, reference, image, level, place, item) {
+  async held(kind, reference, image, level, place, item, frame = 0) {
     const set = set_of(kind, reference);
     await set.open(image);
     const found = set.find(image, level, place);
-    const { h: height, w: width, values } = set.map(image, found, item);
+    const { h: height, w: width, values } = set.map(image, found, item, frame);
     return { height, width, values: [...values], level: found.level, name: found.name };
   },
   get pointed() { return structuredClone(pointed()); },

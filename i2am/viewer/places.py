@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Box = tuple[float, ...]
@@ -12,11 +12,13 @@ SAME = 1e-4  # names keep six digits of a fraction; two edges closer than this a
 
 @dataclass(frozen=True)
 class Cells:
-    """Boxes that tile the image: edges in fractions of its height and width, and the region of each cell, row by row."""
+    """Boxes that tile the image: edges in fractions of its height and width, and the region of each cell, row by row; of a video those of
+    its frames, frame by frame."""
 
     rows: tuple[float, ...]
     columns: tuple[float, ...]
     regions: tuple[int, ...]
+    frames: tuple[int, ...] | None = None  # None: cells of a picture, or of every frame at once
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -25,20 +27,25 @@ class Cells:
 
 @dataclass(frozen=True)
 class Place:
-    """A region that is no cell: a point (y, x), a box (top, left, bottom, right), or nothing where its place was not kept."""
+    """A region that is no cell: a point (y, x), a box (top, left, bottom, right), or nothing where its place was not kept; in one frame
+    of a video, or in all."""
 
     region: int
     name: str
     kind: str
     at: tuple[float, ...] = ()
+    frame: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"region": self.region, "kind": self.kind, "at": self.at}
+        return {"region": self.region, "kind": self.kind, "at": self.at, **({} if self.frame is None else {"frame": self.frame})}
 
 
 def place_named(region: int, name: str) -> Place:
     """The place in a region's name; what is not understood has none."""
-    kind, *numbers = name.split()
+    first, *rest = name.split()
+    if first == "frame" and len(rest) > 1 and rest[0].isdecimal():
+        return replace(place_named(region, " ".join(rest[1:])), name=name, frame=int(rest[0]))
+    kind, *numbers = first, *rest
     try:
         at = tuple(float(number) for number in numbers)
     except ValueError:
@@ -52,17 +59,35 @@ def place_named(region: int, name: str) -> Place:
 def placed(names: Sequence[str]) -> tuple[Cells | None, list[Place]]:
     """The cells among the regions, if there are some, and the rest."""
     places = [place_named(i, name) if name.split() else Place(i, name, "other") for i, name in enumerate(names)]
-    boxes = [place for place in places if place.kind == "box"]
-    cells = tiling(boxes)
-    for start, first in enumerate(places if cells is None else ()):  # cells(rows, columns) among others: a run from corner to corner
+    cells = cells_among([place for place in places if place.frame is None]) or framed_cells(places)
+    taken = set() if cells is None else set(cells.regions)
+    return cells, [place for place in places if place.region not in taken]
+
+
+def framed_cells(places: Sequence[Place]) -> Cells | None:
+    """The cells of single frames, if all frames that have some are cut alike."""
+    frames = sorted({place.frame for place in places if place.frame is not None})
+    found = {frame: cells_among([place for place in places if place.frame == frame]) for frame in frames}
+    held = {frame: cells for frame, cells in found.items() if cells is not None}
+    if not held:
+        return None
+    first = next(iter(held.values()))
+    if any((cells.rows, cells.columns) != (first.rows, first.columns) for cells in held.values()):
+        return None
+    return replace(first, regions=tuple(region for cells in held.values() for region in cells.regions), frames=tuple(held))
+
+
+def cells_among(places: Sequence[Place]) -> Cells | None:
+    """The cells among places of one frame: all of its boxes, or cells(rows, columns) among others, a run from corner to corner."""
+    cells = tiling([place for place in places if place.kind == "box"])
+    for start, first in enumerate(places if cells is None else ()):
         if first.kind != "box" or max(first.at[:2]) > SAME:
             continue
         stop = next((i for i, p in enumerate(places) if i > start and p.kind == "box" and min(p.at[2:]) > 1 - SAME), None)
         cells = None if stop is None else tiling([place for place in places[start : stop + 1] if place.kind == "box"])
         if cells is not None:
             break
-    taken = set() if cells is None else set(cells.regions)
-    return cells, [place for place in places if place.region not in taken]
+    return cells
 
 
 def tiling(boxes: Sequence[Place]) -> Cells | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from i2am.common.checks import refuse
 from i2am.maps.kept_pictures import Pictures
 from i2am.viewer.contents import Held
-from i2am.viewer.encoding import coarser, encoded, together
+from i2am.viewer.encoding import coarser, encoded, merged
 from i2am.viewer.photos import urls
 
 TITLES = {"cells": "maps of single cells", "regions": "maps of the regions", "words": "word maps",
@@ -84,7 +84,8 @@ class Maps(Part):
 
     def reduced(self, maps: Tensor, detail: Detail) -> Tensor:
         if self.held.cells is not None:
-            maps = together(maps, self.held.cells.grid, detail.merged)
+            before = len(self.held.cells.frames or (None,))
+            maps = merged(maps, self.held.cells.grid, before, self.held.frames or 1, detail.merged)
         return coarser(maps, detail.coarse)
 
     def to_json(self, stacks: list[Tensor], detail: Detail) -> dict[str, Any]:
@@ -108,8 +109,8 @@ class Maps(Part):
             lost.append(f"{kept[1]} \u00d7 {kept[2]} patches instead of {full[1]} \u00d7 {full[2]}")
         if detail.merged > 1 and self.held.cells is not None:
             rows, columns = self.held.cells.grid
-            merged = (-(-side // detail.merged) for side in (rows, columns))
-            lost.append("{} \u00d7 {} cells".format(*merged) + f" instead of {rows} \u00d7 {columns}")
+            fewer = (-(-side // detail.merged) for side in (rows, columns))
+            lost.append("{} \u00d7 {} cells".format(*fewer) + f" instead of {rows} \u00d7 {columns}")
         return f"{what} have {', '.join(lost)}"
 
 
@@ -125,13 +126,13 @@ class Photos(Part):
         return PICTURES[self.rung]
 
     def urls(self, form: tuple[int, int]) -> dict[str, object]:
-        """All of them; a set of one serves every image."""
+        """All of them; a set of one serves every image. Of a video a list."""
         return {"generated": urls(self.pictures.generated, form),
                 "references": {name: urls(found, form) for name, found in self.pictures.references.items()}}  # fmt: skip
 
     def said(self) -> str | None:
         """Whether they are smaller here than they were."""
-        sizes = [max(p.shape[1:]) for found in (self.pictures.generated, *self.pictures.references.values()) for p in found]
+        sizes = [max(p.shape[-2:]) for found in (self.pictures.generated, *self.pictures.references.values()) for p in found]
         side, quality = self.form
         less = f", at quality {quality}" if self.rung else ""
         return f"pictures are shown at {side} pixels along their longer side{less}" if sizes and (max(sizes) > side or self.rung) else None
@@ -151,8 +152,8 @@ def fitted(parts: list[Part], room: float, megabytes: float) -> None:
 
 
 def flawless(stacks: list[Tensor], kind: str) -> list[Tensor]:
-    """Sums that a page can draw."""
+    """Sums that a page can draw, [items, h, w]: of a video each frame is an item."""
     bad = sum(int((~tensor.isfinite()).sum()) for tensor in stacks)
     if bad:
         refuse(f"the {kind} maps", "finite", f"{bad} NaN or infinite values", "Look for overflow in the traced run's attention.")
-    return [tensor.clamp(min=0).to(torch.float32) for tensor in stacks]
+    return [tensor.clamp(min=0).to(torch.float32).flatten(0, -3) for tensor in stacks]

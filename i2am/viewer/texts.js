@@ -41,8 +41,9 @@ function h(tag, attributes = {}, ...inside) {
 }
 
 function facts() {
-  const { model, images, steps, groups, layers, heads, references, versions } = run.facts;
-  const found = [model !== run.title ? model : null, images > 1 ? counted(images, "image") : null, counted(steps, "step")];
+  const { model, images, steps, groups, layers, heads, references, versions, frames } = run.facts;
+  const found = [model !== run.title ? model : null, images > 1 ? counted(images, frames ? "video" : "image") : null];
+  found.push(frames ? counted(frames, "frame") : null, counted(steps, "step"));
   found.push(counted(groups, "time group"), counted(layers, "layer"));
   if (heads.length) found.push(heads.length > 1 ? `${heads[0]} to ${heads.at(-1)} heads` : counted(heads[0], "head"));
   if (references.length > 1) found.push(counted(references.length, "reference"));
@@ -53,19 +54,20 @@ function facts() {
 /** What a newcomer should try first: pairs of [text, is it the point]. */
 function hint(kinds) {
   const touch = matchMedia("(hover: none)").matches;
-  const over = touch ? "Tap" : "Move over";
-  const pins = touch ? " Tap it again to let go." : " Click keeps a patch, arrow keys move it, Esc lets go.";
+  const over = touch ? "Tap" : "Move over", made = run.facts.frames ? "video" : "image";
+  const moves = made === "video" && !touch ? " Keys , and . step through the frames." : "";
+  const pins = (touch ? " Tap it again to let go." : " Click keeps a patch, arrow keys move it, Esc lets go.") + moves;
   if (kinds.has("cells"))
-    return [[`${over} the generated image`, true], [" to see where each patch came from, or ", false],
+    return [[`${over} the generated ${made}`, true], [" to see where each patch came from, or ", false],
             [`${touch ? "tap" : "over"} the reference`, true], [" to see where it went." + pins, false]];
   if (fields.length && !kinds.has("regions"))
-    return [[`${over} the generated image`, true], [" to see the point that each patch comes from, and how widely it looks, or ", false],
+    return [[`${over} the generated ${made}`, true], [" to see the point that each patch comes from, and how widely it looks, or ", false],
             [`${touch ? "tap" : "over"} the reference`, true], [" to see where it goes." + pins, false]];
   if (kinds.has("regions"))
-    return [[`${over} a marked region`, true], [" of the generated image, or choose one, to see where it came from." + pins, false]];
+    return [[`${over} a marked region`, true], [` of the generated ${made}, or choose one, to see where it came from.` + pins, false]];
   const why = kinds.has("r2g") && kinds.has("g2r")
     ? " This run kept no maps of single patches; trace(..., specific=i2am.cells(16, 12)) does." : "";
-  return [[`${over} the image`, true], [" for the numbers under the cursor." + why + pins, false]];
+  return [[`${over} the ${made}`, true], [" for the numbers under the cursor." + why + pins, false]];
 }
 
 /** Where the cursor is and what is there. Rows and columns count from 0, as in the tensors. */
@@ -85,10 +87,10 @@ function edge(edges, n, x) {
 
 /** A region's place in words. */
 function region_name(place, name) {
-  const [y, x, bottom, right] = place.at.map((part) => `${Math.round(100 * part)}`);
-  if (place.kind === "point") return `point ${y} % down, ${x} % across`;
+  const [y, x, bottom, right] = place.at.map((part) => `${Math.round(100 * part)}`), when = place.frame === undefined ? "" : `, frame ${place.frame}`;
+  if (place.kind === "point") return `point ${y} % down, ${x} % across${when}`;
   if (place.kind === "box")
-    return `box ${y}–${bottom} % down, ${x}–${right} % across`;
+    return `box ${y}–${bottom} % down, ${x}–${right} % across${when}`;
   return place.kind === "mask" ? `region ${place.region}, a mask` : name;
 }
 
