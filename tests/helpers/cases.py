@@ -134,6 +134,14 @@ def make(
     return case
 
 
+def by_hand(case: Case) -> Case:
+    """The same with every key head written out for each of the query heads that read it."""
+    options = {name: option for name, option in case.options.items() if name != "enable_gqa"}
+    group = case.query.shape[1] // case.key.shape[1]
+    key, value = (t.repeat_interleave(group, 1) for t in (case.key, case.value))
+    return replace(case, key=key, value=value, options=options)
+
+
 def run(case: Case, route: str = "reference", buffers: dict[str, Tensor] | None = None) -> Result:
     buffers = case.buffers() if buffers is None else buffers
     with going(route) as backend:
@@ -181,8 +189,7 @@ def largest(case: Case) -> float:
     """The largest exponent of its weights."""
     case = case.to(torch.float64)
     scale = case.options.get("scale")
-    key = case.key.repeat_interleave(case.query.shape[1] // case.key.shape[1], 1)
-    scores = case.query @ key.mT * (case.query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = case.query @ by_hand(case).key.mT * (case.query.shape[-1] ** -0.5 if scale is None else scale)
     mask = case.options.get("attn_mask")
     scores = scores if mask is None else scores + additive(mask, torch.float64)
     return exponents(scores, scores[slice(*case.options.get("rows") or (None,)), :, slice(*case.options.get("generated") or (None,))])

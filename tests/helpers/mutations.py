@@ -34,6 +34,7 @@ def narrow(forward: str) -> str:
 
 
 NONE = [Fault("", backend, "op.py", "", "") for backend in ("streaming", "triton")]
+MEMBERS = "heads = slice(member * call.key.shape[1], (member + 1) * call.key.shape[1])"  # the keys of h % Hk
 SWAP = "call.r2g, call.g2r,", "call.g2r[:, :, 0], call.r2g[:, :, None],"
 S, K, Q, T = "streaming.py", "sweeps/keys.py", "sweeps/queries.py", "triton_backend.py"
 PRODUCT = "product(keys, shifted, scratch)"
@@ -51,7 +52,10 @@ STREAMING = [
     Fault("swap the maps", "streaming", "op.py", *SWAP),
     Fault("1/R instead of 1/G", "streaming", "call.py", "1.0 / generated, dtype", "1.0 / self.canvas[3], dtype"),
     Fault("normalise over the reference only", "streaming", S, "out, lse = forward(call)", narrow("forward")),
+    Fault("cut the groups the other way", "streaming", "groups.py", "heads = slice(member, None, group)", MEMBERS),
 ]  # fmt: skip
+START = "key = start_of(key, key_strides, b, h // GROUP, {}, UNIT)"
+OTHER = "key = start_of(key, key_strides, b, h % (heads // GROUP), {}, UNIT)"
 WALK = "range(0, {}, BLOCK_R):\n        here".format
 TRITON = [
     Fault("swap the maps", "triton", "op.py", *SWAP),
@@ -72,13 +76,17 @@ TRITON = [
     Fault("take a library's nats for binary orders", "triton", T, "lse.contiguous(), LOG2E", "lse.contiguous(), 1.0"),
     Fault("keep old column sums as they are", "triton", "sweeps/one_tile.py", "column_sums * tl.exp2(top - new)[:, None]", "column_sums"),
     Fault("normalise over the reference only", "triton", T, "out, lse = launch_forward(call)", narrow("launch_forward")),
+    Fault("take a group's other key head for columns", "triton", K, START.format("first"), OTHER.format("first")),
+    Fault("take a group's other key head for rows", "triton", Q, START.format("0"), OTHER.format("0")),
 ]  # fmt: skip
 
 
 def checks(backend: str) -> None:
     """One case for every sort of fault, on each route of the backend, over buffers that already hold something."""
+    from dataclasses import replace
+
     import torch
-    from cases import ROUTES, Result, Route, compare, make, run
+    from cases import ROUTES, Result, Route, by_hand, compare, make, run
 
     from i2am_kernels import triton_backend
 
@@ -90,6 +98,8 @@ def checks(backend: str) -> None:
     faint[:, 3] = -300
     lone = make(heads=1, tokens=(40, 40), words=2, columns=2)
     lone.query[:, :, 1] *= 100  # one row whose scores lie far apart
+    grouped = make(heads=4, tokens=(5, 40))
+    grouped = replace(grouped, key=grouped.key[:, :2], value=grouped.value[:, :2], options={"enable_gqa": True})
     rising = make(heads=1, tokens=(40, 40))
     rising.query[:, :, 32:] *= 10  # the second block of queries has the larger scores
     for case in (
@@ -100,12 +110,13 @@ def checks(backend: str) -> None:
         make(heads=1, tokens=(5, 40), columns=2, attn_mask=faint),
         make(heads=1, tokens=(70, 40), words=2, columns=2),
         make(batch=2, heads=1, tokens=(7, 40), rows=(1, 2), generated=(1, 6), reference=(3, 37)),
+        grouped,
     ):
         for route in routes:
             buffers = {name: buffer + 0.5 for name, buffer in case.buffers().items()}
             out, maps = run(case, route, buffers)
             maps = {name: buffer - 0.5 for name, buffer in maps.items()}
-            compare(case, Result(out, maps), route, more=1e-4)
+            compare(by_hand(case), Result(out, maps), route, more=1e-4)
             if not case.options:  # the truth shares the package's default weights; this sum does not
                 close_sum(maps["g2r"].sum(-1))
 

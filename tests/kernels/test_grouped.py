@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import FUSED, ROUTES, Case, Result, compare, largest, longest, make, plain, run, transposed
+from cases import FUSED, ROUTES, Case, Result, by_hand, compare, largest, longest, make, plain, run, transposed
 from gradients import asked
 from gradients import check as check_gradients
 from gradients import gradients as gradients_of
@@ -26,14 +26,6 @@ def few(heads: int = 4, keys: int = 2, batch: int = 1, **options) -> Case:
     case = make(batch=batch, heads=heads, **{"tokens": SIZES, **options})
     return replace(case, key=case.key[:, :keys].contiguous(), value=case.value[:, :keys].contiguous(),
                    options={**case.options, "enable_gqa": True})  # fmt: skip
-
-
-def by_hand(case: Case) -> Case:
-    """The same with every key head written out for each of its query heads."""
-    options = {name: option for name, option in case.options.items() if name != "enable_gqa"}
-    group = case.query.shape[1] // case.key.shape[1]
-    key, value = (t.repeat_interleave(group, 1) for t in (case.key, case.value))
-    return replace(case, key=key, value=value, options=options)
 
 
 def check(case: Case, route: str) -> Result:
