@@ -75,8 +75,6 @@ class Tap:
         if dropout or causal:
             raise ValueError(f"i2am: {self.name} calls attention with dropout or a causal mask, which has no maps. Put the model in eval "
                              "mode, or leave the layer out with layers=.")  # fmt: skip
-        if grouped:
-            key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], 1) for x in (key, value))
         for slot in slots:
             batch, _, generated, reference = slot.shape
             if query.shape[0] != batch or query.shape[2] != generated or key.shape[2] != reference:
@@ -84,12 +82,12 @@ class Tap:
         order = slots[0].order
         if order is not None:
             query, key, value, mask = order.into(query, key, value, mask)
-        out = slots[0].attend(query, key, value, mask, scale)
+        out = slots[0].attend(query, key, value, mask, scale, grouped)
         for slot in slots[1:]:  # further references of the same call: their maps, at the price of one attention each
             if isinstance(slot, RelevantSlot):
-                slot.keep(out, query, key, value, mask, scale)
+                slot.keep(out, query, key, value, mask, scale, grouped)
             else:
-                slot.attend(query, key, value, mask, scale)
+                slot.attend(query, key, value, mask, scale, grouped)
         return out if order is None else order.out_of(out)
 
 

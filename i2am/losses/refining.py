@@ -76,7 +76,7 @@ def cwg(
             refuse(f"the attention of {sums.layer}", "kept, for cwg", "no calls", GRADIENT)
         inside = garment(mask, sums)
         cells = picture(sums, "g2r", "cwg")
-        found = [concentration(call.query, call.key, inside, cells, reference=call.reference, special=sums.special, attn_mask=call.mask,
+        found = [concentration(call.query, call.keys, inside, cells, reference=call.reference, special=sums.special, attn_mask=call.mask,
                                scale=call.scale, **options) for call in sums.calls]  # fmt: skip
         losses.append(mean_of(found))
     return mean_of(losses)

@@ -184,16 +184,17 @@ class Slot:
         self.r2g, self.g2r, self.token_maps = views.get("r2g"), views.get("g2r"), views.get("token_maps")
         self.column_maps = views.get("column_maps")
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-        """The layer's own output; its maps are added up beside it."""
-        how = {"attn_mask": mask, "scale": scale, "generated_weight": self.generated_weight, "column_weight": self.column_weight}
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, grouped: bool = False) -> Tensor:
+        """The layer's own output; its maps are added up beside it. grouped: query heads may share key heads."""
+        how = {"attn_mask": mask, "scale": scale, "enable_gqa": grouped,
+               "generated_weight": self.generated_weight, "column_weight": self.column_weight}  # fmt: skip
         if self.weighs_values:
             return self.weighed(query, key, value, how)
         return self.call_of(query, key, value, how, self.g2r, self.column_maps, self.reference_weight, self.token_weight)
 
     def weighed(self, query: Tensor, key: Tensor, value: Tensor, how: dict[str, Any]) -> Tensor:
         """The same where reference token j of head h counts with n_hj: sums over j weigh by it, a map of the j is multiplied by it."""
-        count, reference_weight, token_weight = self.counted(value)
+        count, reference_weight, token_weight = self.counted(value, query.shape[1])
         broken = 0 * count.sum(-1, keepdim=True)  # [B', H, 1]: NaN where a value overflowed
         g2r, column_maps = (None if sums is None else torch.zeros_like(sums) for sums in (self.g2r, self.column_maps))
         out = self.call_of(query, key, value, how, g2r, column_maps, None if self.r2g is None else reference_weight, token_weight)
@@ -205,13 +206,13 @@ class Slot:
                 sums.add_(broken if sums.ndim == 3 else broken[..., None])
         return out
 
-    def counted(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def counted(self, value: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """n [B', H, R'], and the weights of the reference and of the words with it, for every head.
 
         The operator takes no weights that are no numbers; a value that overflowed is told when the maps are read, as in a plain run.
         """
         first, last, _, _, before, behind = self.ranges.shape
-        count = norms(value[first:last, :, before:behind], self.factor)
+        count = norms(value[first:last, :, before:behind], self.factor, heads)
         finite = count.nan_to_num(0.0, 0.0, 0.0)
         reference_weight = finite / (behind - before) if self.reference_weight is None else finite * self.reference_weight[:, None]
         return count, reference_weight, None if self.token_weight is None else finite[..., None] * self.token_weight[:, None]

@@ -36,17 +36,17 @@ class LearningSlot(Slot):
     def turn(self, group: int) -> None:
         self.group = group
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, grouped: bool = False) -> Tensor:
         first, last, start, stop, before, behind = self.ranges.shape
         count, reference_weight, token_weight = None, self.reference_weight, self.token_weight
         if self.weighs_values:
-            count, reference_weight, token_weight = self.counted(value)
+            count, reference_weight, token_weight = self.counted(value, query.shape[1])
         try:
             found = bi_attention_maps(
                 query, key, value, r2g="r2g" in self.learned, g2r="g2r" in self.learned,
                 generated_weight=self.generated_weight, reference_weight=reference_weight if "r2g" in self.learned else None,
                 token_weight=token_weight, column_weight=self.column_weight, attn_mask=mask, scale=scale,
-                rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend,
+                rows=(first, last), generated=(start, stop), reference=(before, behind), backend=self.backend, enable_gqa=grouped,
             )  # fmt: skip
         except ValueError as error:
             raise of_layer(self.layer, error) from error
@@ -64,7 +64,8 @@ class LearningSlot(Slot):
             kept = None if mask is None else mask[(None,) * (4 - mask.ndim)]
             kept = kept if kept is None or kept.shape[0] == 1 else kept[first:last]
             kept = kept if kept is None or kept.shape[2] == 1 else kept[:, :, start:stop]
-            self.calls.append(KeptCall(query[first:last, :, start:stop], key[first:last], kept, scale, slice(*self.tokens.reference)))
+            part, group = slice(*self.tokens.reference), query.shape[1] // key.shape[1]
+            self.calls.append(KeptCall(query[first:last, :, start:stop], key[first:last], kept, scale, part, group))
         return found.output
 
     def taken(self) -> dict[str, Tensor]:

@@ -122,19 +122,21 @@ class Recorder:
         scale: float | None = None,
         source: str = "reference",
         output_weight: Tensor | None = None,
+        enable_gqa: bool = False,
     ) -> Tensor:
         """scaled_dot_product_attention's output [B, heads, generated tokens, D]; the layer's maps are added up beside it.
 
         special: leading reference tokens (CLS) without a place on the canvas. generated, reference, words: ranges of tokens, where
         the call holds others too (default: all queries; all keys are the reference). rows: the conditional rows of the batch.
         output_weight: [C, heads * Dv], the layer's output projection, for weigh="values": without it the values' own norms count.
+        enable_gqa: key and value have fewer heads, each of which a group of query heads reads; maps are those of query heads.
         """
         slot = self.slots.get((layer, source))
         if slot is None:
             if not isinstance(layer, str):
                 refuse("layer", "its name", said(layer), "Maps are chosen by it: maps.unified(..., layers=name).")
             try:
-                check_operands(query, key, value, DTYPES)
+                check_operands(query, key, value, DTYPES, enable_gqa)
             except ValueError as error:
                 raise of_layer(layer, error) from error
             if rows is not None and not is_range(rows):
@@ -162,8 +164,8 @@ class Recorder:
                    "Give different parts of a layer different sources.")  # fmt: skip
         if slot.weighs_values:
             projection = self.projections.setdefault(layer, Projection())
-            slot.factor = projection.of(output_weight, layer, value.shape[1], value.shape[3])
-        out = slot.attend(query, key, value, attn_mask, scale)
+            slot.factor = projection.of(output_weight, layer, query.shape[1], value.shape[3])
+        out = slot.attend(query, key, value, attn_mask, scale, enable_gqa)
         if new:
             self.slots[layer, source], self.images = slot, slot.rows[1] - slot.rows[0]
         return out

@@ -31,6 +31,7 @@ class Weighable(NamedTuple):
     mask: Tensor | None
     scale: float | None
     output: Tensor  # [B, H, G, Dv]
+    grouped: bool  # whether query heads may share key heads
 
 
 class RelevantSlot(Slot):
@@ -40,9 +41,9 @@ class RelevantSlot(Slot):
         super().open(rows, groups)
         self.kept: list[Weighable] = []  # since the last scalar
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, grouped: bool = False) -> Tensor:
         try:
-            out = bi_attention(query, key, value, attn_mask=mask, scale=scale)
+            out = bi_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
         except ValueError as error:
             raise of_layer(self.layer, error) from error
         if in_backward():
@@ -51,13 +52,13 @@ class RelevantSlot(Slot):
             refuse(f"the call of {self.layer}", 'made with gradient for weigh="gradient"', "one under torch.no_grad() or inference_mode()",
                    "Call the model inside `with torch.enable_grad():`.")  # fmt: skip
         out = out if out.requires_grad else out.requires_grad_()  # gradient has to reach no further
-        self.keep(out, query, key, value, mask, scale)
+        self.keep(out, query, key, value, mask, scale, grouped)
         return out
 
-    def keep(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> None:
+    def keep(self, out: Tensor, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None, grouped: bool) -> None:
         """A call that is made, for when the scalar is known."""
         if not in_backward():
-            self.kept.append(Weighable(query.detach(), key.detach(), value.detach(), mask, scale, out))
+            self.kept.append(Weighable(query.detach(), key.detach(), value.detach(), mask, scale, out, grouped))
 
     def weigh(self, call: Weighable, d_output: Tensor) -> None:
         """Add a call up, now that the scalar's gradient by its output is known."""
@@ -65,7 +66,8 @@ class RelevantSlot(Slot):
         left, right = self.sides(last - first, stop - start, behind - before)
         found = relevance(
             call.query, call.key, call.value, d_output.to(call.query.dtype), generated_weight=left, reference_weight=right,
-            attn_mask=call.mask, scale=call.scale, rows=(first, last), generated=(start, stop), reference=(before, behind),
+            attn_mask=call.mask, scale=call.scale, enable_gqa=call.grouped,
+            rows=(first, last), generated=(start, stop), reference=(before, behind),
         )  # fmt: skip
         for maps, pair in ((found.g2r, (self.g2r, self.column_maps)), (found.r2g, (self.r2g, self.token_maps))):
             for sums in pair:  # side by side, as their weights are

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import is_floating, refuse, said
+from i2am_kernels.groups import repeated
 
 WEIGHINGS = ("weights", "values", "gradient")
 
@@ -48,7 +49,10 @@ class Projection:
         return self.factor
 
 
-def norms(value: Tensor, factor: Tensor | None) -> Tensor:
-    """n [B, H, R] of values [B, H, R, D], in float32."""
-    value = value.detach().float()
-    return torch.linalg.vector_norm(value if factor is None else value @ factor.mT, dim=-1)
+def norms(value: Tensor, factor: Tensor | None, heads: int) -> Tensor:
+    """n [B, H, R] of values [B, H, R, D], in float32; of fewer heads, which a group of query heads each reads, with a W_h of its own."""
+    value, group = value.detach().float(), heads // value.shape[1]
+    if factor is None:
+        return repeated(torch.linalg.vector_norm(value, dim=-1), group)
+    found = [torch.linalg.vector_norm(value @ factor[member::group].mT, dim=-1) for member in range(group)]
+    return found[0] if group == 1 else torch.stack(found, 2).flatten(1, 2)
