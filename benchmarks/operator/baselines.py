@@ -61,7 +61,7 @@ def add(call: Call, r2g: Tensor, g2r: Tensor) -> None:
 
 def sdpa(call: Call) -> Tensor:
     """The floor: the output alone. Stores no maps."""
-    return F.scaled_dot_product_attention(call.query, call.key, call.value, scale=call.scale)
+    return F.scaled_dot_product_attention(call.query, call.key, call.value, scale=call.scale, enable_gqa=call.group > 1)
 
 
 def sdpa_by(backend: str, call: Call) -> Tensor:

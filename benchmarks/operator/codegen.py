@@ -34,7 +34,7 @@ from i2am_kernels.fields import MOMENTS
 TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32), "sm_100": GPUTarget("cuda", 100, 32),
            "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
 HEAD_SIZES = (40, 64, 80, 128, 160)
-CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query", "field")
+CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query", "field", "grouped")
 BACKWARD_CASES = tuple(f"backward {of}".strip() for of in ("", "output", "rows", "columns", "masked", "field", "one key", "one query"))
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
 BACKWARD_SWEEPS = ("sums_sweep", "keys_backward_sweep", "queries_backward_sweep")
@@ -58,6 +58,7 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         return backward_launches(size, dtype, case, target)
     reference = {"few keys": 16, "words": 77, "words masked": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
     batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1), "field": (4, 8, 3072)}.get(case, (4, 8, 4096))
+    key_heads = heads // 4 if case == "grouped" else heads
     mask = {  # of the keys, or another one for every query
         "masked": torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta"),
         "added": torch.empty(batch, 1, generated, reference, dtype=dtype, device="meta"),
@@ -68,8 +69,8 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
     shape = lambda *sizes: torch.empty(sizes, dtype=torch.float32, device="meta")  # noqa: E731
     call = Call(
         query=torch.empty(batch, heads, generated, size, dtype=dtype, device="meta"),
-        key=torch.empty(batch, heads, reference, size, dtype=dtype, device="meta"),
-        value=torch.empty(batch, heads, reference, size, dtype=dtype, device="meta"),
+        key=torch.empty(batch, key_heads, reference, size, dtype=dtype, device="meta"),
+        value=torch.empty(batch, key_heads, reference, size, dtype=dtype, device="meta"),
         mask=mask.get(case),
         scale=size**-0.5, r2g=shape(batch, heads, generated),
         g2r=shape(batch, heads, weightings, reference),

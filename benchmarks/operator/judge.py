@@ -26,7 +26,7 @@ HALF_ON_CPU = 1e-4  # torch's half-precision attention on a CPU gives its log-su
 def call_of(arguments: dict[str, Any]) -> Call:
     """The keyword arguments of `bi_attention` behind its door."""
     complete: dict[str, Any] = {name: arguments.get(name) for name in ("query", "key", "value", *BUFFERS, *OPTIONS)}
-    return checked(**complete)
+    return checked(**complete, grouped=arguments.get("enable_gqa", False))
 
 
 def pairs(call: Call) -> list[tuple[int, int]]:
@@ -37,7 +37,7 @@ def pairs(call: Call) -> list[tuple[int, int]]:
 
 def one_head(call: Call, row: int, head: int, dtype: torch.dtype) -> Call:
     """One batch row and head of the call with fresh buffers, in another precision."""
-    b, h = slice(row, row + 1), slice(head, head + 1)
+    b, h, k = slice(row, row + 1), slice(head, head + 1), slice(head // call.group, head // call.group + 1)
     here = row - call.rows[0]
     mapped = 0 <= here < call.canvas[0]
     m = slice(here, here + 1)
@@ -52,7 +52,7 @@ def one_head(call: Call, row: int, head: int, dtype: torch.dtype) -> Call:
     changed |= {name: weight(getattr(call, name)) for name in WEIGHTS}
     return dataclasses.replace(
         call,
-        query=call.query[b, h].to(dtype), key=call.key[b, h].to(dtype), value=call.value[b, h].to(dtype),
+        query=call.query[b, h].to(dtype), key=call.key[b, k].to(dtype), value=call.value[b, k].to(dtype),
         mask=None if call.mask is None else clip(call.mask, b, h), rows=(0, 1),
         **changed,
     )  # fmt: skip
@@ -113,7 +113,7 @@ def allowed(call: Call, truth: Answer, precise: bool = True) -> dict[str, float]
 
 def logit(call: Call, row: int, head: int) -> float:
     """The largest |S| of one row and head, without the mask; a part of the queries at a time."""
-    key = call.key[row, head].float()
+    key = call.key[row, head // call.group].float()
     return max((part.float() @ key.T).abs().amax().item() for part in call.query[row, head].split(1024)) * abs(call.scale)
 
 

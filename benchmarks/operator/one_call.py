@@ -1,6 +1,7 @@
 """How fast, how big, how exact is one call: the operator beside its baselines, interleaved in one process.
 
     python -m benchmarks.operator.one_call --shapes warp_3072 words_77 --batch 2 --dtype float32 --rows both
+    python -m benchmarks.operator.one_call --shapes warp_768 --key-heads 2 --rows all       # query heads share key heads
 
 A line is printed as each row is done and the row is on disk before that. A runner whose numbers are wrong gets a row
 with "red", whose times no table shows, and the exit code is 1. `python -m benchmarks.measuring.table FILE` makes a table of the rows.
@@ -74,7 +75,18 @@ def field_of(given: dict[str, Any]) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
+def repeated(backend: str, given: dict[str, Any]) -> Tensor:
+    """A grouped call as it had to be made without enable_gqa: its keys and values repeated in memory first."""
+    if not given["enable_gqa"]:
+        raise Unsupported("a call whose query heads share no key heads repeats none")
+    group = given["query"].shape[1] // given["key"].shape[1]
+    keys = {name: given[name].repeat_interleave(group, 1) for name in ("key", "value")}
+    return ours(backend, {**given, **keys, "enable_gqa": False})
+
+
 def baseline(name: str, given: dict[str, Any]) -> Tensor:
+    if given["enable_gqa"] and name not in FLOORS:
+        raise Unsupported(f"{name} takes as many key heads as query heads")
     return BASELINES[name](judge.call_of(given))
 
 
@@ -85,15 +97,18 @@ OURS: dict[str, Runner] = {
     "triton_flash": partial(by, "flash"),
     "triton_cudnn": partial(by, "cudnn"),
 }
+REPEATED: dict[str, Runner] = {"streaming_repeated": partial(repeated, "streaming"), "triton_repeated": partial(repeated, "triton")}
 FIELDS: dict[str, Runner] = {"streaming_field": WithField("streaming"), "triton_field": WithField("triton")}
 RUNNERS: dict[str, Runner] = {
     "sdpa": partial(baseline, "sdpa"),
     **OURS,
     **FIELDS,
+    **REPEATED,
     **{name: partial(baseline, name) for name in BASELINES if name != "sdpa"},
 }
 FLOORS = ("sdpa", "sdpa_cudnn", "sdpa_flash", "sdpa_efficient")  # attention without maps: the best of them is the floor
 DEFAULT = ("sdpa", "streaming", "triton", "eager", "four_flash", "flex", "colreduce")
+GROUPED = ("sdpa", "streaming", "triton", *REPEATED)  # the same of a call whose query heads share key heads
 
 
 def measure(
@@ -108,6 +123,7 @@ def measure(
     torch.compiler.reset()  # a compiled baseline must not meet its recompilation limit
     what = {"shape": name, "generated": shape.generated, "reference": shape.reference, "size": shape.size, "heads": shape.heads,
             "batch": batch, "dtype": str(dtype).removeprefix("torch."), "rows": rows, "mode": "graph" if graphs else "call"}  # fmt: skip
+    what |= {} if shape.key_heads is None else {"key_heads": shape.key_heads}
     given = arguments(shape, batch, dtype, device, rows)
     call = judge.call_of(given)
     true = judge.answer(call, torch.float64)
@@ -119,7 +135,7 @@ def measure(
         row = done[runner] = {**what, "runner": runner}
         run = partial(available[runner], given)
         try:
-            row |= judged(runner, run, given, true, limits[runner in OURS or runner in FIELDS])
+            row |= judged(runner, run, given, true, limits[runner in OURS or runner in FIELDS or runner in REPEATED])
             if not row["red"]:
                 row["peak_mb"] = round(peak_bytes(run, device) / 1e6, 3)
             if runner == "sdpa" and device.type == "cuda":
@@ -190,18 +206,20 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.operator.one_call", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--shapes", nargs="+", help=f"of {', '.join(SHAPES)}; default all, on a CPU all but joint (minutes a call)")
-    parser.add_argument("--runners", nargs="+", default=list(DEFAULT), help=f"of {', '.join(RUNNERS)}; sdpa always runs")
+    parser.add_argument("--runners", nargs="+", help=f"of {', '.join(RUNNERS)}; sdpa always runs")
     parser.add_argument("--batch", type=int, default=CPU_BATCH)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rows", default="both", help="which batch rows have maps: all, half (the conditional half) or both")
+    parser.add_argument("--key-heads", type=int, help="which the query heads share in groups; default as many as query heads")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>.jsonl")
+    parser.add_argument("--out", type=Path, help="default benchmarks/results/<device>.jsonl, with --key-heads <device>-grouped.jsonl")
     given = parser.parse_args(words)
     device = torch.device(given.device)
     shapes = given.shapes or [name for name in SHAPES if device.type != "cpu" or name != "joint"]
-    for option, names, known in (("shapes", shapes, SHAPES), ("runners", given.runners, RUNNERS), ("dtype", [given.dtype], DTYPES),
+    runners = given.runners or list(GROUPED if given.key_heads else DEFAULT)
+    for option, names, known in (("shapes", shapes, SHAPES), ("runners", runners, RUNNERS), ("dtype", [given.dtype], DTYPES),
                                  ("rows", [given.rows], ("all", "half", "both"))):  # fmt: skip
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -209,13 +227,20 @@ def main(words: Sequence[str] | None = None) -> int:
     for option in ("batch", "repeats", "threads"):
         if getattr(given, option) < 1:
             raise ValueError(f"--{option} must be 1 or more, got {getattr(given, option)}. Raise it.")
+    if given.key_heads is not None:
+        odd = [name for name in shapes if given.key_heads < 1 or SHAPES[name].heads % given.key_heads]
+        if odd:
+            raise ValueError(
+                f"--key-heads must divide the heads of every shape, got {given.key_heads} for {', '.join(odd)}. Choose another."
+            )
     torch.set_num_threads(given.threads)
     place = environment(device)
-    path = given.out or RESULTS / f"{slug(place['device'])}.jsonl"
+    path = given.out or RESULTS / f"{slug(place['device'])}{'-grouped' if given.key_heads else ''}.jsonl"
     writer, failed = Writer(path, place), False
     for name in shapes:
         for rows in ("all", "half") if given.rows == "both" and given.batch > 1 else ("all" if given.rows == "both" else given.rows,):
-            for row in measure(name, SHAPES[name], given.batch, DTYPES[given.dtype], rows, device, given.runners, given.repeats):
+            shape = SHAPES[name]._replace(key_heads=given.key_heads)
+            for row in measure(name, shape, given.batch, DTYPES[given.dtype], rows, device, runners, given.repeats):
                 writer.write(row)
                 print(line(row), flush=True)
                 failed |= row.get("red", False) or "error" in row

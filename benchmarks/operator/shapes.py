@@ -17,6 +17,7 @@ class Shape(NamedTuple):
     why: str
     canvas: Range | None = None  # the query tokens that are the generated canvas
     tokens: Range | None = None  # the key tokens that are the reference
+    key_heads: int | None = None  # where query heads share them
 
 
 SHAPES = {
@@ -57,13 +58,15 @@ def arguments(shape: Shape, batch: int, dtype: torch.dtype, device: torch.device
     torch.manual_seed(0)
     start, stop = rows_of(rows, batch)
     canvas, tokens = shape.canvas or (0, shape.generated), shape.tokens or (0, shape.reference)
+    key_heads = shape.key_heads or shape.heads
     return {
         "query": tensor(batch, shape.generated, shape.heads, shape.size, dtype, device),
-        "key": tensor(batch, shape.reference, shape.heads, shape.size, dtype, device),
-        "value": tensor(batch, shape.reference, shape.heads, shape.size, dtype, device),
+        "key": tensor(batch, shape.reference, key_heads, shape.size, dtype, device),
+        "value": tensor(batch, shape.reference, key_heads, shape.size, dtype, device),
         "r2g": torch.zeros(stop - start, shape.heads, canvas[1] - canvas[0], device=device),
         "g2r": torch.zeros(stop - start, shape.heads, tokens[1] - tokens[0], device=device),
         "rows": (start, stop),
         "generated": canvas,
         "reference": tokens,
+        "enable_gqa": key_heads != shape.heads,
     }

@@ -18,6 +18,7 @@ from benchmarks.measuring.table import commit, pipelines, place
 from benchmarks.report.evaluation import summary as evaluation
 from benchmarks.report.field_cost import summary as field_cost
 from benchmarks.report.gradients import summary as gradient_cost
+from benchmarks.report.grouped import summary as grouped_cost
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
 from benchmarks.world.tables import ends, follow, steering, trainings, weighings
@@ -35,7 +36,7 @@ NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two so
 
 def recorded() -> list[Row]:
     """The rows of the operator's benchmark and of the pipelines'."""
-    others = [path for kind in ("evaluation", "release-hook", "peers") for path in RESULTS.glob(f"*-{kind}.jsonl")]
+    others = [path for kind in ("evaluation", "release-hook", "peers", "grouped") for path in RESULTS.glob(f"*-{kind}.jsonl")]
     rows = [row for path in sorted(set(RESULTS.glob("*.jsonl")) - set(others)) for row in read(path) if "runner" in row]
     return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
 
@@ -149,6 +150,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: field cost -->": lambda _: field_cost(rows_of("field")),
+    "<!-- table: grouped -->": lambda _: grouped_cost(rows_of("grouped")),
     "<!-- table: gradient cost -->": lambda _: gradient_cost(rows_of("gradients")),
     "<!-- table: weigh cost -->": lambda _: field_cost(rows_of("weigh"), "values", "benchmarks.pipeline.weigh_cost"),
     "<!-- table: small world -->": lambda _: small_world(read(SMALL_WORLD)),

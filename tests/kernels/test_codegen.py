@@ -46,6 +46,7 @@ MORE = {  # what one of the two compiles; a Hopper is tuned with the oldest
         ["--cases", "backward", "--heads", "64", "--targets", "sm_80", "sm_90", "--dtypes", "float16", "float32"],
         ["--cases", "few keys", "image", "words masked", "--heads", "64", "--targets", "sm_80", "sm_90", "sm_100"],
         ["--cases", "masked", "added", "--heads", "256", "--targets", "sm_80"],
+        ["--cases", "grouped", "--heads", "64", "128", "--targets", "sm_80", "sm_90", "sm_100"],
         ["--cases", "plain", "--heads", "64", "128", "--targets", "sm_80", "--dtypes", "float32"],
     ],
     "oldest": [
