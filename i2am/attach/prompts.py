@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from i2am.attach.steps import wrap
 from i2am.common.checks import refuse, said
-from i2am.families.family import Family
+from i2am.families.family import Written, tokenizer_of, unwritten
 from i2am.maps.prompt import Prompt, columns
 
-ENCODERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def asked(words: Any) -> bool | tuple[str, ...] | None:
@@ -30,24 +31,20 @@ def asked(words: Any) -> bool | tuple[str, ...] | None:
 
 
 class Listener:
-    """The first ids each text encoder of a pipeline's call is given are the prompts'; the negative ones come later, or alone
-    where the prompt was given as embeddings: then nothing is heard. Which of them the text tokens are, a family may know."""
+    """The first ids each text encoder of a pipeline's call is given are the prompts', in one call of it or in one for each; the negative
+    ones come later, or alone where the prompt was given as embeddings: then nothing is heard."""
 
-    def __init__(self, pipe: Any, family: Family | None = None) -> None:
-        self.pipe = pipe
-        self.written = None if family is None else family.written
-        self.ids: dict[str, Tensor] = {}
+    def __init__(self, pipe: Any, written: Written = unwritten) -> None:
+        self.pipe, self.written = pipe, written
+        self.heard: dict[str, list[Tensor]] = {}
+        self.texts: list[str] = []  # the prompts, where they are known
         self.deaf = False  # the prompt of this call has been encoded
-        self.tokenizer = next((found for found in map(self.tokenizer_of, ENCODERS) if found is not None), None)
-
-    def tokenizer_of(self, encoder: str) -> Any:
-        """The tokenizer of a text encoder; some have it in a processor, which reads pictures as well."""
-        own = getattr(self.pipe, ENCODERS[encoder], None)
-        return getattr(getattr(self.pipe, "processor", None), "tokenizer", None) if own is None and encoder == "text_encoder" else own
+        self.tokenizer = next((tokenizer_of(pipe, name) for name in ENCODERS if tokenizer_of(pipe, name) is not None), None)
 
     def begin(self, *_: Any) -> None:
         """A new call of the pipeline."""
-        self.ids.clear()
+        self.heard.clear()
+        self.texts = []
         self.deaf = False
 
     def listen(self, undo: ExitStack) -> None:
@@ -78,6 +75,9 @@ class Listener:
     def encoding(self, given: dict[str, Any]) -> None:
         if given.get("prompt_embeds") is not None:
             self.deaf = True
+        elif not self.deaf:
+            prompt = given.get("prompt")
+            self.texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
 
     def encoded(self) -> None:
         self.deaf = True
@@ -86,9 +86,23 @@ class Listener:
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
             ids = kwargs.get("input_ids", args[0] if args else None)
             if isinstance(ids, Tensor) and ids.ndim == 2 and not self.deaf:
-                self.ids.setdefault(name, ids.detach().cpu())
+                self.heard.setdefault(name, []).append(ids.detach().cpu())
 
         return before
+
+    def ids(self, name: str) -> Tensor | None:
+        """What an encoder read of the prompts, a row each; shorter ones are padded behind, as pipelines do with what it made of them."""
+        tokenizer = tokenizer_of(self.pipe, name)
+        if name not in self.heard or tokenizer is None:
+            return None
+        first, *later = self.heard[name]
+        parts = [first]
+        while later and sum(map(len, parts)) < len(self.texts):
+            parts.append(later.pop(0))
+        if sum(map(len, parts)) < len(self.texts):
+            return None
+        longest = max(part.shape[1] for part in parts)
+        return torch.cat([nn.functional.pad(part, (0, longest - part.shape[1]), value=tokenizer.pad_token_id or 0) for part in parts])
 
     def columns(self, length: int, words: bool | Sequence[str]) -> tuple[tuple[Prompt, ...], Sequence[int] | None]:
         """The prompts over a text sequence of `length` tokens, and which of its tokens to record (None: all, the prompt is unknown)."""
@@ -102,22 +116,24 @@ class Listener:
 
     def prompts(self, length: int) -> tuple[Prompt, ...]:
         """One prompt per row, over the encoders whose tokens make up the sequence (SD3: CLIP's, then T5's)."""
-        parts = {name: ids for name, ids in self.ids.items() if self.tokenizer_of(name) is not None}
-        if self.written is not None:
-            for name, ids in parts.items():
-                made = self.written(self.pipe, ids, length)
-                if made is not None:
-                    return tuple(Prompt.from_ids(row, self.tokenizer_of(name)) for row in made)
-            return ()
+        parts = {name: ids for name in ENCODERS if (ids := self.ids(name)) is not None}
         last = parts.get("text_encoder_3")
         for name in reversed(parts):  # Flux reads its second encoder's tokens; SDXL's two have the same
             if parts[name].shape[1] == length:
-                return self.read([name])
+                return self.read({name: parts[name]})
             if last is not None and name != "text_encoder_3" and parts[name].shape[1] + last.shape[1] == length:
-                return self.read([name, "text_encoder_3"])
+                return self.read({name: parts[name], "text_encoder_3": last})
+        for name in parts:  # a template's ends may be cut off what was read
+            ids = self.written(self.pipe, parts[name], length)
+            if ids is not None and ids.shape[1] == length:
+                return self.read({name: ids})
         return ()
 
-    def read(self, names: list[str]) -> tuple[Prompt, ...]:
-        rows = zip(*(self.ids[name] for name in names))
-        tokenizers = [self.tokenizer_of(name) for name in names]
-        return tuple(Prompt.join([Prompt.from_ids(ids, tokenizer) for ids, tokenizer in zip(row, tokenizers)]) for row in rows)
+    def read(self, parts: dict[str, Tensor]) -> tuple[Prompt, ...]:
+        """The prompts of these ids, row by row."""
+        tokenizers = [tokenizer_of(self.pipe, name) for name in parts]
+        rows = list(zip(*parts.values()))
+        texts = self.texts if len(self.texts) == len(rows) else [""] * len(rows)
+        return tuple(
+            Prompt.join([Prompt.within(ids, tokenizer, text) for ids, tokenizer in zip(row, tokenizers)]) for row, text in zip(rows, texts)
+        )

@@ -19,7 +19,7 @@ from i2am.attach.prompts import Listener
 from i2am.attach.steps import count_steps
 from i2am.common import notebook
 from i2am.common.checks import counted, refuse
-from i2am.families.family import Found, with_generated_grid
+from i2am.families.family import Found, unwritten, with_generated_grid
 from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.levels import AttributionMaps
@@ -39,7 +39,7 @@ class Trace:
         self.only, self.words, self.reference_grid, self.special = layers, words, reference_grid, special
         self.declared_steps = recorder.steps
         self.calls = Calls(finder.denoisers, finder.owner, parse(guidance) or layout_before_run(finder.pipe))
-        self.listener = Listener(finder.pipe, finder.family) if words else None
+        self.listener = Listener(finder.pipe, finder.family.written if finder.family else unwritten) if words else None
         self.taps: dict[str, sdpa.Tap] = {}
         self.coverage: Coverage | None = None  # of the last call: which attention was traced, and which was not
         self.finished: AttributionMaps | None = None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from i2am.common.checks import refuse
@@ -17,8 +18,33 @@ from i2am.maps.tokens import AnyGrid, Grid, Range, Seen, Tokens, grid_of
 
 Found = Tokens | Sequence[Tokens] | None
 Rule = Callable[[Seen], Found]
-Written = Callable[[Any, Tensor, int], Tensor | None]  # (pipe, ids given to an encoder, length) -> ids of so many text tokens, if they are
+Written = Callable[[Any, Tensor, int], Tensor | None]  # which of the ids that an encoder read are the text's tokens
 EXPLAIN = "Look with i2am.explain(pipe, ...) and write a rule: reference=lambda seen: i2am.Tokens(...)."
+
+
+def unwritten(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
+    """Not known: the text tokens are all ids that an encoder read, or nobody can say."""
+    return None
+
+
+def end_of(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
+    """The text tokens are the last of the ids: a template's beginning is cut off."""
+    return ids[:, -length:] if ids.shape[1] >= length else None
+
+
+def filled_up(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
+    """The text tokens are the ids and, behind them, nothing."""
+    pad, more = tokenizer_of(pipe, "text_encoder").pad_token_id, length - ids.shape[1]
+    return None if pad is None or more < 0 else torch.nn.functional.pad(ids, (0, more), value=pad)
+
+
+def tokenizer_of(pipe: Any, encoder: str) -> Any:
+    """The tokenizer of a text encoder: the pipeline's, or that of a processor that also takes pictures."""
+    for name in (encoder.replace("text_encoder", "tokenizer"), "processor" if encoder == "text_encoder" else None):
+        found = None if name is None else getattr(pipe, name, None)
+        if found is not None:
+            return getattr(found, "tokenizer", found)
+    return None
 
 
 @dataclass(frozen=True)
@@ -30,7 +56,7 @@ class Family:
     rule: Rule
     order: str  # of the keys, for people: "text, generated, references"
     layers: Callable[[str, Any], bool] = lambda name, module: True  # whether a call of this module can hold text or a reference
-    written: Written | None = None  # where the text tokens are not the ids that an encoder is given
+    written: Written = unwritten
 
 
 @dataclass(frozen=True)

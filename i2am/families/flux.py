@@ -17,7 +17,21 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, class_names, generated, length_of, reference, sequence, starts, text
+from i2am.families.family import (
+    EXPLAIN,
+    Block,
+    Family,
+    Found,
+    class_names,
+    end_of,
+    filled_up,
+    generated,
+    length_of,
+    reference,
+    sequence,
+    starts,
+    text,
+)
 from i2am.families.unet import adapter
 from i2am.maps.tokens import Grid, Seen, Tokens
 
@@ -116,12 +130,18 @@ def full_grid(seen: Seen, places: Tensor) -> Grid:
     return len(rows), len(columns)
 
 
+def between(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
+    """LongCat-Image: a template is cut off at both ends, of which the pipeline says the second."""
+    behind = len(pipe.tokenizer(pipe.prompt_template_encode_suffix, add_special_tokens=False)["input_ids"])
+    return end_of(pipe, ids[:, : ids.shape[1] - behind], length)
+
+
 ORDER = "text, generated, references"
 FLUX = Family("Flux", ("FluxTransformer2DModel",), flux, ORDER)
 CHROMA = Family("Chroma", ("ChromaTransformer2DModel",), numbered, "text, generated; an adapter's image in a call of its own")
-LONGCAT = Family("LongCat-Image", ("LongCatImageTransformer2DModel",), partial(numbered, made=1), ORDER)
-BRIA = Family("Bria", ("BriaTransformer2DModel", "BriaFiboTransformer2DModel"), numbered, ORDER)
-OVIS = Family("Ovis-Image", ("OvisImageTransformer2DModel",), numbered, "text, generated")
+LONGCAT = Family("LongCat-Image", ("LongCatImageTransformer2DModel",), partial(numbered, made=1), ORDER, written=between)
+BRIA = Family("Bria", ("BriaTransformer2DModel", "BriaFiboTransformer2DModel"), numbered, ORDER, written=filled_up)
+OVIS = Family("Ovis-Image", ("OvisImageTransformer2DModel",), numbered, "text, generated", written=end_of)
 FLUX2 = Family("Flux 2", ("Flux2Transformer2DModel",), flux2, "text, generated, references; with cached keys text, references, generated")
 FLUX3 = Family("Flux 3", ("Flux3Transformer2DModel",), flux3, ORDER, lambda name, module: name.startswith("single_transformer_blocks"))
 FAMILIES = (FLUX, CHROMA, LONGCAT, BRIA, OVIS, FLUX2, FLUX3)

@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 from i2am.families.family import class_names
+from i2am.families.joint_pipelines import JOINT
 from i2am.families.known import ADAPTER, NONE, REFUSED, VERDICTS, WORKS, Known, by_name
 from i2am.families.transformer_pipelines import NOBODY, TRANSFORMERS, UNDESCRIBED
 from i2am.families.unet_pipelines import UNETS
@@ -24,21 +25,10 @@ PICTURES = (
     "gligen_inpaint_image", "video", "video_latents", "control_video", "pose_video", "face_video", "background_video",
     "keyframes_latents",
 )  # fmt: skip
-QWEN = "behind what is generated, in the joint attention of every layer; the text's encoder sees it too, among the words"
 KNOWN: dict[str, Known] = {
     **dict.fromkeys(UNDESCRIBED, NOBODY),
     **by_name((*UNETS, *TRANSFORMERS)),
-    "QwenImageEditPipeline": Known(WORKS, QWEN),
-    "QwenImageEditInpaintPipeline": Known(WORKS, QWEN),
-    "QwenImageEditPlusPipeline": Known(WORKS, QWEN),
-    "QwenImageLayeredPipeline": Known(WORKS, QWEN + "; the whole picture and its layers are frames"),
-    "QwenImage21Pipeline": Known(WORKS, "among the text, in front of what is generated; with use_kv_cache=False"),
-    "QwenImageImg2ImgPipeline": Known(NONE, "the picture is what the noise is laid over"),
-    "QwenImageInpaintPipeline": Known(NONE, "the picture is what the noise is laid over, and stays outside the mask"),
-    "QwenImageControlNetPipeline": Known(NONE, "the picture is added to the layers' outputs by a ControlNet"),
-    "QwenImageControlNetInpaintPipeline": Known(NONE, "the pictures are added to the layers' outputs by a ControlNet"),
-    "VisualClozeGenerationPipeline": Known(REFUSED, "its sequence is a grid of pictures, of which the last is generated"),
-    "VisualClozePipeline": Known(REFUSED, "its sequence is a grid of pictures, of which the last is generated"),
+    **JOINT,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, generated, length_of, reference, sequence, text
+from i2am.families.family import EXPLAIN, Block, Family, Found, end_of, filled_up, generated, length_of, reference, sequence, text
 from i2am.families.flux import full_grid
 from i2am.maps.tokens import Grid, Seen
 
@@ -73,8 +73,10 @@ def unequal(seen: Seen) -> bool:
     return steps.clamp(least, most).unique().numel() > 1
 
 
-KREA2 = Family("Krea 2", ("Krea2Transformer2DModel",), krea2, "text, generated", lambda name, module: not name.startswith("text_fusion"))
-ERNIE = Family("Ernie-Image", ("ErnieImageTransformer2DModel",), ernie, "generated, text")
+KREA2 = Family(
+    "Krea 2", ("Krea2Transformer2DModel",), krea2, "text, generated", lambda name, module: not name.startswith("text_fusion"), end_of
+)
+ERNIE = Family("Ernie-Image", ("ErnieImageTransformer2DModel",), ernie, "generated, text", written=filled_up)
 IDEOGRAM4 = Family("Ideogram 4", ("Ideogram4Transformer2DModel",), ideogram4, "text, generated")
 FIBO2 = Family("Fibo 2", ("BriaFibo2Transformer2DModel",), fibo2, "gist, generated, references; the text in a cross-attention of its own",
                lambda name, module: not name.startswith("perceiver"))  # fmt: skip

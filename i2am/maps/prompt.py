@@ -166,6 +166,26 @@ class Prompt:
         return cls(tokenizer.decode(ordinary) if text is None else text, tuple(tokens), special)
 
     @classmethod
+    def within(cls, ids: Tensor | Sequence[int], tokenizer: Any, text: str) -> Prompt:
+        """As `from_ids`, where a chat's template may stand around the text: what is not the text's is special. The text must be there as it
+        was written, or all of what was read is taken for the prompt."""
+        row: list[Any] = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        if not text.strip() or not getattr(tokenizer, "chat_template", None):
+            return cls.from_ids(row, tokenizer)
+        tokens, named = tokenizer.convert_ids_to_tokens(row), set(tokenizer.all_special_ids)
+        inside, start = set[int](), 0
+        for at in range(len(row) + 1):
+            if at == len(row) or row[at] in named:
+                characters = _characters(tokens[start:at], start) if start < at else []
+                place = "".join(c for c, _ in characters).rfind(text.strip())
+                if place >= 0:  # the last one: a template may quote an example
+                    inside = {p for _, several in characters[place : place + len(text.strip())] for p in several}
+                start = at + 1
+        if not inside:
+            return cls.from_ids(row, tokenizer)
+        return cls(text, tuple(tokens), tuple(at not in inside for at in range(len(row))))
+
+    @classmethod
     def join(cls, prompts: Sequence[Prompt]) -> Prompt:
         """One text sequence made of several, as Stable Diffusion 3 sets T5's tokens behind CLIP's; the text is the first's."""
         return cls(prompts[0].text, tuple(t for p in prompts for t in p.tokens), tuple(s for p in prompts for s in p.special))

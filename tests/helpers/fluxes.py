@@ -25,6 +25,7 @@ from parts import (
     t5_text,
     t5_tokenizer,
 )
+from reading import chat_tokenizer, reader
 from torch import Tensor, nn
 
 PIXELS = 2 * VAE_FACTOR  # image pixels per token, one way
@@ -73,15 +74,21 @@ def flux2_autoencoder() -> nn.Module:
     return model.eval()
 
 
-def flux2(name: str = "Flux2Pipeline", references: tuple[Size, ...] = (TALL, WIDE), **config: Any) -> Case:
-    """Flux 2 and Klein with references that all rows share; guided in two calls, which Flux2Pipeline and Klein KV are not."""
+def flux2(name: str = "Flux2Pipeline", references: tuple[Size, ...] = (TALL, WIDE), text: bool = False, **config: Any) -> Case:
+    """Flux 2 and Klein with references that all rows share; guided in two calls, which Flux2Pipeline and Klein KV are not. With `text`
+    three states of what reads the prompt stand side by side."""
     (cls,) = of_diffusers(name)
     torch.manual_seed(0)
     distilled = {} if name == "Flux2Pipeline" else {"is_distilled": name.endswith("KVPipeline")}
-    pipe = cls(scheduler=flow(), vae=flux2_autoencoder(), text_encoder=None, tokenizer=None, **distilled,
-               transformer=flux2_transformer(guidance_embeds=name == "Flux2Pipeline", **config))  # fmt: skip
+    reads = {"text_encoder": reader() if text else None, "tokenizer": chat_tokenizer() if text else None}
+    transformer = flux2_transformer(96 if text else 32, guidance_embeds=name == "Flux2Pipeline", **config)
+    pipe = cls(scheduler=flow(), vae=flux2_autoencoder(), transformer=transformer, **reads, **distilled)
+    pipe.system_message = "a plain red answer"
 
     def own(ask: Ask) -> dict[str, Any]:
+        if text:
+            out = {"prompt": ask.prompts, "max_sequence_length": 64, "text_encoder_out_layers": (0, 1, 2), **ask.canvas()}
+            return out if name.endswith("KVPipeline") else {**out, **ask.guidance()}
         out = {**embeddings(ask, ask.guided and name == "Flux2KleinPipeline", pooled=False), **ask.canvas()}
         if references:
             out["image"] = [as_pil(pictures(1, size, seed=ask.seed + 31 + place))[0] for place, size in enumerate(references)]

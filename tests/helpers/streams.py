@@ -117,15 +117,15 @@ def wan_pooling() -> nn.Module:
 
 
 def ovis() -> Case:
-    """Ovis-Image: [text, generated]; the first 28 tokens of what is read are cut off."""
+    """Ovis-Image: [text, generated]; the beginning of a template is cut off."""
     cls, transformer_cls = of_diffusers("OvisImagePipeline", "OvisImageTransformer2DModel")
     torch.manual_seed(0)
     transformer = transformer_cls(in_channels=16, out_channels=16, num_layers=1, num_single_layers=1, joint_attention_dim=32,
                                   axes_dims_rope=(4, 4, 8), **SMALL)  # fmt: skip
     pipe = cls(scheduler=flow(), vae=autoencoder(shift_factor=0.0), text_encoder=reader(), tokenizer=chat_tokenizer(),
                transformer=sharpen(transformer))  # fmt: skip
-    pipe.system_prompt = "a plain "
-
+    pipe.system_prompt = "a plain:"
+    pipe.user_prompt_begin_id = len(chat_tokenizer()("<|im_start|>user\na plain:")["input_ids"])
     return Case(ready(pipe), lambda ask: {**ask.text(), "max_sequence_length": 64}, sizes=SIZES)
 
 
@@ -139,6 +139,8 @@ def krea2(text: bool = False) -> Case:
         text_intermediate_size=32, num_layerwise_text_blocks=1, num_refiner_text_blocks=1, axes_dims_rope=(4, 6, 6))  # fmt: skip
     pipe = cls(scheduler=flow(), vae=pooling_autoencoder(4, 4), text_encoder=reader() if text else None, tokenizer=chat_tokenizer() if text
                else None, transformer=sharpen(transformer), text_encoder_select_layers=(1, 2))  # fmt: skip
+    pipe.prompt_template_encode_start_idx = len(chat_tokenizer()(pipe.prompt_template_encode_prefix)["input_ids"])
+    pipe.prompt_template_encode_num_suffix_tokens = len(chat_tokenizer()(pipe.prompt_template_encode_suffix)["input_ids"])
 
     def own(ask: Ask) -> dict[str, Any]:
         if text:
