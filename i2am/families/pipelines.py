@@ -14,6 +14,7 @@ from i2am.families.joint_pipelines import JOINT
 from i2am.families.known import ADAPTER, NONE, REFUSED, VERDICTS, WORKS, Known, by_name
 from i2am.families.transformer_pipelines import NOBODY, TRANSFORMERS, UNDESCRIBED
 from i2am.families.unet_pipelines import UNETS
+from i2am.families.video_pipelines import VIDEOS
 
 __all__ = ["ADAPTER", "KNOWN", "NONE", "PICTURES", "REFUSED", "VERDICTS", "WORKS", "Known", "known", "pictures_of"]
 
@@ -29,6 +30,7 @@ KNOWN: dict[str, Known] = {
     **dict.fromkeys(UNDESCRIBED, NOBODY),
     **by_name((*UNETS, *TRANSFORMERS)),
     **JOINT,
+    **VIDEOS,
 }
 
 

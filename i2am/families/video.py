@@ -1,4 +1,4 @@
-"""Further video models: LTX, CogVideoX, Cosmos, Helios, Allegro."""
+"""Further video models: LTX, CogVideoX, Cosmos, Helios, Allegro, Kandinsky 5."""
 
 from __future__ import annotations
 
@@ -84,9 +84,36 @@ def allegro(seen: Seen) -> Found:
     return sequence(seen, [text(seen.inputs["encoder_hidden_states"].shape[-2])], behind([], video_grid(seen)))
 
 
+def kandinsky5(seen: Seen) -> Found:
+    """self_attention: [the first frame where it was given, generated]; cross_attention: the prompt."""
+    states, grid = seen.inputs["hidden_states"], video_grid(seen, axes=(1, 2, 3))
+    if seen.inputs.get("sparse_params") is not None:
+        refuse(f"the attention of {seen.layer}", "regular", "sparse: tokens in another order, and no scaled_dot_product_attention",
+               "Trace a model with attention_type=\"regular\".")  # fmt: skip
+    count = 0
+    if seen.denoiser.config.visual_cond and grid[0] > 1:  # the last channel says which frames were given
+        count = leading(seen, (states[..., -1] == 1).flatten(2).all(2))
+    video = behind([still(count, grid[1:])] if count else [], grid)
+    if seen.layer.endswith("self_attention"):
+        return sequence(seen, video)
+    return sequence(seen, [text(length_of(seen))], asking(video))
+
+
+def of_video(name: str, module: Any) -> bool:
+    """The prompt has attention of its own first."""
+    return name.startswith("visual_transformer_blocks")
+
+
 LTX = Family("LTX", ("LTXVideoTransformer3DModel",), ltx, "attn1: given frames, generated; attn2: text")
 COGVIDEOX = Family("CogVideoX", ("CogVideoXTransformer3DModel",), cogvideox, "text, generated")
 COSMOS = Family("Cosmos", ("CosmosTransformer3DModel",), cosmos, "attn1: given frames, generated; attn2: text")
 HELIOS = Family("Helios", ("HeliosTransformer3DModel",), helios, "attn1: history, the picture, history, generated; attn2: text")
 ALLEGRO = Family("Allegro", ("AllegroTransformer3DModel",), allegro, "attn2: text")
-FAMILIES = (LTX, COGVIDEOX, COSMOS, HELIOS, ALLEGRO)
+KANDINSKY5 = Family(
+    "Kandinsky 5",
+    ("Kandinsky5Transformer3DModel",),
+    kandinsky5,
+    "self_attention: the first frame, generated; cross_attention: text",
+    of_video,
+)
+FAMILIES = (LTX, COGVIDEOX, COSMOS, HELIOS, ALLEGRO, KANDINSKY5)

@@ -33,8 +33,8 @@ def wan(seen: Seen) -> Found:
 
 def tokens_of_video(seen: Seen) -> list[Block]:
     """What the video's tokens are: pictures in frames of their own (VACE, Animate), first frames that are given (Wan 2.2 with one
-    transformer of 5B), and what is generated."""
-    grid = video_grid(seen)
+    transformer of 5B, AnyFlow), and what is generated."""
+    grid = video_grid(seen, axes=(1, 3, 4) if "r_timestep" in seen.inputs else (2, 3, 4))  # AnyFlow's has frames before channels
     frames, *size = grid
     control, times = seen.inputs.get("control_hidden_states"), seen.inputs.get("timestep")
     given: list[Block] = []
@@ -84,6 +84,7 @@ WAN = Family(
         "WanAnimateTransformer3DModel",
         "ChronoEditTransformer3DModel",
         "SkyReelsV2Transformer3DModel",
+        "AnyFlowTransformer3DModel",
     ),
     wan,
     "attn1: given frames, generated; attn2: the picture's tokens in a call of their own, then the prompt",

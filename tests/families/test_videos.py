@@ -11,6 +11,8 @@ import videos
 import videos_joined as joined
 from families import Cut, Family, hold, hold_words
 
+import i2am
+
 
 def of_queries(start: int, stop: int, frames: int) -> Cut:
     """Some frames of the queries."""
@@ -79,6 +81,8 @@ FAMILIES: dict[str, Any] = {
     ),
     "ltx": Family(joined.ltx, layers=".*attn1", **frames_of(1, 3)),
     "cosmos2": Family(joined.cosmos2, **OWN, **frames_of(1, 3)),
+    "anyflow": Family(joined.anyflow, layers=".*attn1", **frames_of(1, 3)),
+    "kandinsky5": Family(joined.kandinsky5, layers="visual.*self_attention", two_calls=True, **frames_of(1, 3)),
 }
 ONE_ROW = {  # pipelines that make one video a call
     "wan-vace": Family(
@@ -94,6 +98,7 @@ ONE_ROW = {  # pipelines that make one video a call
         generated=of_queries(2, 4, 4),
         parts={"image 1": of_queries(0, 1, 4), "image 2": of_queries(1, 2, 4)},
     ),
+    "cosmos2.5": Family(joined.cosmos25, **OWN, **frames_of(2, 3)),
     "framepack": Family(
         joined.framepack,
         **BLOCKS,
@@ -128,6 +133,8 @@ WORDS |= {
     "cogvideox": Family(joined.cogvideox, layers=".*attn1", generated=keys(16), words=keys(0, 16)),
     "ltx": Family(partial(joined.ltx, "LTXPipeline"), layers=".*attn2", words=keys(0)),
     "allegro": Family(joined.allegro, layers=".*attn2", words=keys(0)),
+    "anyflow": Family(joined.anyflow, layers=".*attn2", generated=of_queries(1, 3, 3), words=keys(0)),
+    "kandinsky5": Family(joined.kandinsky5, layers="visual.*cross_attention", two_calls=True, generated=of_queries(1, 3, 3), words=keys(0)),
     "cosmos2": Family(joined.cosmos2, **TWO, generated=of_queries(1, 3, 3), words=keys(0)),
 }
 RUNS = [(name, *run) for name in FAMILIES for run in ((2, 1, True), (1, 0, False))]
@@ -141,3 +148,25 @@ def test_maps_equal_the_stored_attention(name: str, batch: int, size: int, guide
 @pytest.mark.parametrize("name", WORDS)
 def test_words_equal_the_stored_attention(name: str) -> None:
     hold_words(WORDS[name], 2, 1, True)
+
+
+SEPARATE = ("chrono-edit", "hunyuan-video", "cosmos2", "framepack", "kandinsky5")  # calls that nothing tells apart but their order
+NAMED = ("wan-image-to-video", "hunyuan-video-1.5", "ltx", "anyflow")
+
+
+@pytest.mark.parametrize("name", [*SEPARATE, *NAMED])
+def test_the_conditional_call_is_the_one(name: str) -> None:
+    """One step: the maps of a guided run are the unguided run's, and not those of its other call."""
+    family: Any = {**FAMILIES, **ONE_ROW}[name]
+    case = family.build()
+
+    def maps(guided: bool, **options: Any) -> Any:
+        with i2am.trace(case.pipe, groups=1, **options) as run:
+            case(steps=1, guided=guided)
+        return run.maps.unified("r2g", reference=0)
+
+    guided, plain = maps(True), maps(False)
+    wrong = maps(True, guidance="uncond|cond" if family.two_calls else "cond-uncond")
+    assert guided.ndim == 4
+    assert (guided - plain).abs().max() <= 1e-5 * plain.max()
+    assert (wrong - plain).abs().max() > 1e-3 * plain.max()

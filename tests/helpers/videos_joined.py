@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from ask import Ask
 from joint import flow
-from parts import each, lively, pictures, sharpen, t5_text, t5_tokenizer
+from parts import as_pil, each, lively, pictures, sharpen, t5_text, t5_tokenizer
 from torch import nn
-from videos import SIZES, VideoCase, one_each, picture, pipeline, texts, wan_autoencoder
+from videos import SIZES, VideoCase, one_each, picture, pipeline, texts, wan_autoencoder, wan_transformer
 
 TEXT = 9  # tokens
 
@@ -172,14 +172,15 @@ def cogvideox() -> VideoCase:
     return VideoCase(pipe, own, ((64, 64), (64, 48)))
 
 
+COSMOS = {**HEADS, "num_layers": 2, "in_channels": 17, "out_channels": 16, "text_embed_dim": 32, "adaln_lora_dim": 4,
+          "max_size": (4, 32, 32), "concat_padding_mask": False, "extra_pos_embed_type": None}  # fmt: skip
+
+
 def cosmos2() -> VideoCase:
     """attn1: the first frames were given; two calls, conditional first."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    config = {**HEADS, "num_layers": 2, "in_channels": 17, "out_channels": 16, "text_embed_dim": 32, "adaln_lora_dim": 4,
-              "max_size": (4, 32, 32), "concat_padding_mask": False,
-              "rope_scale": (2.0, 1.0, 1.0), "extra_pos_embed_type": None}  # fmt: skip
-    transformer = denoiser("CosmosTransformer3DModel", **config)
+    transformer = denoiser("CosmosTransformer3DModel", **COSMOS)
     scheduler = FlowMatchEulerDiscreteScheduler(use_karras_sigmas=True)
     pipe = pipeline(
         "Cosmos2VideoToWorldPipeline", transformer=transformer, vae=wan_autoencoder(), scheduler=scheduler, safety_checker=Nothing()
@@ -187,6 +188,66 @@ def cosmos2() -> VideoCase:
 
     def own(ask: Ask) -> dict[str, Any]:
         return {**texts(ask, TEXT), **ask.guidance(), "image": one_each(ask)}
+
+    return VideoCase(pipe, own, SIZES)
+
+
+def cosmos25() -> VideoCase:
+    """attn1: the last frames of a video, two of the latent, were given."""
+    from diffusers import UniPCMultistepScheduler
+
+    transformer = denoiser("CosmosTransformer3DModel", **COSMOS)
+    scheduler = UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0)
+    pipe = pipeline(
+        "Cosmos2_5_PredictBasePipeline", transformer=transformer, vae=wan_autoencoder(), scheduler=scheduler, safety_checker=Nothing()
+    )
+
+    def own(ask: Ask) -> dict[str, Any]:
+        return {**texts(ask, TEXT), **ask.guidance(), "video": as_pil(pictures(9, ask.size, seed=ask.seed + 1))}
+
+    return VideoCase(pipe, own, SIZES)
+
+
+def anyflow() -> VideoCase:
+    """attn1: the first frame was given; [uncond, cond]."""
+    from diffusers import FlowMapEulerDiscreteScheduler
+
+    pipe = pipeline(
+        "AnyFlowPipeline",
+        transformer=wan_transformer("AnyFlowTransformer3DModel"),
+        vae=wan_autoencoder(),
+        scheduler=FlowMapEulerDiscreteScheduler(),
+    )
+
+    def own(ask: Ask) -> dict[str, Any]:
+        latents = each(1, 1, 16, ask.size[0] // 8, ask.size[1] // 8, seed=ask.seed + 1)
+        return {**texts(ask, TEXT), **ask.guidance(), "video_latents": latents}
+
+    return VideoCase(pipe, own, SIZES)
+
+
+def kandinsky5() -> VideoCase:
+    """self_attention: the first frame was given; cross_attention looks at the prompt. Two calls, conditional first."""
+    config = {"in_visual_dim": 4, "out_visual_dim": 4, "in_text_dim": 32, "in_text_dim2": 8, "time_dim": 8, "model_dim": 32, "ff_dim": 32,
+              "num_text_blocks": 1, "num_visual_blocks": 2, "axes_dims": (4, 6, 6), "visual_cond": True}  # fmt: skip
+    transformer = denoiser("Kandinsky5Transformer3DModel", **config)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in transformer.named_parameters():
+            if "modulation" in name:  # they start at zero, and so would what text does to the video
+                parameter.normal_(0.0, 0.5)
+        for block in transformer.visual_transformer_blocks:
+            for part in (block.self_attention, block.cross_attention):
+                part.query_norm.weight.mul_(2.0)
+    pipe = pipeline("Kandinsky5I2VPipeline", transformer=transformer, vae=hunyuan_autoencoder(), scheduler=flow())
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for seed, prefix in enumerate(("", "negative_") if ask.guided else ("",)):
+            out[f"{prefix}prompt_embeds_qwen"] = each(ask.batch, TEXT, 32, seed=ask.seed + 11 + seed)
+            out[f"{prefix}prompt_embeds_clip"] = each(ask.batch, 8, seed=ask.seed + 15 + seed)
+            out[f"{prefix}prompt_cu_seqlens"] = torch.arange(ask.batch + 1, dtype=torch.int32) * TEXT
+        return {**out, **ask.guidance(), "image": picture(ask)}
 
     return VideoCase(pipe, own, SIZES)
 
