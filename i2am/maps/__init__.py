@@ -25,6 +25,7 @@ __all__ = [
     "run_sums",
     "shares",
     "shown",
+    "sides",
     "tokens",
     "wanted",
     "ways",

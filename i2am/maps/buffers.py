@@ -10,16 +10,15 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import afford, refuse
+from i2am.maps import sides
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.orders import Order
-from i2am.maps.regions import on_grid, per_image, regions_on_grid
 from i2am.maps.tokens import Range, Tokens, check_grid, plane
 from i2am.maps.wanted import Wanted
 from i2am.maps.weighing import norms
 from i2am_kernels import bi_attention, moments
 from i2am_kernels.fields import MOMENTS
 
-CPU: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 LESS = "Its sums are float32 [images, groups, heads, regions or words, tokens]: ask for fewer regions, layers (layers=), groups or images."
 
 
@@ -105,17 +104,23 @@ class Slot:
         weights = images * len(self.wanted.regions) * shapes["r2g"][-1] if "g2r" in shapes else 0
         scratch = 0 if self.wanted.weigh == "weights" else count_numbers(shapes)  # others add a call up by itself first
         afford(f"what is recorded of {self.layer}", 4 * (groups * count_numbers(shapes) + weights + scratch), LESS, self.device)
+        layer, tokens, wanted = self.layer, self.tokens, self.wanted
         if "r2g" in shapes:
-            self.reference_weight = self._reference_weight(images)
+            self.reference_weight = self.placed(sides.of_reference(layer, tokens, wanted, images))
         if "g2r" in shapes:
-            self.generated_weight = self._generated_weight(images)
+            self.generated_weight = self.placed(sides.of_generated(layer, tokens, wanted, images))
         if "token_maps" in shapes:
-            self.token_weight = self._token_weight(images)
+            field = "token_maps" in self.moments
+            self.token_weight = self.placed(sides.of_tokens(layer, tokens, self.columns, self.has_mass, field, images))
         if "column_maps" in shapes and self.tokens.generated_grid is not None:
             self.column_weight = moments(plane(self.tokens.generated_grid), device=self.device).expand(images, -1, -1)
         with torch.inference_mode(False):  # steps in and out of inference mode may alternate
             self.sums = {name: torch.zeros(groups, *shape, dtype=torch.float32, device=self.device) for name, shape in shapes.items()}
         self.turn(0)
+
+    def placed(self, weight: Tensor | None) -> Tensor | None:
+        """Where the layer is."""
+        return None if weight is None else weight.to(self.device)
 
     def shapes(self, images: int) -> dict[str, tuple[int, ...]]:
         """Of one time group's sums."""
@@ -133,13 +138,6 @@ class Slot:
         if "column_maps" in self.moments:
             shapes["column_maps"] = (images, heads, MOMENTS, keys)
         return shapes
-
-    @property
-    def reference_part(self) -> slice:
-        """Where the reference sits among the call's keys."""
-        assert self.tokens.reference is not None
-        start, stop = (place - self.keys[0] for place in self.tokens.reference)
-        return slice(start, stop)
 
     @property
     def moments(self) -> list[str]:
@@ -239,7 +237,7 @@ class Slot:
         tokens = self.tokens
         sums: dict[str, Any] = {name: tensor.transpose(0, 1) for name, tensor in self.taken().items()}
         if tokens.reference is not None:
-            sums |= {name: sums[name][..., self.reference_part] for name in ("g2r", "column_maps") if name in sums}
+            sums |= {name: sums[name][..., self.tokens.reference_part] for name in ("g2r", "column_maps") if name in sums}
         if "token_maps" in sums:
             words, mass, field = (len(self.columns), int(self.has_mass), MOMENTS if "token_maps" in self.moments else 0)
             found = zip(("words", "mass", "field_g2r"), sums.pop("token_maps").split([words, mass, field], 3))
@@ -252,50 +250,3 @@ class Slot:
                 del sums["specific"]
         sums = {name: tensor.contiguous() for name, tensor in sums.items()}
         return LayerSums(self.layer, tokens.source, tokens.generated_grid, tokens.reference_grid, tokens.special, **sums)
-
-    def _generated_weight(self, images: int) -> Tensor | None:
-        """[B', 1 + n, G']: the inpainting mask over G first, then one 0/1 row per declared region."""
-        wanted, grid = self.wanted, self.tokens.generated_grid
-        if wanted.generated_mask is None and not wanted.regions:
-            return None
-        if grid is None:
-            refuse(f"the generated grid of {self.layer}", "known to place a mask or region", "none", "Pass generated_grid=(height, width).")
-        size, mask = math.prod(grid), wanted.generated_mask
-        whole = torch.ones(1, size, **CPU) if mask is None else on_grid(mask, grid, images, "generated_mask")
-        first = per_image(whole / size, images, "generated_mask")
-        return torch.cat([first[:, None], regions_on_grid(wanted.regions, grid, images)], 1).to(self.device)
-
-    def _reference_weight(self, images: int) -> Tensor | None:
-        """[B', R']: 1/R, or the reference mask over R, and nothing for keys that are not the reference."""
-        tokens, mask = self.tokens, self.wanted.reference_mask
-        assert tokens.reference is not None
-        if mask is None and self.keys == tokens.reference:
-            return None
-        start, stop = self.reference_part.start, self.reference_part.stop
-        weight = torch.zeros(images, self.keys[1] - self.keys[0], **CPU)
-        weight[:, start:stop] = 1 / (stop - start)
-        if mask is not None and stop - start > 1:
-            if tokens.reference_grid is None:
-                refuse(f"the reference grid of {self.layer}", "known to place reference_mask", "none",
-                       "Pass reference_grid=(height, width), or leave the mask out.")  # fmt: skip
-            placed = on_grid(mask, tokens.reference_grid, images, "reference_mask")
-            weight[:, start : start + tokens.special] = 0
-            weight[:, start + tokens.special : stop] *= per_image(placed, images, "reference_mask")
-        return weight.to(self.device)
-
-    def _token_weight(self, images: int) -> Tensor:
-        """[B', R', n]: one column per recorded word token, one of the whole reference, then the moments of its grid."""
-        tokens, columns = self.tokens, self.columns
-        first, last = tokens.words or (0, 0)
-        if tokens.words is not None and (len(columns) == 0 or max(columns) >= last - first):
-            refuse(f"the words of {self.layer}", f"among its {last - first} text tokens", list(columns), "Shorten the prompt.")
-        weight = torch.zeros(images, self.keys[1] - self.keys[0], len(columns) + self.has_mass, **CPU)
-        for n, column in enumerate(columns):
-            weight[:, first - self.keys[0] + column, n] = 1
-        if self.has_mass:
-            weight[:, self.reference_part, -1] = 1
-        if "token_maps" in self.moments and tokens.reference is not None and tokens.reference_grid is not None:
-            places = torch.zeros(images, weight.shape[1], MOMENTS, **CPU)
-            places[:, self.reference_part] = moments(plane(tokens.reference_grid), tokens.special, "cpu").mT
-            weight = torch.cat([weight, places], 2)
-        return weight.to(self.device)

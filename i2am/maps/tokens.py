@@ -58,6 +58,12 @@ class Tokens:
         parts = [part for part in (self.reference, self.words) if part is not None]
         return min(start for start, _ in parts), max(stop for _, stop in parts)
 
+    @property
+    def reference_part(self) -> slice:
+        """Where the reference sits among those keys."""
+        assert self.reference is not None
+        return slice(self.reference[0] - self.keys[0], self.reference[1] - self.keys[0])
+
 
 @dataclass(frozen=True)
 class Seen:

@@ -20,7 +20,9 @@ def test_words_are_those_of_attention_map_diffusers(name: str) -> None:
     theirs_alone = {layer for layer, _ in numbers} - set(ours)
     assert not theirs_alone  # it leaves out Flux's single-stream blocks
     for (layer, step), found in numbers.items():
-        columns = [c for c in (maps.columns or range(ours[layer].shape[3])) if c < peer.TOKENS]
+        first = peer.FIRST.get(name, 0)
+        columns = [first + c for c in (maps.columns or range(ours[layer].shape[3])) if first + c < peer.TOKENS]
+        assert len(columns) > 4
         map = ours[layer][0, step].mean(0)[: len(columns)]  # [tokens, positions]
         expected = torch.from_numpy(found)[:, columns].mT
         assert map.shape == expected.shape
