@@ -10,6 +10,7 @@ with "red", whose times no table shows, and the exit code is 1. `python -m bench
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -77,7 +78,7 @@ def field_of(given: dict[str, Any]) -> dict[str, Tensor]:
 
 def repeated(backend: str, given: dict[str, Any]) -> Tensor:
     """A grouped call as it had to be made without enable_gqa: its keys and values repeated in memory first."""
-    if not given["enable_gqa"]:
+    if not given.get("enable_gqa"):
         raise Unsupported("a call whose query heads share no key heads repeats none")
     group = given["query"].shape[1] // given["key"].shape[1]
     keys = {name: given[name].repeat_interleave(group, 1) for name in ("key", "value")}
@@ -85,7 +86,7 @@ def repeated(backend: str, given: dict[str, Any]) -> Tensor:
 
 
 def baseline(name: str, given: dict[str, Any]) -> Tensor:
-    if given["enable_gqa"] and name not in FLOORS:
+    if given.get("enable_gqa") and name not in FLOORS:
         raise Unsupported(f"{name} takes as many key heads as query heads")
     return BASELINES[name](judge.call_of(given))
 
@@ -123,7 +124,7 @@ def measure(
     torch.compiler.reset()  # a compiled baseline must not meet its recompilation limit
     what = {"shape": name, "generated": shape.generated, "reference": shape.reference, "size": shape.size, "heads": shape.heads,
             "batch": batch, "dtype": str(dtype).removeprefix("torch."), "rows": rows, "mode": "graph" if graphs else "call"}  # fmt: skip
-    what |= {} if shape.key_heads is None else {"key_heads": shape.key_heads}
+    what |= {} if shape.key_heads is None else {"key_heads": shape.key_heads, "load": round(os.getloadavg()[0], 1)}
     given = arguments(shape, batch, dtype, device, rows)
     call = judge.call_of(given)
     true = judge.answer(call, torch.float64)

@@ -68,5 +68,5 @@ def arguments(shape: Shape, batch: int, dtype: torch.dtype, device: torch.device
         "rows": (start, stop),
         "generated": canvas,
         "reference": tokens,
-        "enable_gqa": key_heads != shape.heads,
+        **({} if key_heads == shape.heads else {"enable_gqa": True}),
     }

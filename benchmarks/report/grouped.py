@@ -34,4 +34,7 @@ def summary(rows: Sequence[Row]) -> str:
         lines.append(f"| {sizes} | {floor:.3g} | {of['ratio']:.2f} | {other['ratio']:.2f} | {memory} | {worst:.0e} |")
     commits, last = ", ".join(dict.fromkeys(commit(row) for row in shown)), rows[-1]
     what = f"batch {last['batch']}, {last['dtype']}; times are ratios to scaled_dot_product_attention without maps, of the same run"
-    return "\n".join([*lines, "", f"{place(last)}; {what}; measured at {commits} with `{COMMAND} {last['key_heads']}`."])
+    loads = [row["load"] for row in shown]
+    lines += ["", f"{place(last)}; {what}; measured at {commits} with `{COMMAND} {last['key_heads']}`, the machine's load average "
+                  f"{min(loads):.1f} to {max(loads):.1f}, this among it."]  # fmt: skip
+    return "\n".join(lines)

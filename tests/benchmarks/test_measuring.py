@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.measuring import measure, rows, table
 from benchmarks.operator import baselines, judge, one_call, shapes
+from benchmarks.report import grouped
 
 CPU = torch.device("cpu")
 SMALL = shapes.Shape(63, 130, 40, 3, "odd lengths, ranges inside both", (5, 60), (7, 111))
@@ -192,6 +193,24 @@ def test_operators_writes_rows_and_table_shows_them(tmp_path, monkeypatch, capsy
     shown = capsys.readouterr().out
     assert "| tiny | 33, 19, 40, 1 | 2, half | float32 | streaming |" in shown
     assert "not run: flex (tiny): compiled FlexAttention" in shown
+
+
+def test_key_heads_are_shared_or_repeated_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(shapes.SHAPES, "tiny", shapes.Shape(33, 190, 40, 4, "for this test"))
+    out = tmp_path / "rows.jsonl"
+    words = ["--shapes", "tiny", "--key-heads", "2", "--rows", "all", "--repeats", "3", "--device", "cpu", "--out", str(out)]
+    assert one_call.main([*words, "--runners", "streaming", "streaming_repeated", "eager"]) == 0
+    found = {row["runner"]: row for row in rows.read(out)}
+    assert {row["key_heads"] for row in found.values()} == {2}
+    assert found["eager"]["skipped"] == "eager takes as many key heads as query heads"
+    assert not any(found[name]["red"] for name in ("sdpa", "streaming", "streaming_repeated"))
+    keys = 2 * 4 * 190 * 40 * 4  # bytes of a batch's, written out for every query head
+    assert found["streaming_repeated"]["peak_mb"] - found["streaming"]["peak_mb"] > 1.5 * keys / 1e6
+    shown = grouped.summary(list(found.values()))
+    assert "| 33 x 190, 40, 4 : 2 |" in shown
+    assert "Nothing" in grouped.summary([])
+    with pytest.raises(ValueError, match="--key-heads must divide the heads of every shape, got 3 for tiny"):
+        one_call.main(["--shapes", "tiny", "--key-heads", "3", "--out", str(out)])
 
 
 def test_a_red_runner_gets_no_times(tmp_path, monkeypatch, capsys):
