@@ -50,9 +50,11 @@ def trace(
     pipe: a pipeline, or a denoiser module with its `scheduler=` (an LDM sampler will do).
     groups: time groups, which cut the actual steps evenly; default: five, or as many as steps. steps: only where it cannot be seen.
     layers: names, patterns ("*attn2", "up_blocks*") or a function of the name; default: every layer in which the reference enters.
-    generated_mask: inpainting mask(s), 1 inside, of any size; weigh G2R. reference_mask: the same on the reference; weighs R2G.
+    generated_mask: inpainting mask(s), 1 inside, of any size; weigh G2R. reference_mask: the same on the reference; weighs R2G. Of a video
+        one for every frame, or [frames, h, w] or [m, frames, h, w] with as many as the model's own.
     specific: points (y, x), boxes (top, left, bottom, right) in fractions of the image, masks, or "grid": each adds a map on the
         reference: R float32 per image, group, head and layer. "grid" (some 50 cells) of 64x48 tokens, 8 heads, 5 groups: 24 MB a layer.
+        Of a video they lie in every frame; (frame, y, x) and (frame, top, left, bottom, right) in one. "grid" cuts each frame in 4 x 4.
     words: True, or a list of words: DAAM's maps of the prompt. One map [G] per text token, image, group, head and layer: with
         SD1.5 at 512x512 a 10-word prompt takes about 50 MB per image and group; a list of words keeps their tokens alone.
     field: where every patch comes from and where it goes, for `maps.field`: six sums a token and direction beside the maps' one.
@@ -71,8 +73,8 @@ def trace(
     reference: "auto"; "context" (the cross-attention's keys), "adapter" (IP-Adapter), "self" (self-attention that also sees the
         reference), "self-below" or "self-beside" (the same, in one latent with the reference below what is generated, or to its right), or
         a rule: a function of `i2am.Seen` that returns `i2am.Tokens` or None; `i2am.explain(pipe, ...)` shows what it would see.
-    reference_grid, special: the reference's (height, width) in tokens, and its leading tokens without a place (CLS); default: what
-        the pipeline declares as `reference_tokens`, a pair of the two.
+    reference_grid, special: the reference's (height, width) in tokens, of a video (frames, height, width), and its leading tokens without
+        a place (CLS); default: what the pipeline declares as `reference_tokens`, a pair of the two.
     """
     recorder = Recorder(groups=groups, steps=steps, generated_mask=generated_mask, reference_mask=reference_mask, specific=specific,
                         field=field, weigh=weigh, shares=shares, differentiable=differentiable, backend=backend)  # fmt: skip

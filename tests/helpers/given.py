@@ -16,6 +16,7 @@ import ldm
 import pipelines
 import projects
 import torch
+import videos
 from made_up import tailor
 from parts import PROMPTS
 from PIL import Image
@@ -210,6 +211,14 @@ def mending() -> Names:
     return {**names, **made, "region": half(1, (height // 4, width // 4)), "i2am": i2am, "F": torch.nn.functional}
 
 
+def video_run() -> Names:
+    """A traced run of a pipeline that makes videos of nine frames, three of its own."""
+    names = asked(videos.wan_image_to_video(), output_type="pil")
+    with i2am.trace(names["pipe"]) as found:
+        made = names["pipe"](**names["inputs"]).frames
+    return {"run": found, "videos": made, "picture": names["inputs"]["image"]}
+
+
 GIVEN: dict[str, Callable[[], Names]] = {
     "nothing": dict,
     "paint-by-example": paint_by_example,
@@ -231,6 +240,8 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "steering": lambda: (names := small_model()) | {"mask": names["inputs"]["mask_image"]},
     "run": run,
     "field run": field_run,
+    "video": lambda: asked(videos.wan_image_to_video()),
+    "video run": video_run,
     "joint layer": joint_layer,
     "shares": shares,
     "saved run": saved_run,
