@@ -8,11 +8,16 @@ OLD_TRITON := .triton-3.6
 OLD_DIFFUSERS := .diffusers-0.31 .diffusers-0.35
 PINS_0.31 := diffusers==0.31.0 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.26.5 peft==0.13.2 accelerate==1.1.1
 PINS_0.35 := diffusers==0.35.2 transformers==4.57.3 tokenizers==0.22.1 huggingface-hub==0.36.0 peft==0.17.1 accelerate==1.10.1
+# those that try-on projects pin: OOTDiffusion and IDM-VTON
+PROJECT_DIFFUSERS := .diffusers-0.24 .diffusers-0.25
+PINS_0.24 := diffusers==0.24.0 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.25.2 peft==0.13.2 accelerate==1.1.1
+PINS_0.25 := diffusers==0.25.1 transformers==4.46.3 tokenizers==0.20.3 huggingface-hub==0.25.2 peft==0.13.2 accelerate==1.1.1
+PROJECTS := tests/families/test_projects.py tests/families/test_families.py tests/attach/test_refused.py
 # other tracers of attention, each without its dependencies: they run with the libraries in .venv
 PEERS := .peer-daam .peer-attention-map-diffusers
 PIN_daam := daam==0.2.0
 PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
-ATTACHED := tests/families/test_families.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py \
+ATTACHED := tests/families/test_families.py tests/families/test_projects.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py \
   tests/attach/test_refused.py tests/attach/test_trace_door.py tests/attach/test_compiled.py tests/maps/test_prompt.py \
   tests/models/test_small.py tests/models/test_small_train.py tests/models/test_small_parts.py tests/models/test_stableviton.py tests/models/test_stableviton_convert.py \
   tests/evaluation/test_built_in.py
@@ -25,12 +30,13 @@ GPU_PYTHON ?= python3
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup docs test test-cpus test-versions test-oldest check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-first gpu-second gpu-third gpu-pack gpu-land clean
+.PHONY: help setup docs test test-cpus test-versions test-oldest test-projects check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-first gpu-second gpu-third gpu-pack gpu-land clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
 	@echo "make test-cpus the numerical part of it as other processors run it: instruction sets, threads"
 	@echo "make test-versions  the tracer's tests with diffusers 0.31, 0.35 and the newest"
+	@echo "make test-projects  the families' tests with diffusers 0.24 and 0.25, which try-on projects pin"
 	@echo "make check     lint, format and types"
 	@echo "make docs      the documentation as a site: site/index.html; a broken link or a missing reference is an error"
 	@echo "make soak      kill an evaluation KILLS=$(KILLS) times at random moments, and end it"
@@ -72,6 +78,10 @@ test-oldest: $(READY) .diffusers-0.31
 test-versions: test-oldest $(OLD_DIFFUSERS)
 	PYTHONPATH=.diffusers-0.35 $(BIN)/python -m pytest $(ATTACHED)
 	$(BIN)/python -m pytest $(ATTACHED)
+
+test-projects: $(READY) $(PROJECT_DIFFUSERS)
+	$(PARALLEL) PYTHONPATH=.diffusers-0.24 $(BIN)/python -m pytest $(WORKERS) $(PROJECTS)
+	$(PARALLEL) PYTHONPATH=.diffusers-0.25 $(BIN)/python -m pytest $(WORKERS) $(PROJECTS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -150,4 +160,4 @@ demo: $(READY)
 	$(BIN)/python -m i2am demo --out demo
 
 clean:
-	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) $(PEERS) demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OLD_TRITON) $(OLD_DIFFUSERS) $(PROJECT_DIFFUSERS) $(PEERS) demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

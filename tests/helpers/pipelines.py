@@ -7,6 +7,7 @@ can be imported from here as well.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -142,6 +143,8 @@ def ip_adapter(*variants: str, images: int = 1, masked: bool = False, encoder: b
     """
     variants = variants or ("full",)
     case = sd15()
+    if "image_encoder_folder" not in inspect.signature(case.pipe.load_ip_adapter).parameters:
+        absent("loading several IP-Adapters, from memory", "load_ip_adapter takes one, from a file")
     torch.manual_seed(1)
     pipe, count = case.pipe, len(variants)
     if encoder:
