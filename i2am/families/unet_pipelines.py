@@ -84,6 +84,8 @@ UNETS: tuple[Group, ...] = (
                     'i2am.trace(pipe.image_unet, scheduler=pipe.scheduler, reference="context", guidance="uncond-cond")'), (
         "VersatileDiffusionImageVariationPipeline",
     )),
+    (Known(REFUSED, "its UNet folds the frames into the batch, so that a call's rows are frames and not videos; its picture is stacked on "
+                    "the channels"), ("PIAPipeline",)),
     (Known(REFUSED, "what it denoises is no picture: the latent of a shape"), ("ShapEImg2ImgPipeline",)),
     (Known(REFUSED, "its denoiser is a session of ONNX, and no attention can be seen in it"), (
         "OnnxStableDiffusionImg2ImgPipeline", "OnnxStableDiffusionInpaintPipeline", "OnnxStableDiffusionInpaintPipelineLegacy",
