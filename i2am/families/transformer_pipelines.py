@@ -19,8 +19,8 @@ TRANSFORMERS: tuple[Group, ...] = (
     )),
     (Known(NONE, MASKED), ("AmusedInpaintPipeline", "QwenImageInpaintPipeline", "ZImageInpaintPipeline")),
     (Known(NONE, CHANNELS), (
-        "CogView4ControlPipeline", "FluxControlImg2ImgPipeline", "FluxControlInpaintPipeline", "FluxControlPipeline", "FluxFillPipeline",
-        "HunyuanImageRefinerPipeline", "Kandinsky6SRPipeline",
+        "CogView4ControlPipeline", "EasyAnimateControlPipeline", "EasyAnimateInpaintPipeline", "FluxControlImg2ImgPipeline",
+        "FluxControlInpaintPipeline", "FluxControlPipeline", "FluxFillPipeline", "HunyuanImageRefinerPipeline", "Kandinsky6SRPipeline",
     )),
     (Known(NONE, RESIDUALS), (
         "FluxControlNetImg2ImgPipeline", "FluxControlNetInpaintPipeline", "HunyuanDiTControlNetPipeline",
@@ -30,6 +30,24 @@ TRANSFORMERS: tuple[Group, ...] = (
     (Known(NONE, "it enlarges a latent by convolutions, and has no attention that sees another picture"), (
         "LTX2LatentUpsamplePipeline", "LTXLatentUpsamplePipeline",
     )),
+    (Known(REFUSED, "each layer's second call has as keys the text and the frames, those that were given among them: a rule names them"), (
+        "Cosmos3OmniPipeline",
+    )),
+    (Known(REFUSED, "the picture is a clean frame behind those of the video, in the self-attention: a rule names its tokens"), (
+        "Kandinsky6TI2VAPipeline",
+    )),
+    (Known(REFUSED, "an image encoder's tokens stand behind the video's and in front of the prompt's, in every layer: a rule names them"), (
+        "MotifVideoImage2VideoPipeline",
+    )),
+    (Known(REFUSED, "the given frame stands in the self-attention, which is linear in three layers of four and has no map there"), (
+        "SanaWMPipeline",
+    )),
+    (Known(REFUSED, "its denoiser is pipe.prior, whose keys are each layer's own pixels, the text and, last, the pictures: trace that, "
+                    "with scheduler=pipe.scheduler and a rule"), ("StableCascadePriorPipeline",)),
+    (Known(REFUSED, "the pictures are seen by its prior: trace pipe.prior_prior, with scheduler=pipe.prior_scheduler and a rule"), (
+        "StableCascadeCombinedPipeline",
+    )),
+    (Known(REFUSED, "what it generates is text"), ("DiffusionGemmaPipeline",)),
     (Known(REFUSED, "it makes no picture; trace the pipeline of Flux that its embeddings are given to"), ("FluxPriorReduxPipeline",)),
     (Known(REFUSED, "it steps with copies of its scheduler, which cannot be counted; use i2am.Recorder in a loop of your own"), (
         "LTX2ConditionPipeline", "LTX2DFRPipeline", "LTX2DFRTemporalRefinePipeline", "LTX2HDRPipeline", "LTX2ImageToVideoPipeline",
@@ -39,10 +57,7 @@ TRANSFORMERS: tuple[Group, ...] = (
 
 # What nobody has described yet: an entry in `pipelines.KNOWN` takes a pipeline's name away from here.
 UNDESCRIBED = (
-    "Cosmos3OmniPipeline", "DiffusionGemmaPipeline", "DreamLiteMobilePipeline", "DreamLitePipeline", "EasyAnimateControlPipeline",
-    "EasyAnimateInpaintPipeline", "GlmImagePipeline", "JoyImageEditPipeline", "JoyImageEditPlusPipeline", "Kandinsky5I2IPipeline",
-    "Kandinsky6TI2VAPipeline", "MotifVideoImage2VideoPipeline", "OmniGenPipeline", "SanaWMPipeline", "StableCascadeCombinedPipeline",
-    "StableCascadePriorPipeline", "UnCLIPImageVariationPipeline", "UniDiffuserPipeline", "VersatileDiffusionDualGuidedPipeline",
-    "ZImageOmniPipeline",
+    "DreamLiteMobilePipeline", "DreamLitePipeline", "GlmImagePipeline", "JoyImageEditPipeline", "JoyImageEditPlusPipeline",
+    "Kandinsky5I2IPipeline", "OmniGenPipeline", "ZImageOmniPipeline",
 )  # fmt: skip
 NOBODY = Known(REFUSED, "nobody has described it yet")

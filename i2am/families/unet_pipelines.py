@@ -84,6 +84,12 @@ UNETS: tuple[Group, ...] = (
                     'i2am.trace(pipe.image_unet, scheduler=pipe.scheduler, reference="context", guidance="uncond-cond")'), (
         "VersatileDiffusionImageVariationPipeline",
     )),
+    (Known(REFUSED, "its denoiser is pipe.image_unet, each block of which has a transformer for the picture's tokens and one for the "
+                    "text's: trace that, with a rule"), ("VersatileDiffusionDualGuidedPipeline",)),
+    (Known(REFUSED, "its denoiser is pipe.decoder, whose keys are 4 tokens of the picture, the text, and each layer's own pixels: trace "
+                    "that, with scheduler=pipe.decoder_scheduler and a rule"), ("UnCLIPImageVariationPipeline",)),
+    (Known(REFUSED, "text, the picture's one token and its latent are one sequence, and what is given is not what is generated: a rule "
+                    "knows which by the way it is called"), ("UniDiffuserPipeline",)),
     (Known(REFUSED, "its UNet folds the frames into the batch, so that a call's rows are frames and not videos; its picture is stacked on "
                     "the channels"), ("PIAPipeline",)),
     (Known(REFUSED, "what it denoises is no picture: the latent of a shape"), ("ShapEImg2ImgPipeline",)),
