@@ -9,7 +9,7 @@ from torch import nn
 from i2am.attach.ldm import is_ldm
 from i2am.attach.parts import denoisers_of, unwrapped
 from i2am.common.checks import refuse, said
-from i2am.families import beside, pipelines, unet
+from i2am.families import pipelines, unet
 from i2am.families.family import EXPLAIN, Found, Rule
 from i2am.families.registry import family_of
 from i2am.maps.layers import listed
@@ -20,7 +20,7 @@ RULES: dict[str, Rule] = {
     "adapter": unet.adapter,
     "self": unet.reference_self_attention,
     "self-below": unet.stacked_below,
-    "self-beside": beside.stacked_beside,
+    "self-beside": unet.stacked_beside,
 }
 CHANNELS = "its cross-attention reads the prompt alone; an image given to it enters through the channels, not as tokens"
 

@@ -10,6 +10,7 @@ import inspect
 from typing import Any
 
 from i2am.families.family import class_names
+from i2am.families.image_pipelines import IMAGES
 from i2am.families.joint_pipelines import JOINT
 from i2am.families.known import ADAPTER, NONE, REFUSED, VERDICTS, WORKS, Known, by_name
 from i2am.families.transformer_pipelines import NOBODY, TRANSFORMERS, UNDESCRIBED
@@ -31,6 +32,7 @@ KNOWN: dict[str, Known] = {
     **by_name((*UNETS, *TRANSFORMERS)),
     **JOINT,
     **VIDEOS,
+    **IMAGES,
 }
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from i2am.common.checks import refuse
 from i2am.families.family import EXPLAIN, Found, class_names, latent, length_of
+from i2am.maps.orders import columns_apart
 from i2am.maps.tokens import Grid, Seen, Tokens, grid_of
 
 
@@ -109,10 +110,7 @@ def reference_self_attention(seen: Seen) -> Found:
         if axis == "below":
             return stacked_below(seen)
         if axis == "beside":
-            refuse(f"the self-attention of {seen.layer}", "over two pictures whose tokens do not alternate",
-                   f"those of {type(seen.pipe).__name__}, which lays the reference beside what is generated, row by row",
-                   "Tokens are ranges, and no range holds one of the two. Use i2am.Recorder in a processor of your own that takes the "
-                   "left picture's tokens first.")  # fmt: skip
+            return stacked_beside(seen)
         refuse(f"the self-attention of {seen.layer}", "over more tokens than the latent has", f"{seen.queries}, the latent's own",
                'If the reference lies in the latent below what is generated, say so: reference="self-below". If it lies to the right of '
                'it: reference="self-beside". If it lies elsewhere, write a rule: reference=lambda seen: i2am.Tokens(...).')  # fmt: skip
@@ -139,6 +137,26 @@ def stacked_below(seen: Seen) -> Found:
         refuse(f"the stacked latent of {seen.layer}", "of even height on every level", whole, "Pad the latent, or write a rule.")
     half, grid = seen.queries // 2, (whole[0] // 2, whole[1])
     return Tokens(reference=(half, 2 * half), generated=(0, half), generated_grid=grid, reference_grid=grid)
+
+
+def stacked_beside(seen: Seen) -> Found:
+    """Self-attention over a latent whose left half is generated and whose right half is the reference."""
+    whole = sides_grid(seen)
+    if seen.index or "attn2" in seen.layer or seen.keys != seen.queries or whole is None:
+        return None
+    half, order = seen.queries // 2, columns_apart(whole)
+    grid = whole[0], whole[1] // 2
+    return Tokens(reference=(half, 2 * half), generated=(0, half), generated_grid=grid, reference_grid=grid,
+                  query_order=order, key_order=order)  # fmt: skip
+
+
+def sides_grid(seen: Seen) -> Grid | None:
+    """The grid of two pictures side by side, whose width must fall into halves on every level."""
+    size = latent(seen)
+    whole = None if size is None else grid_of(seen.queries, *size)
+    if size is not None and whole is not None and not halves(whole[1], size[1]):
+        refuse(f"the pictures side by side in {seen.layer}", "of even width on every level", whole, "Pad the latent, or write a rule.")
+    return whole
 
 
 def added_keys(seen: Seen) -> Found:

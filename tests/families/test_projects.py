@@ -141,8 +141,8 @@ def test_stand_ins_bear_the_names_of_the_project(name: str) -> None:
     assert there & here or name == "pasd-light"
 
 
-def test_pictures_side_by_side_are_refused() -> None:
-    """Mask-free CatVTON: `catvton-pix2pix` holds what its code gave. Halves of its sequence are not its pictures."""
+def test_pictures_side_by_side_are_told_apart() -> None:
+    """Mask-free CatVTON: `catvton-pix2pix` holds what its code gave. Halves of its sequence are not its pictures, the rule's order is."""
     kept = numbers("catvton-pix2pix")
     assert kept["latent"].tolist() == [8, 12]
     query, key, r2g = (torch.from_numpy(kept[f"{what} 0"]).double() for what in ("query", "key", "r2g"))
@@ -152,10 +152,15 @@ def test_pictures_side_by_side_are_refused() -> None:
     beside = scores[1:, :, columns[:, :6].flatten()][..., columns[:, 6:].flatten()].softmax(-2).mean(-1)
     torch.testing.assert_close(beside, r2g, rtol=1e-9, atol=0)
     assert (halves - r2g).abs().max() > 0.1 * r2g.max()
-    case = attentions.catvton(attentions.CatVTONPix2PixPipeline)
-    message = r"attn1 must be over two pictures whose tokens do not alternate, got those of CatVTONPix2PixPipeline, .*beside.*Recorder"
-    with pytest.raises(ValueError, match=message), i2am.trace(case.pipe, reference="self", guidance="uncond-cond", groups=1):
-        case()
+    pipe = type("CatVTONPix2PixPipeline", (), {})()
+    tokens = RULES["self"](Seen("attn1", None, 0, 96, 96, {"sample": torch.empty(2, 8, 8, 12, device="meta")}, pipe=pipe))
+    assert isinstance(tokens, i2am.Tokens)
+    assert tokens.query_order is not None
+    assert tokens.query_order == tokens.key_order
+    assert (tokens.generated, tokens.reference, tokens.generated_grid) == ((0, 48), (48, 96), (8, 6))
+    order = torch.tensor(tokens.query_order)
+    ordered = scores[1:, :, order][..., order][:, :, :48, 48:].softmax(-2).mean(-1)
+    torch.testing.assert_close(ordered, r2g, rtol=1e-9, atol=0)
 
 
 def test_packed_sequences_are_no_halves() -> None:

@@ -20,9 +20,10 @@ from torch import Tensor
 import i2am
 from i2am.maps.orders import Order, columns_apart
 
-GRIDS = {128: (8, 16), 32: (4, 8), 96: (8, 12), 24: (4, 6)}  # of both pictures, by the number of their tokens
+GRIDS = {128: (8, 16), 32: (4, 8), 96: (8, 12), 24: (4, 6), 384: (16, 24)}  # of both pictures, by the number of their tokens
 STATED = Family(sides.side_by_side, {"reference": "self-beside"}, ".*attn1")
 EDITED = Family(sides.dreamlite, layers=".*attn1")
+PIX2PIX = Family(lambda: attentions.catvton(attentions.CatVTONPix2PixPipeline), {"reference": "self"}, ".*attn1")
 MOBILE = Family(lambda: sides.dreamlite(mobile=True), layers=".*attn1")
 
 
@@ -37,10 +38,11 @@ def ordered(call: oracle.Call) -> oracle.Call:
     return replace(call, query=apart(call.query), **keys)
 
 
-@pytest.mark.parametrize(
-    ("family", "batch", "size", "guided"),
-    [(STATED, 1, 1, False), (STATED, 3, 0, True), (STATED, 3, 1, True), (EDITED, 1, 1, True), (EDITED, 1, 0, True), (MOBILE, 1, 1, False)],
-)
+RUNS = [(STATED, 1, 1, False), (STATED, 3, 0, True), (STATED, 3, 1, True), (EDITED, 1, 1, True), (EDITED, 1, 0, True),
+        (MOBILE, 1, 1, False), (PIX2PIX, 1, 1, True)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "batch", "size", "guided"), RUNS)
 def test_both_pictures_are_told_apart(family: Family, batch: int, size: int, guided: bool) -> None:
     maps, calls, _ = observed(family, batch, size, guided)
     assert len(maps) == batch

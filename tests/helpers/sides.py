@@ -8,8 +8,7 @@ from typing import Any
 import diffusers
 import torch
 from ask import Ask, Case
-from attentions import LatentPipeline, Skip
-from diffusers import UNet2DConditionModel
+from attentions import denoise, skipping, start
 from joint import flow
 from parts import absent, as_pil, ddim, each, pictures, ready, sharpen, unet
 from torch import Tensor, nn
@@ -18,16 +17,14 @@ DROPPED = {"edit": 64, "generate": 34}  # tokens of the pipeline's template in f
 LENGTHS = (5, 9)  # tokens of a prompt behind it: the negative one's, the positive one's
 
 
-class SideBySide(LatentPipeline):
+class SideBySide:
     """What is generated on the left, the reference on the right; self-attention is where they meet, and there is no text."""
 
-    def __init__(self, unet: UNet2DConditionModel, scheduler: Any) -> None:
-        super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
+    def __init__(self, unet: Any, scheduler: Any) -> None:
+        self.unet, self.scheduler = unet, scheduler
 
     @torch.no_grad()
-    def __call__(self, picture: Tensor, num_inference_steps: int, guidance_scale: float, generator: Any, num_images_per_prompt: int = 1,
-                 output_type: str = "latent") -> Any:  # fmt: skip
+    def __call__(self, picture: Tensor, num_inference_steps: int, guidance_scale: float, generator: Any, **rest: Any) -> Any:
         width = picture.shape[3]
         blank = torch.zeros_like(picture)
         pictures = torch.cat([blank, picture]) if guidance_scale > 1 else picture
@@ -36,22 +33,18 @@ class SideBySide(LatentPipeline):
             both = torch.cat([rows, pictures], 3)
             return self.unet(both, timestep, encoder_hidden_states=None, return_dict=False)[0][..., :width]
 
-        latents = self.denoise(self.start(tuple(picture.shape), generator, num_inference_steps), predict, guidance_scale)
-        return SimpleNamespace(images=latents)
+        latents = start(self.scheduler, tuple(picture.shape), generator, num_inference_steps)
+        return SimpleNamespace(images=denoise(self.scheduler, latents, predict, guidance_scale))
 
 
 def side_by_side() -> Case:
     """7 `attn1` layers over both pictures; `attn2` never attends."""
     torch.manual_seed(0)
-    denoiser = unet()
-    for name, module in denoiser.named_modules():
-        if name.endswith("attn2"):
-            module.set_processor(Skip())
 
     def own(ask: Ask) -> dict[str, Any]:
         return {"picture": each(ask.batch, 4, *ask.size, seed=ask.seed + 3), **ask.guidance()}
 
-    return Case(ready(SideBySide(denoiser, ddim())), own, sizes=((8, 8), (8, 6)))
+    return Case(SideBySide(skipping(unet()), ddim()), own, sizes=((8, 8), (8, 6)))
 
 
 class Reader(nn.Module):
@@ -67,19 +60,23 @@ class Reader(nn.Module):
         return SimpleNamespace(hidden_states=[self.features(input_ids)])
 
 
-def tokens_of(mode: str) -> Any:
-    """In place of its tokenizer: as many tokens as the template drops, then the prompt's; longer prompts have more."""
-    from transformers import BatchEncoding
+class Tokens:
+    """In place of its tokenizer: as many tokens as the template drops, then the prompt's; the longer prompt has more."""
 
-    def tokenize(text: list[str], **_: Any) -> Any:
+    pad_token_id = 0
+
+    def __init__(self, mode: str) -> None:
+        self.dropped = DROPPED[mode]
+
+    def __call__(self, text: list[str], **_: Any) -> Any:
+        from transformers import BatchEncoding
+
         longest = max(map(len, text))
-        counts = [DROPPED[mode] + LENGTHS[(len(line) == longest and len(set(map(len, text))) > 1) or len(text) == 1] for line in text]
-        places = torch.arange(max(counts))[None]
-        mask = (places < torch.tensor(counts)[:, None]).long()
-        ids = torch.stack([(places[0] * (3 + len(line))) % 50 for line in text])
-        return BatchEncoding({"input_ids": ids, "attention_mask": mask})
-
-    return tokenize
+        positive = [len(line) == longest for line in text]  # the negative prompt is empty
+        counts = torch.tensor([self.dropped + LENGTHS[is_positive] for is_positive in positive])
+        places = torch.arange(int(counts.max()))[None]
+        ids = torch.stack([(places[0] * (3 + len(line))) % 49 + 1 for line in text])
+        return BatchEncoding({"input_ids": ids, "attention_mask": (places < counts[:, None]).long()})
 
 
 def dreamlite(mobile: bool = False, image: bool = True) -> Case:
@@ -95,7 +92,7 @@ def dreamlite(mobile: bool = False, image: bool = True) -> Case:
     )  # fmt: skip
     tiny = diffusers.AutoencoderTiny(encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
                                      num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1))  # fmt: skip
-    pipe = cls(text_encoder=Reader().eval(), tokenizer=tokens_of("generate"), processor=tokens_of("edit"), vae=tiny, unet=sharpen(denoiser),
+    pipe = cls(text_encoder=Reader().eval(), tokenizer=Tokens("generate"), processor=Tokens("edit"), vae=tiny, unet=sharpen(denoiser),
                scheduler=flow())  # fmt: skip
 
     def own(ask: Ask) -> dict[str, Any]:
