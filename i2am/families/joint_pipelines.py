@@ -29,4 +29,5 @@ JOINT: dict[str, Known] = {
     "QwenImageEditPlusPipeline": Known(WORKS, QWEN),
     "QwenImageLayeredPipeline": Known(WORKS, QWEN + "; the whole picture and its layers are frames"),
     "QwenImage21Pipeline": Known(WORKS, "among the text, in front of what is generated; with use_kv_cache=False"),
+    "ZImageOmniPipeline": Known(WORKS, "its latents stand in front of what is generated, its SigLIP features behind it: two references"),
 }
