@@ -36,7 +36,7 @@ class Layout:
 NONE = Layout(0, 1, 0, 1)
 CONDITIONAL_FIRST = ("lumina", "omnigen", "z_image")  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
 TWO_CALLS = ("flux", "flux2", "chroma", "bria_fibo2", "krea2", "lumina2", "cogview4", "nucleusmoe_image", "glm_image", "wan", "chronoedit",
-             "hunyuan_video", "hunyuan_video1_5", "kandinsky5", "cosmos")  # fmt: skip
+             "hunyuan_video", "hunyuan_video1_5", "kandinsky5", "cosmos", "joyimage")  # fmt: skip
 # these call their model twice a step without saying which call it is, the prompt first
 PROMPT_FIRST = tuple(f"diffusers.pipelines.{package}." for package in TWO_CALLS)
 OF_THREE = {"Pix2Pix": 0, "OmniGen": 0, "DreamLite": 2}  # which of three blocks has the prompt and the picture, by the pipeline's name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+OUTPUTS = ("to_out", "out_layer", "img_attn_proj")  # most models', Kandinsky 5's, JoyImageEdit's
+
 
 def output_weight(module: nn.Module, width: int, like: Tensor) -> Tensor | None:
     """[C, width] for `width` channels of all heads together; None where the module has no projection of its own.
@@ -13,7 +15,7 @@ def output_weight(module: nn.Module, width: int, like: Tensor) -> Tensor | None:
     joint layer has for the others (`to_add_out`). Flux 2's single blocks project the heads and, behind them, their MLP with one matrix.
     What is no plain Linear at hand, as under a LoRA, is asked for its unit vectors.
     """
-    out = getattr(module, "to_out", None)
+    out = next((found for found in (getattr(module, name, None) for name in OUTPUTS) if found is not None), None)
     if isinstance(out, (nn.ModuleList, nn.Sequential)):
         out = out[0] if len(out) else None
     if not isinstance(out, nn.Module) or isinstance(out, nn.Identity):

@@ -30,4 +30,6 @@ JOINT: dict[str, Known] = {
     "QwenImageLayeredPipeline": Known(WORKS, QWEN + "; the whole picture and its layers are frames"),
     "QwenImage21Pipeline": Known(WORKS, "among the text, in front of what is generated; with use_kv_cache=False"),
     "ZImageOmniPipeline": Known(WORKS, "its latents stand in front of what is generated, its SigLIP features behind it: two references"),
+    "JoyImageEditPipeline": Known(WORKS, "between what is generated and the text; the text encoder sees it too, among the words"),
+    "JoyImageEditPlusPipeline": Known(WORKS, "between what is generated and the text; the text encoder sees them too, among the words"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import beside, crossing, flux, glm, hunyuan_video, joint, omnigen, prompted, qwen, streams, video, wan, zimage
+from i2am.families import beside, crossing, flux, glm, hunyuan_video, joint, joyimage, omnigen, prompted, qwen, streams, video, wan, zimage
 from i2am.families.family import Family, class_names
 
 FAMILIES: tuple[Family, ...] = (
@@ -13,6 +13,7 @@ FAMILIES: tuple[Family, ...] = (
     *streams.FAMILIES,
     *qwen.FAMILIES,
     *zimage.FAMILIES,
+    *joyimage.FAMILIES,
     *crossing.FAMILIES,
     *beside.FAMILIES,
     *prompted.FAMILIES,
