@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import fluxes
 import oracle
 import pytest
 import torch
+from ask import Case
 from cuts import at, behind, first_of, in_front_of, made, second_of, tokens
-from families import Family, hold, observed, runs
+from families import Family, hold, hold_words, observed, runs
 from fluxes import TALL, WIDE
-from joint import TEXT
+from joint import TEXT, flow
 from torch import Tensor, nn
 
 import i2am
@@ -21,6 +24,7 @@ from i2am.attach.projection import output_weight
 BOTH = tokens(TALL) + tokens(WIDE)
 ALIKE = (64, 64)  # both references, and in one of the runs what is generated
 PAIR = {"image 1": behind(tokens(TALL), tokens(WIDE)), "image 2": behind(tokens(WIDE))}
+T5, IMAGE = 512, 27 * 27  # the tokens of Flux's text, and of Redux's image behind them
 Joint = partial(Family, layers=".*attn")
 flux2 = partial(partial, fluxes.flux2)
 Adapted = partial(Family, layers=r"transformer_blocks.*attn", number=1, two_calls=True)
@@ -40,6 +44,12 @@ FAMILIES = {
     "flux-ip-adapter": Adapted(fluxes.adapted),
     "flux-second-ip-adapter": Adapted(partial(fluxes.adapted, 2), number=2, source="adapter 2"),
     "kontext-ip-adapter": Adapted(fluxes.adapted_kontext, source="adapter", generated=in_front_of(tokens(TALL))),
+    "flux-img2img": Adapted(partial(fluxes.adapted_from, "FluxImg2ImgPipeline"), guided=(True,)),
+    "flux-inpaint": Adapted(partial(fluxes.adapted_from, "FluxInpaintPipeline"), guided=(True,)),
+    "flux-redux": Joint(fluxes.redux, generated=made(T5 + IMAGE), reference=at(T5, IMAGE), source="redux", words=at(0, T5),
+                        guided=(False,)),
+    "kontext-redux": Joint(partial(fluxes.redux, True), generated=made(T5 + IMAGE, tokens(TALL)), guided=(False,),
+                           parts={"redux": at(T5, IMAGE), "image 2": behind(tokens(TALL))}),
     "chroma-ip-adapter": Adapted(partial(fluxes.chroma, adapters=1)),
     "chroma-img2img": Adapted(partial(fluxes.chroma, "ChromaImg2ImgPipeline", adapters=1), guided=(True,)),
     "chroma-inpaint": Adapted(partial(fluxes.chroma, "ChromaInpaintPipeline", adapters=1), guided=(True,)),
@@ -98,3 +108,78 @@ def test_the_columns_of_the_heads_behind_an_adapter() -> None:
     found = output_weight(attention, attention.inner_dim, weight)
     assert found is not None
     torch.testing.assert_close(found, weight[:, : attention.inner_dim], rtol=1e-6, atol=1e-7)
+
+
+def test_words_beside_an_image_are_the_texts() -> None:
+    hold_words(FAMILIES["flux-redux"], 1, 1, False)
+
+
+def test_text_that_is_longer_than_flux_reads() -> None:
+    """512 tokens are the most that a prompt has: what stands behind them is an image's, of a number that is known, or refused."""
+    case = fluxes.redux()
+    asked = case.kwargs()
+    asked["prompt_embeds"] = asked["prompt_embeds"][:, :-1]
+    with (
+        pytest.raises(ValueError, match="the 512 tokens of T5 at most, or these and the 729 of an image"),
+        i2am.trace(case.pipe, words=True),
+    ):
+        case.pipe(**asked)
+
+
+def test_keys_that_were_cached_before_the_trace() -> None:
+    """A cache does not say which pictures its keys are of."""
+    model = fluxes.flux2_transformer(guidance_embeds=False)
+    step = {"timestep": torch.ones(1), "txt_ids": torch.zeros(1, TEXT, 4), "encoder_hidden_states": torch.randn(1, TEXT, 32)}
+    ids = torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(4.0), torch.zeros(1))[None]
+    cache = SimpleNamespace(num_ref_tokens=3, get_double=lambda index: None, get_single=lambda index: None)
+    refused = pytest.raises(ValueError, match="with the references among its tokens")
+    with refused, torch.no_grad(), i2am.trace(model, scheduler=flow(), words=True):
+        model(torch.randn(1, 16, 16), img_ids=ids, kv_cache=cache, kv_cache_mode="cached", **step)
+
+
+@pytest.mark.parametrize("build", [fluxes.control, fluxes.fill])
+def test_pictures_in_the_channels_are_no_reference(build: Callable[[], Case]) -> None:
+    """Refused with the reason; the prompt's words are there."""
+    case = build()
+    with pytest.raises(ValueError, match=f"no reference tokens exist in {type(case.pipe).__name__}: its pictures are channels"):  # noqa: SIM117
+        with i2am.trace(case.pipe):
+            case()
+    with i2am.trace(case.pipe, words=["red"]) as run:
+        case()
+    assert run.maps.words()["red"].shape[0] == 1
+
+
+def test_a_grid_of_pictures_is_refused_and_its_rows_are_a_rule() -> None:
+    """VisualCloze: the pictures of a row lie side by side in one grid, and what is generated is one of the last row."""
+    case = fluxes.cloze()
+    with pytest.raises(ValueError, match="side by side in one grid"):
+        i2am.trace(case.pipe)
+
+    def rows(seen: i2am.Seen) -> i2am.Tokens:
+        text = seen.inputs["encoder_hidden_states"].shape[1]
+        count = (seen.keys - text) // 2
+        return i2am.Tokens(
+            reference=(text, text + count), reference_grid=(6, 12), generated=(text + count, seen.keys), generated_grid=(6, 12)
+        )
+
+    with i2am.trace(case.pipe, reference=rows) as run, oracle.recorded(case.denoiser, case.pipe.scheduler) as calls:
+        case()
+    for sums in run.maps.sums:
+        stored = oracle.of(calls, sums.layer)
+        assert stored[0].key.shape[2] == 16 + 2 * 72
+        r2g, _ = oracle.truth(stored, generated=(16 + 72, 16 + 144), reference=(16, 16 + 72))
+        assert (sums.r2g.double().sum(1) - r2g.sum(1)).abs().max() <= 1e-5 * r2g.max()
+
+
+@pytest.mark.parametrize("name", ["klein", "flux-ip-adapter", "chroma-ip-adapter"])
+def test_the_conditional_call_is_the_one(name: str) -> None:
+    """One step: the maps of a guided run are the unguided run's, and those of the other call are not."""
+    case = FAMILIES[name].build()
+    maps = []
+    for guided, options in ((True, {}), (False, {}), (True, {"guidance": "uncond|cond"})):
+        with i2am.trace(case.pipe, groups=1, **options) as run:
+            case(batch=2, steps=1, guided=guided)
+        maps.append(torch.cat([sums.r2g.flatten() for sums in run.maps.sums]))
+    guided, plain, wrong = maps
+    assert (guided - plain).abs().max() <= 1e-5 * plain.max()
+    assert (wrong - plain).abs().max() > 1e-3 * plain.max()

@@ -7,10 +7,13 @@ from functools import partial
 import oracle
 import pytest
 import streams
+import torch
 from cuts import Cut, at, behind, first_of, made, second_of
 from families import Family, hold, hold_words, runs
 from joint import TEXT
 from streams import FIBO2_GRIDS, GIST, READ
+
+import i2am
 
 ONE, OTHER = (rows * columns for rows, columns in FIBO2_GRIDS)
 LOOKED = READ + 3  # the prompt behind the picture that it is about, which is one token between two marks
@@ -96,3 +99,17 @@ def test_maps_equal_the_stored_attention(name: str, batch: int, size: int, guide
 @pytest.mark.parametrize(("name", "batch", "size", "guided"), runs(WORDS))
 def test_words_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
     hold_words(WORDS[name], batch, size, guided)
+
+
+@pytest.mark.parametrize("name", ["longcat", "bria", "fibo", "ovis", "krea2", "ernie", "fibo2"])
+def test_the_conditional_rows_are_the_ones(name: str) -> None:
+    """One step: the words of a guided run are the unguided run's, and those of the other rows or calls are not."""
+    case, other = WORDS[name].build(), "uncond|cond" if WORDS[name].two_calls else "cond-uncond"
+    found = []
+    for guided, options in ((True, {}), (False, {}), (True, {"guidance": other})):
+        with i2am.trace(case.pipe, groups=1, words=True, **options) as run:
+            case(steps=1, guided=guided)
+        found.append(torch.cat([sums.words.sum(-2).flatten() for sums in run.maps.sums if sums.words is not None]))
+    guided, plain, wrong = found
+    assert (guided - plain).abs().max() <= 1e-5 * plain.max()
+    assert (wrong - plain).abs().max() > 1e-3 * plain.max()

@@ -180,6 +180,54 @@ def kontext_inpaint(reference: bool) -> Case:
     return flux_case("FluxKontextInpaintPipeline", own)
 
 
+def adapted_from(name: str) -> Case:
+    """Flux with an IP-Adapter that begins at a picture."""
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out = {**true_guidance(ask), **shown(ask, 1), "image": (pictures(ask.batch, ask.size, seed=ask.seed + 1) + 1) / 2, "strength": 1.0}
+        return out if "Inpaint" not in name else {**out, "mask_image": masks(ask.batch, ask.size)}
+
+    return flux_case(name, own, adapters=1)
+
+
+def redux(kontext: bool = False) -> Case:
+    """Flux with what FluxPriorReduxPipeline makes of a picture: 512 tokens of T5, and 27 by 27 of the picture."""
+    from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
+
+    prior_cls, embedder = of_diffusers("FluxPriorReduxPipeline", "ReduxImageEncoder")
+    torch.manual_seed(0)
+    vision = SiglipVisionModel(SiglipVisionConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                                                  image_size=108, patch_size=4))  # fmt: skip
+    prior = ready(prior_cls(image_encoder=vision.eval(), feature_extractor=SiglipImageProcessor(size={"height": 108, "width": 108}),
+                            image_embedder=embedder(32, 32).eval(), text_encoder=clip_text(32), tokenizer=clip_tokenizer(),
+                            text_encoder_2=t5_text(32), tokenizer_2=t5_tokenizer()))  # fmt: skip
+
+    def own(ask: Ask) -> dict[str, Any]:
+        made = prior(as_pil(pictures(1, (108, 108), seed=ask.seed + 1)), prompt=ask.prompts[0])
+        several = {name: value.expand(ask.batch, *value.shape[1:]) for name, value in made.items()}
+        reference = {"image": (pictures(ask.batch, TALL, seed=ask.seed + 1) + 1) / 2, "max_area": ask.size[0] * ask.size[1],
+                     "_auto_resize": False}  # fmt: skip
+        return {**several, **ask.canvas(), "guidance_scale": 2.5, **(reference if kontext else {})}
+
+    return flux_case("FluxKontextPipeline" if kontext else "FluxPipeline", own, num_single_layers=1, num_layers=1)
+
+
+def cloze() -> Case:
+    """VisualCloze: two rows of two pictures side by side, of which the last is generated."""
+    (cls,) = of_diffusers("VisualClozeGenerationPipeline")
+    torch.manual_seed(0)
+    pipe = cls(scheduler=flow(), vae=autoencoder(shift_factor=0.0), text_encoder=clip_text(32), tokenizer=clip_tokenizer(),
+               text_encoder_2=t5_text(32), tokenizer_2=t5_tokenizer(), resolution=48,
+               transformer=flux_transformer(False, in_channels=16 + 16 + 64, out_channels=16))  # fmt: skip
+
+    def own(ask: Ask) -> dict[str, Any]:
+        one, two, three = (as_pil(pictures(1, (48, 48), seed=ask.seed + place))[0] for place in range(3))
+        return {"task_prompt": ask.prompts, "content_prompt": ask.prompts, "image": [[[one, two], [three, None]]] * ask.batch,
+                "max_sequence_length": 16, "guidance_scale": 2.5}  # fmt: skip
+
+    return Case(ready(pipe), own)
+
+
 def control() -> Case:
     """Flux Control: the control picture enters through the channels."""
 
@@ -209,6 +257,7 @@ def chroma(name: str = "ChromaPipeline", adapters: int = 0, text: bool = False) 
         joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_num_channels=8, approximator_hidden_dim=16,
         approximator_layers=1)  # fmt: skip
     sharpen(transformer)
+    transformer.register_to_config(guidance_embeds=False)  # which inpainting reads, and the model does not write
     pipe = cls(scheduler=flow(), vae=autoencoder(shift_factor=0.0), transformer=transformer, text_encoder=t5_text(32) if text else None,
                tokenizer=t5_tokenizer() if text else None)  # fmt: skip
     if adapters:

@@ -44,8 +44,8 @@ def flux_transformer(guidance_embeds: bool, **config: Any) -> nn.Module:
     model = FluxTransformer2DModel(
         patch_size=1,
         in_channels=config.pop("in_channels", 4 * 4),
-        num_layers=2,
-        num_single_layers=2,
+        num_layers=config.pop("num_layers", 2),
+        num_single_layers=config.pop("num_single_layers", 2),
         attention_head_dim=16,
         num_attention_heads=2,
         joint_attention_dim=32,
