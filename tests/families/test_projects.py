@@ -163,6 +163,37 @@ def test_pictures_side_by_side_are_told_apart() -> None:
     torch.testing.assert_close(ordered, r2g, rtol=1e-9, atol=0)
 
 
+def side_by_side(call: oracle.Call, columns: int, rows: slice) -> tuple[Tensor, Tensor]:
+    """The maps of a latent whose left half is generated and whose right half is the reference: [B, H, left], [B, H, right]."""
+    places = torch.arange(call.query.shape[2]).unflatten(0, (-1, 2, columns))
+    left, right = (places[:, half].flatten() for half in (0, 1))
+    scores = call.scores[rows]
+    return scores[:, :, left][..., right].softmax(-2).mean(-1), scores.softmax(-1)[:, :, left][..., right].mean(-2)
+
+
+@pytest.mark.parametrize("reference", ["self", "self-beside"])
+@pytest.mark.parametrize("guided", [True, False])
+def test_pictures_side_by_side(reference: str, guided: bool) -> None:
+    """A whole run, against its stored attention: of a class that is known by name, and of a bare denoiser."""
+    case = attentions.catvton(attentions.CatVTONPix2PixPipeline)
+    target = {"pipe": case.pipe} if reference == "self" else {"pipe": case.denoiser, "scheduler": case.scheduler}
+    ask = {"batch": 2, "size": case.sizes[1], "guided": guided}
+    plain = case(**ask)
+    guidance = "uncond-cond" if guided else "none"
+    with (
+        i2am.trace(**target, reference=reference, guidance=guidance, groups=1) as run,
+        oracle.recorded(case.denoiser, case.scheduler, keep=lambda name: name.endswith("attn1")) as calls,
+    ):
+        out = case(**ask)
+    torch.testing.assert_close(out, plain, rtol=1e-4, atol=1e-4)
+    assert {(s.generated_grid, s.reference_grid) for s in run.maps.sums} == {((16, 12), (16, 12)), ((8, 6), (8, 6))}
+    for sums in run.maps.sums:
+        found = oracle.of(calls, sums.layer)
+        right = [side_by_side(call, sums.generated_grid[1], slice(-2, None)) for call in found]
+        for ours, true in ((sums.r2g, sum(pair[0] for pair in right)), (sums.g2r, sum(pair[1] for pair in right))):
+            assert (ours[:, 0].flatten(2) - true).abs().max() < 1e-5 * true.max()
+
+
 def test_packed_sequences_are_no_halves() -> None:
     """CatVTON on Flux: one packed sequence, in which person and garment alternate row by row."""
     call = Seen("transformer_blocks.0.attn", None, 0, 96, 96, {"hidden_states": torch.empty(1, 96, 64)})

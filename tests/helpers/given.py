@@ -230,6 +230,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "image tokens": image_tokens,
     "pasd": lambda: asked(projects.pasd()),
     "catvton": lambda: asked(attentions.catvton()),
+    "catvton without mask": lambda: asked(attentions.catvton(attentions.CatVTONPix2PixPipeline)),
     "leffa": lambda: asked(attentions.leffa()),
     "idm-vton": lambda: asked(attentions.idm_vton()),
     "ootdiffusion": lambda: asked(attentions.ootdiffusion()),
