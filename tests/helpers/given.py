@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import attentions
+import fluxes
 import joint
 import ldm
 import pipelines
@@ -227,6 +228,8 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "two adapters": lambda: asked(pipelines.ip_adapter("plain", "full")),
     "kandinsky": lambda: asked(pipelines.kandinsky22()),
     "kontext": lambda: asked(joint.flux_kontext()),
+    "flux2": lambda: asked(fluxes.flux2()),
+    "cloze": lambda: {**asked(fluxes.cloze()), "i2am": i2am},
     "image tokens": image_tokens,
     "pasd": lambda: asked(projects.pasd()),
     "catvton": lambda: asked(attentions.catvton()),
