@@ -115,10 +115,11 @@ class Listener:
         return (), None
 
     def prompts(self, length: int) -> tuple[Prompt, ...]:
-        """One prompt per row, over the encoders whose tokens make up the sequence (SD3: CLIP's, then T5's)."""
+        """One prompt per row, over the encoders whose tokens make up the sequence (SD3: CLIP's, then T5's), which their lengths say; a
+        family that knows which of the ids are the text's is asked alone, for other ids may be as many."""
         parts = {name: ids for name in ENCODERS if (ids := self.ids(name)) is not None}
         last = parts.get("text_encoder_3")
-        for name in reversed(parts):  # Flux reads its second encoder's tokens; SDXL's two have the same
+        for name in reversed(parts) if self.written is unwritten else ():  # Flux reads its second encoder's tokens; SDXL's two have the same
             if parts[name].shape[1] == length:
                 return self.read({name: parts[name]})
             if last is not None and name != "text_encoder_3" and parts[name].shape[1] + last.shape[1] == length:
