@@ -119,7 +119,9 @@ class Listener:
         family that knows which of the ids are the text's is asked alone, for other ids may be as many."""
         parts = {name: ids for name in ENCODERS if (ids := self.ids(name)) is not None}
         last = parts.get("text_encoder_3")
-        for name in reversed(parts) if self.written is unwritten else ():  # Flux reads its second encoder's tokens; SDXL's two have the same
+        for name in (
+            reversed(parts) if self.written is unwritten else ()
+        ):  # Flux reads its second encoder's tokens; SDXL's two have the same
             if parts[name].shape[1] == length:
                 return self.read({name: parts[name]})
             if last is not None and name != "text_encoder_3" and parts[name].shape[1] + last.shape[1] == length:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from i2am.families.known import ADAPTER, REFUSED, WORKS, Known
+from i2am.families.known import ADAPTER, NONE, REFUSED, WORKS, Known
 from i2am.families.unet_pipelines import NOISE, ONLY
 
 IN_ORDER = "each picture's tokens stand behind what is generated"
 CLOZE = ("the pictures of a row lie side by side in one grid, so that neither what is generated nor one of the others is a stretch of "
          "tokens; a rule can take whole rows, which img_ids number from 1, and the last of which is generated")  # fmt: skip
 QWEN = "behind what is generated, in the joint attention of every layer; the text's encoder sees it too, among the words"
+CHANNELS = "its picture is stacked on the channels and seen by the text encoder, and has no tokens of its own"
 JOINT: dict[str, Known] = {
     "VisualClozeGenerationPipeline": Known(REFUSED, CLOZE),
     "VisualClozePipeline": Known(REFUSED, f"{CLOZE}. It runs two models: trace its generation_pipe"),
@@ -30,6 +31,9 @@ JOINT: dict[str, Known] = {
     "QwenImageLayeredPipeline": Known(WORKS, QWEN + "; the whole picture and its layers are frames"),
     "QwenImage21Pipeline": Known(WORKS, "among the text, in front of what is generated; with use_kv_cache=False"),
     "ZImageOmniPipeline": Known(WORKS, "its latents stand in front of what is generated, its SigLIP features behind it: two references"),
+    "Kandinsky5I2IPipeline": Known(
+        NONE, "its picture is stacked on the channels and seen by the text encoder: it has no tokens of its own"
+    ),
     "JoyImageEditPipeline": Known(WORKS, "between what is generated and the text; the text encoder sees it too, among the words"),
     "JoyImageEditPlusPipeline": Known(WORKS, "between what is generated and the text; the text encoder sees them too, among the words"),
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from i2am.common.checks import refuse
 from i2am.families.family import EXPLAIN, Block, Family, Found, generated, length_of, reference, sequence, text
+from i2am.families.qwen import behind_template
 from i2am.maps.tokens import AnyGrid, Seen
 
 
@@ -47,15 +47,7 @@ def flat(shape: Any) -> AnyGrid:
     return (height, width) if frames == 1 else (frames, height, width)
 
 
-def written(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
-    """The encoder's tokens behind the template's first, as many columns of every row; a longer negative prompt fills them up."""
-    first, pad = getattr(pipe, "prompt_template_encode_start_idx", {}), pipe.tokenizer.pad_token_id
-    kept = ids[:, first.get("multiple_images", ids.shape[1]) :]
-    more = length - kept.shape[1]
-    return torch.cat([kept, kept.new_full((len(kept), more), pad)], 1) if kept.numel() and more >= 0 else None
-
-
 ORDER = "generated, references, text"
-JOYIMAGE = Family("JoyImageEdit", ("JoyImageEditTransformer3DModel",), joyimage, ORDER, written=written)
-JOYIMAGE_PLUS = Family("JoyImageEdit Plus", ("JoyImageEditPlusTransformer3DModel",), joyimage_plus, ORDER, written=written)
+JOYIMAGE = Family("JoyImageEdit", ("JoyImageEditTransformer3DModel",), joyimage, ORDER, written=behind_template)
+JOYIMAGE_PLUS = Family("JoyImageEdit Plus", ("JoyImageEditPlusTransformer3DModel",), joyimage_plus, ORDER, written=behind_template)
 FAMILIES = (JOYIMAGE, JOYIMAGE_PLUS)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, cells, generated, length_of, reference, sequence, text
+from i2am.families.family import EXPLAIN, Block, Family, Found, cells, generated, length_of, reference, sequence, text, tokenizer_of
 from i2am.maps.tokens import Grid, Seen
 
 
@@ -99,6 +99,17 @@ def without(ids: Tensor, drop: Any, pad: int, length: int) -> Tensor | None:
     if max(map(len, rows)) != length:
         return None
     return torch.stack([torch.cat([row, row.new_full((length - len(row),), pad)]) for row in rows])
+
+
+def behind_template(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
+    """The encoder's tokens behind the template in front of the prompt, as many columns of every row, padding and all (Kandinsky 5,
+    JoyImageEdit); what is longer in the batch fills them up behind."""
+    drop = getattr(pipe, "prompt_template_encode_start_idx", None)
+    drop = drop.get("multiple_images") if isinstance(drop, dict) else drop
+    pad = tokenizer_of(pipe, "text_encoder").pad_token_id
+    kept = ids[:, drop if isinstance(drop, int) else ids.shape[1] :]
+    more = length - kept.shape[1]
+    return torch.cat([kept, kept.new_full((len(kept), more), pad)], 1) if kept.numel() and more >= 0 else None
 
 
 SLOT = 4  # tokens of a picture for each of its places in `img_mask`

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, cells, length_of, sequence, text
+from i2am.families.family import EXPLAIN, Block, Family, Found, cells, generated, length_of, sequence, text
 from i2am.families.frames import asking, behind, given, held_back, leading, shrunk, still, video_grid
+from i2am.families.qwen import behind_template
 from i2am.maps.tokens import Seen
 
 
@@ -90,8 +91,11 @@ def kandinsky5(seen: Seen) -> Found:
     if seen.inputs.get("sparse_params") is not None:
         refuse(f"the attention of {seen.layer}", "regular", "sparse: tokens in another order, and no scaled_dot_product_attention",
                "Trace a model with attention_type=\"regular\".")  # fmt: skip
+    if grid[0] == 1:  # a picture; one that was given is stacked on its channels
+        made = [generated(grid[1:])]
+        return sequence(seen, *((made,) if seen.layer.endswith("self_attention") else ([text(length_of(seen))], made)))
     count = 0
-    if seen.denoiser.config.visual_cond and grid[0] > 1:  # the last channel says which frames were given
+    if seen.denoiser.config.visual_cond:  # the last channel says which frames were given
         count = leading(seen, (states[..., -1] == 1).flatten(2).all(2))
     video = behind([still(count, grid[1:])] if count else [], grid)
     if seen.layer.endswith("self_attention"):
@@ -115,5 +119,6 @@ KANDINSKY5 = Family(
     kandinsky5,
     "self_attention: the first frame, generated; cross_attention: text",
     of_video,
+    behind_template,
 )
 FAMILIES = (LTX, COGVIDEOX, COSMOS, HELIOS, ALLEGRO, KANDINSKY5)
