@@ -23,7 +23,7 @@ def add_view(commands: Any) -> None:
         nargs="+",
         action="extend",
         metavar="PICTURE",
-        help="the generated images, if the maps carry none: one, or one per image",
+        help="the generated images, if the maps carry none: one, or one per image; of a video one per frame of the maps",
     )
     parser.add_argument(
         "--references", nargs="+", action="extend", metavar="[NAME=]PICTURE", help="the references; by name where the run has several"

@@ -69,7 +69,7 @@ class AttributionMaps(Recorded):
         maker = f", from {self.about['model']}" if "model" in self.about else ""
         maker += f", weighed by {self.about['weigh']}" if "weigh" in self.about else ""
         time = f"{counted(self.steps, 'step')} in {counted(self.groups, 'time group')}"
-        lines = [f"AttributionMaps of {counted(len(self), 'image')}: {time}, {layers}{maker}"]
+        lines = [f"AttributionMaps of {self.size_said}: {time}, {layers}{maker}"]
         more = {"specific": f" ({counted(len(self.regions), 'region')})", "words": f" ({counted(len(self.prompts), 'prompt')})"}
         of = {name: sum(getattr(s, name) is not None for s in self.sums) for name in ("r2g", "g2r", "specific", "words")}
         lines.append("  sums: " + ", ".join(f"{name} of {n}{more.get(name, '')}" for name, n in of.items() if n))

@@ -10,6 +10,7 @@ import torch
 from i2am.common.checks import instance, refuse, said, whole_number
 from i2am.maps.field import NEAR
 from i2am.maps.levels import AttributionMaps
+from i2am.maps.tokens import usual_frames
 
 SIDE = 256  # pixels that the longer side of a picture has at least
 
@@ -25,9 +26,9 @@ def log(
         tag/spread/g2r, tag/spread/r2g  its mean spread, in fractions of the other picture; sqrt(1/6) looks everywhere
         tag/returned                    the share of patches that, followed to the reference and back, come home within one patch
 
-    images, references: as in `maps.with_pictures`, where the maps carry none. most: images of the batch that are drawn; numbers are of
-    all. Where a run has several references, their names follow the tag. Layers that are not finite are left out, and counted as
-    tag/broken_layers, so that a training goes on.
+    images, references: as in `maps.with_pictures`, where the maps carry none. most: images of the batch that are drawn, of videos their
+    frames in a row; numbers are of all. Where a run has several references, their names follow the tag. Layers that are not finite are left
+    out, and counted as tag/broken_layers, so that a training goes on.
     """
     draws = [name for name in ("add_images", "add_image") if callable(getattr(writer, name, None))]
     if not draws or not callable(getattr(writer, "add_scalar", None)):
@@ -44,8 +45,10 @@ def log(
     for name in maps.references:
         label = tag if len(maps.references) == 1 else f"{tag}/{name}"
         whole = [s for s in maps.sums if s.source == name and s.layer not in broken]
-        for direction, grid in (("r2g", "generated_grid"), ("g2r", "reference_grid")):
-            placed = [s.layer for s in whole if direction in s.recorded and getattr(s, grid)]
+        for direction, side in (("r2g", "generated_grid"), ("g2r", "reference_grid")):
+            grids = {s.layer: grid for s in whole if direction in s.recorded and (grid := getattr(s, side))}
+            frames = usual_frames(grids.values())
+            placed = [layer for layer, grid in grids.items() if usual_frames([grid]) == frames]
             if placed:
                 show(writer, f"{label}/{direction}", drawn(maps, direction, name, placed, most), step)
         pointed = [s.layer for s in whole if s.has_field]

@@ -126,6 +126,7 @@ class Recorder:
     ) -> Tensor:
         """scaled_dot_product_attention's output [B, heads, generated tokens, D]; the layer's maps are added up beside it.
 
+        generated_grid, reference_grid: (height, width), of a video (frames, height, width), the tokens of its first frame first.
         special: leading reference tokens (CLS) without a place on the canvas. generated, reference, words: ranges of tokens, where
         the call holds others too (default: all queries; all keys are the reference). rows: the conditional rows of the batch.
         output_weight: [C, heads * Dv], the layer's output projection, for weigh="values": without it the values' own norms count.

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from i2am.common.checks import cited, index_of, refuse
+from i2am.common.checks import cited, counted, index_of, refuse
 from i2am.maps.canvas import NOT_FINITE
 from i2am.maps.kept_pictures import Pictures
 from i2am.maps.layer_sums import LayerSums
@@ -60,6 +60,12 @@ class Recorded:
     def frames(self, reference: str | None = None) -> int | None:
         """How many frames most layers' canvases of this reference have, or those of the generated video; None for pictures."""
         return usual_frames(s.generated_grid if reference is None else s.reference_grid for s in self.sums if reference in (None, s.source))
+
+    @property
+    def size_said(self) -> str:
+        """How many images, or videos of how many frames."""
+        frames = self.frames()
+        return counted(len(self), "image") if frames is None else f"{counted(len(self), 'video')} of {counted(frames, 'frame')}"
 
     @property
     def has_field(self) -> bool:

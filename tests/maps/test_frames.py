@@ -96,6 +96,12 @@ def test_layers_of_other_frames_are_not_added_up() -> None:
         assert mixed.unified("r2g", layers="layer*").shape == (2, FRAMES, 5, 3)
 
 
+def test_what_there_is_is_said() -> None:
+    run = run_of((FRAMES, 2, 3))
+    assert repr(run).startswith("AttributionMaps of 2 videos of 3 frames: 2 steps in 2 time groups, 2 layers of 2 heads")
+    assert (run.frames(), run.frames("reference"), run_of().frames("reference")) == (3, 3, None)
+
+
 def test_what_a_recorder_saw_of_a_video_is_what_it_saw_of_its_tokens() -> None:
     query, key, value = torch.randn(2, 2, 24, 8), torch.randn(2, 2, 7, 8), torch.randn(2, 2, 7, 8)
     recorder = Recorder()

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2am import AttributionMaps, load
+from i2am import AttributionMaps, load, log
 from i2am.maps.layer_sums import LayerSums
 from i2am.show.pictures import animate, levels, overlay, sheet, strip
 
@@ -126,6 +126,24 @@ def test_maps_draw_their_own_videos(tmp_path: Path) -> None:
     back = load(maps.save(tmp_path / "run.safetensors"))
     assert back.overlay(heads=1) == maps.overlay(heads=1)
     assert maps._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_logs_get_rows_of_frames_and_go_on_where_layers_differ() -> None:
+    maps, shown = run_of(), dict[str, Any]()
+    odd = LayerSums("odd", "reference", (2, 4, 6), None, 0, draw(2, 2, 2, 48))
+
+    class Writer:
+        def add_scalar(self, tag: str, scalar_value: float, global_step: int | None) -> None:
+            pass
+
+        def add_images(self, tag: str, img_tensor: Tensor, global_step: int | None, dataformats: str) -> None:
+            shown[tag] = img_tensor.numpy()
+
+    log(Writer(), AttributionMaps((*maps.sums, odd), 2), images=[VIDEO, OTHER])
+    assert all(np.array_equal(got, np.asarray(row)) for got, row in zip(shown["i2am/r2g"], maps.overlay([VIDEO, OTHER])))
+    log(Writer(), maps)
+    assert shown["i2am/r2g"].shape[0] == 2
+    assert shown["i2am/r2g"].shape[2] > 3 * 256
 
 
 @pytest.mark.parametrize("form", ["gif", "webp"])
