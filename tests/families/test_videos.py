@@ -47,6 +47,11 @@ def behind_video(count: int) -> Cut:
     return lambda call: (first(0, 3)(call)[1], first(0, 3)(call)[1] + count)
 
 
+def all_but(count: int) -> Cut:
+    """Everything but the last tokens."""
+    return lambda call: (0, call.key.shape[2] - count)
+
+
 def video_of_framepack(call: oracle.Call) -> int:
     """Where its video of three frames begins: behind it are 16 tokens of the picture and 7 of the prompt."""
     return call.key.shape[2] - 7 - 16 - 3 * FRAME
@@ -76,7 +81,7 @@ FAMILIES: dict[str, Any] = {
         joined.hunyuan_video15,
         **BLOCKS,
         two_calls=True,
-        generated=lambda call: (0, call.key.shape[2] - 16 - 5 - 9),
+        generated=all_but(16 + 5 + 9),
         reference=lambda call: (call.key.shape[2] - 16 - 5 - 9, call.key.shape[2] - 5 - 9),
     ),
     "ltx": Family(joined.ltx, layers=".*attn1", **frames_of(1, 3)),
@@ -127,9 +132,18 @@ WORDS |= {
         joined.hunyuan_video15,
         **BLOCKS,
         two_calls=True,
-        generated=lambda call: (0, call.key.shape[2] - 16 - 5 - 9),
+        generated=all_but(16 + 5 + 9),
         words=lambda call: (call.key.shape[2] - 3 - 7 - 2 - 2 + 3, call.key.shape[2] - 2 - 2),
     ),
+    "hunyuan-video-1.5-prompt": Family(
+        partial(joined.hunyuan_video15, False),
+        **BLOCKS,
+        two_calls=True,
+        generated=all_but(16 + 5 + 9),
+        words=lambda call: (call.key.shape[2] - 16 - 5 - 9 + 3, call.key.shape[2] - 16 - 5 - 9 + 3 + 7),
+    ),
+    "wan-vace": Family(videos.wan_vace, layers="(vace_)?blocks.*attn2", two_calls=True, generated=of_queries(2, 5, 5), words=keys(0)),
+    "helios": Family(joined.helios, **TWO, words=keys(0)),
     "cogvideox": Family(joined.cogvideox, layers=".*attn1", generated=keys(16), words=keys(0, 16)),
     "ltx": Family(partial(joined.ltx, "LTXPipeline"), layers=".*attn2", words=keys(0)),
     "allegro": Family(joined.allegro, layers=".*attn2", words=keys(0)),
@@ -147,7 +161,7 @@ def test_maps_equal_the_stored_attention(name: str, batch: int, size: int, guide
 
 @pytest.mark.parametrize("name", WORDS)
 def test_words_equal_the_stored_attention(name: str) -> None:
-    hold_words(WORDS[name], 2, 1, True)
+    hold_words(WORDS[name], 1 if name in ONE_ROW else 2, 1, True)
 
 
 SEPARATE = ("chrono-edit", "hunyuan-video", "cosmos2", "framepack", "kandinsky5")  # calls that nothing tells apart but their order

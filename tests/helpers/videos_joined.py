@@ -9,21 +9,15 @@ from ask import Ask
 from joint import flow
 from parts import as_pil, each, lively, pictures, sharpen, t5_text, t5_tokenizer
 from torch import nn
-from videos import SIZES, VideoCase, one_each, picture, pipeline, texts, wan_autoencoder, wan_transformer
+from videos import SIZES, VideoCase, one_each, ours, picture, pipeline, texts, wan_autoencoder, wan_transformer
 
 TEXT = 9  # tokens
 
 
 def denoiser(name: str, **config: Any) -> nn.Module:
     """A transformer of diffusers, small and sharp."""
-    import diffusers
-    from parts import absent
-
-    found = getattr(diffusers, name, None)
-    if found is None:
-        absent(name, "it came later")
     torch.manual_seed(0)
-    return sharpen(found(**config))
+    return sharpen(ours(name)(**config))
 
 
 HEADS = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 1}
@@ -34,10 +28,10 @@ HUNYUAN = {**HEADS, "in_channels": 4, "out_channels": 4, "num_single_layers": 1,
 
 def hunyuan_autoencoder() -> nn.Module:
     """Eight pixels one way and four frames a latent cell."""
-    from diffusers import AutoencoderKLHunyuanVideo
-
     torch.manual_seed(3)
-    return AutoencoderKLHunyuanVideo(latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4).eval()
+    return ours("AutoencoderKLHunyuanVideo")(
+        latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+    ).eval()
 
 
 def siglip() -> dict[str, Any]:
@@ -86,47 +80,46 @@ def framepack() -> VideoCase:
     return VideoCase(pipe, own, SIZES)
 
 
-def hunyuan_video15() -> VideoCase:
-    """[video, SigLIP's 16 tokens, 3 of one prompt, 7 of the other, padding]. The guider calls the model twice, conditional first."""
-    import diffusers
-    from diffusers import ClassifierFreeGuidance
+def hunyuan_video15(image: bool = True) -> VideoCase:
+    """[video, SigLIP's 16 tokens, 3 of one prompt, 7 of the other, padding]; without a picture 16 more of padding.
 
+    The guider calls the model twice, conditional first."""
+    guidance = ours("ClassifierFreeGuidance")
     torch.manual_seed(3)
-    vae = diffusers.AutoencoderKLHunyuanVideo15(
+    vae = ours("AutoencoderKLHunyuanVideo15")(
         latent_channels=4, block_out_channels=(8, 8, 8, 8), layers_per_block=1, spatial_compression_ratio=8, temporal_compression_ratio=4
     ).eval()
     config = {**HEADS, "num_layers": 2, "num_refiner_layers": 1, "in_channels": 9, "out_channels": 4, "text_embed_dim": 32,
               "text_embed_2_dim": 12, "image_embed_dim": 16, "rope_axes_dim": (4, 6, 6), "target_size": 32}  # fmt: skip
     pipe = pipeline(
-        "HunyuanVideo15ImageToVideoPipeline",
+        "HunyuanVideo15ImageToVideoPipeline" if image else "HunyuanVideo15Pipeline",
         transformer=denoiser("HunyuanVideo15Transformer3DModel", **config),
         vae=vae,
         scheduler=flow(),
-        guider=ClassifierFreeGuidance(guidance_scale=5.0),
-        **siglip(),
+        guider=guidance(guidance_scale=5.0),
+        **(siglip() if image else {}),
     )
+    pipe.vision_num_semantic_tokens = 16
 
     def own(ask: Ask) -> dict[str, Any]:
-        pipe.guider = ClassifierFreeGuidance(guidance_scale=5.0 if ask.guided else 1.0)
+        pipe.guider = guidance(guidance_scale=5.0 if ask.guided else 1.0)
         out = {}
         for seed, prefix in enumerate(("", "negative_") if ask.guided else ("",)):
             for which, length, width in (("", TEXT, 32), ("_2", 5, 12)):
                 out[f"{prefix}prompt_embeds{which}"] = each(ask.batch, length, width, seed=ask.seed + length + seed)
                 out[f"{prefix}prompt_embeds_mask{which}"] = (torch.arange(length) < length - 2).long().expand(ask.batch, -1)
-        return {**out, "image": picture(ask), "height": None, "width": None}
+        return {**out, "image": picture(ask), "height": None, "width": None} if image else out
 
     return VideoCase(pipe, own, SIZES)
 
 
 def ltx_autoencoder() -> nn.Module:
     """Sixteen pixels one way and four frames a latent cell."""
-    from diffusers import AutoencoderKLLTXVideo
-
     torch.manual_seed(3)
     four = dict.fromkeys(("block_out_channels", "decoder_block_out_channels"), (8,) * 4)
     four |= dict.fromkeys(("spatio_temporal_scaling", "decoder_spatio_temporal_scaling"), (True, True, False, False))
     five = dict.fromkeys(("layers_per_block", "decoder_layers_per_block"), (1,) * 5)
-    return AutoencoderKLLTXVideo(latent_channels=8, patch_size=4, patch_size_t=1, **four, **five).eval()
+    return ours("AutoencoderKLLTXVideo")(latent_channels=8, patch_size=4, patch_size_t=1, **four, **five).eval()
 
 
 def ltx(name: str = "LTXImageToVideoPipeline") -> VideoCase:
@@ -157,14 +150,12 @@ def ltx(name: str = "LTXImageToVideoPipeline") -> VideoCase:
 
 def cogvideox() -> VideoCase:
     """[prompt of 16, video]; [uncond, cond]."""
-    from diffusers import CogVideoXDDIMScheduler
-
     config = {**HEADS, "num_layers": 2, "in_channels": 4, "out_channels": 4, "time_embed_dim": 8, "text_embed_dim": 32,
               "sample_width": 8, "sample_height": 8, "sample_frames": 9, "max_text_seq_length": 16,
               "use_rotary_positional_embeddings": True}  # fmt: skip
     transformer = denoiser("CogVideoXTransformer3DModel", **config)
-    pipe = pipeline("CogVideoXPipeline", transformer=transformer, scheduler=CogVideoXDDIMScheduler(), vae=None, text_encoder=t5_text(32),
-                    tokenizer=t5_tokenizer())  # fmt: skip
+    parts = {"scheduler": ours("CogVideoXDDIMScheduler")(), "text_encoder": t5_text(32), "tokenizer": t5_tokenizer()}
+    pipe = pipeline("CogVideoXPipeline", transformer=transformer, **parts)
 
     def own(ask: Ask) -> dict[str, Any]:
         return {"prompt": ask.prompts, "negative_prompt": ask.negative, "max_sequence_length": 16, **ask.guidance()}
@@ -194,10 +185,8 @@ def cosmos2() -> VideoCase:
 
 def cosmos25() -> VideoCase:
     """attn1: the last frames of a video, two of the latent, were given."""
-    from diffusers import UniPCMultistepScheduler
-
     transformer = denoiser("CosmosTransformer3DModel", **COSMOS)
-    scheduler = UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0)
+    scheduler = ours("UniPCMultistepScheduler")(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0)
     pipe = pipeline(
         "Cosmos2_5_PredictBasePipeline", transformer=transformer, vae=wan_autoencoder(), scheduler=scheduler, safety_checker=Nothing()
     )
@@ -210,13 +199,11 @@ def cosmos25() -> VideoCase:
 
 def anyflow() -> VideoCase:
     """attn1: the first frame was given; [uncond, cond]."""
-    from diffusers import FlowMapEulerDiscreteScheduler
-
     pipe = pipeline(
         "AnyFlowPipeline",
         transformer=wan_transformer("AnyFlowTransformer3DModel"),
         vae=wan_autoencoder(),
-        scheduler=FlowMapEulerDiscreteScheduler(),
+        scheduler=ours("FlowMapEulerDiscreteScheduler")(),
     )
 
     def own(ask: Ask) -> dict[str, Any]:
@@ -270,11 +257,9 @@ class Nothing(nn.Module):
 
 def helios() -> VideoCase:
     """attn1: [history, the picture, a frame before, video]."""
-    from diffusers import HeliosScheduler
-
     config = {**HEADS, "num_layers": 2, "text_dim": 32, "freq_dim": 32, "ffn_dim": 32, "rope_dim": (4, 6, 6)}
     transformer = denoiser("HeliosTransformer3DModel", **config)
-    scheduler = HeliosScheduler(stages=1, stage_range=[0, 1], gamma=1 / 3)
+    scheduler = ours("HeliosScheduler")(stages=1, stage_range=[0, 1], gamma=1 / 3)
     pipe = pipeline("HeliosPipeline", transformer=transformer, vae=wan_autoencoder(), scheduler=scheduler)
 
     def own(ask: Ask) -> dict[str, Any]:
@@ -286,12 +271,10 @@ def helios() -> VideoCase:
 
 def allegro() -> VideoCase:
     """attn2 looks at the prompt."""
-    from diffusers import DDIMScheduler
-
     config = {**HEADS, "attention_head_dim": 24, "num_layers": 2, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 48,
               "caption_channels": 32, "sample_height": 8, "sample_width": 8, "sample_frames": 3}  # fmt: skip
     transformer = denoiser("AllegroTransformer3DModel", **config)
-    pipe = pipeline("AllegroPipeline", transformer=transformer, vae=None, scheduler=DDIMScheduler(), text_encoder=t5_text(32),
+    pipe = pipeline("AllegroPipeline", transformer=transformer, vae=None, scheduler=ours("DDIMScheduler")(), text_encoder=t5_text(32),
                     tokenizer=t5_tokenizer())  # fmt: skip
 
     def own(ask: Ask) -> dict[str, Any]:
