@@ -20,7 +20,7 @@ PIN_attention-map-diffusers := attention-map-diffusers==1.0.0
 ATTACHED := tests/families/test_families.py tests/families/test_projects.py tests/attach/test_words_traced.py tests/attach/test_references.py tests/attach/test_trace.py \
   tests/attach/test_refused.py tests/attach/test_trace_door.py tests/attach/test_compiled.py tests/maps/test_prompt.py \
   tests/models/test_small.py tests/models/test_small_train.py tests/models/test_small_parts.py tests/models/test_stableviton.py tests/models/test_stableviton_convert.py \
-  tests/evaluation/test_built_in.py
+  tests/evaluation/test_built_in.py tests/attach/test_explain.py tests/families/test_census.py
 N ?= 1000
 KILLS ?= 100
 OUT ?= gpu-rows

@@ -16,6 +16,7 @@ import pipelines
 import pytest
 import torch
 from families import Family, before_keys, hold
+from parts import as_pil, pictures
 
 import i2am
 from benchmarks.report import census
@@ -91,7 +92,8 @@ def test_lines_that_state_their_guidance_are_right() -> None:
     hold(Family(lambda: built.like_sd15("StableDiffusionSAGPipeline"), {"guidance": "cond|degraded"}, number=1), 1, 1, False)
     assert KNOWN["StableDiffusionSAGPipeline"].write == 'trace(pipe, guidance="cond|degraded")'
     assert KNOWN["StableDiffusionPipelineSafe"].write == 'trace(pipe, guidance="uncond-cond-safety")'
-    case = built.like_sd15("StableDiffusionPipelineSafe", encoder=True)
+    seen = as_pil(pictures(1, (32, 32), seed=4))[0]
+    case = built.like_sd15("StableDiffusionPipelineSafe", encoder=True, ip_adapter_image=seen)
 
     def maps(guidance: str, guided: bool) -> torch.Tensor:
         with i2am.trace(case.pipe, groups=1, guidance=guidance) as run:

@@ -10,7 +10,7 @@ import pipelines
 import torch
 from adapters import vision
 from ask import Ask, Case
-from parts import absent, autoencoder, clip_text, clip_tokenizer, ddim, masks, pictures, ready, unet
+from parts import absent, as_pil, autoencoder, clip_text, clip_tokenizer, ddim, masks, pictures, ready, unet
 
 
 def named(name: str) -> Any:
@@ -77,7 +77,8 @@ def kandinsky22(name: str) -> Case:
     """Another pipeline of Kandinsky 2.2's decoder."""
     case = pipelines.kandinsky22()
     pipe = ready(named(name)(**case.pipe.components))
-    return Case(pipe, asked(pipe, case.own, {}))
+    call = asked(pipe, case.own, {})
+    return Case(pipe, lambda ask: {**call(ask), "image": as_pil(pictures(ask.batch, ask.size, seed=ask.seed + 1))})
 
 
 def marigold() -> Case:
