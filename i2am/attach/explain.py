@@ -31,6 +31,8 @@ from i2am.families.family import EXPLAIN, with_generated_grid
 from i2am.families.unet import adapter_order
 from i2am.maps.tokens import Seen, Tokens
 
+AHEAD = "before the first step: no map is made of it"
+
 
 def explain(
     pipe: Any, *, reference: Any = "auto", words: Any = True, guidance: str = "auto", scheduler: Any = None, **call: Any
@@ -98,7 +100,7 @@ class Watch:
             except ValueError:  # then the whole call is the step
                 scheduler = None
         if scheduler is not None:
-            count_steps(scheduler, self.finder.pipe, lambda: None, self.stepped, undo)
+            count_steps(scheduler, self.finder.pipe, self.started, self.stepped, undo)
         self.calls.watch(undo)
         for name, module in self.modules.values():
             if not attends(name, module):
@@ -118,6 +120,13 @@ class Watch:
                 self.orders[id(module)], self.images[id(module)] = adapter_order(processor, kwargs.get("ip_adapter_masks"))
 
         return before
+
+    def started(self) -> None:
+        """The scheduler was given its timesteps: what ran before is told, and is no part of a step."""
+        if not self.over:
+            self.rows = [replace(row, call=-1, active=False, tokens=(), why=AHEAD) for row in self.rows]
+            self.calls.begin()
+            self.forward = 0
 
     def stepped(self, images: int | None, steps: int | None, size: Any = None) -> None:
         if not self.over:
@@ -167,7 +176,8 @@ class Watch:
             return replace(row, why=f"unknown: no family knows {type(finder.denoiser).__name__}")
         if not finder.usable(name, module, self.words):
             return replace(row, why="left out: neither a reference nor a prompt that was asked for enters this layer")
-        seen = Seen(name, module, row.index, row.queries, row.keys, self.calls.inputs, image, finder.denoiser, finder.pipe)
+        seen = Seen(name, module, row.index, row.queries, row.keys, self.calls.inputs, image, finder.denoiser, finder.pipe,
+                    self.calls.ahead)  # fmt: skip
         try:
             tokens = self.placed(finder.rule(seen), seen)
         except Exception as error:  # a rule of the user's own may fail in any way

@@ -27,7 +27,7 @@ class AttentionCall:
     keys: int
     rows: int  # of the batch
     masked: bool
-    call: int  # which of the step's calls of the denoiser, from 0
+    call: int  # which of the step's calls of the denoiser, from 0; -1 before the first step
     active: bool = True  # whether a trace records this call of the denoiser
     conditional: Range | None = None  # rows that a trace records; None: not known, or none of this call
     tokens: tuple[Tokens, ...] = ()  # what the rule finds in it
@@ -71,7 +71,7 @@ class Explanation:
         for call in sorted({row.call for row in self.rows}):
             here = [row for row in self.rows if row.call == call]
             recorded = "" if here[0].active else ", which a trace does not record"
-            lines += ["", f"call {call + 1} of the denoiser{recorded}"]
+            lines += ["", "before the first step" if call < 0 else f"call {call + 1} of the denoiser{recorded}"]
             for alike in folded(here):
                 lines += [f"  {text}" for text in told(alike)]
         if self.silent:
@@ -121,7 +121,8 @@ def parts_of(tokens: Tokens, row: AttentionCall) -> list[str]:
         parts.append(f"{tokens.source}: keys {spread(tokens.reference)}{on(tokens.reference_grid)}{special}")
     if tokens.words is not None:
         parts.append(f"words: keys {spread(tokens.words)}")
-    return [*parts, f"generated: queries {spread(tokens.generated or (0, row.queries))}{on(tokens.generated_grid)}"]
+    order = "" if tokens.query_order is None and tokens.key_order is None else "; counted in the rule's own order, not the call's"
+    return [*parts, f"generated: queries {spread(tokens.generated or (0, row.queries))}{on(tokens.generated_grid)}{order}"]
 
 
 def spread(part: Range) -> str:

@@ -199,6 +199,33 @@ def test_few_steps_are_as_few_as_the_pipeline_takes() -> None:
     assert few_steps(lambda prompt: None, {"prompt": "a"}) == {"prompt": "a"}
 
 
+def test_calls_before_the_first_step_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a pipeline that fills a cache of keys first: what is told of the steps is the same, and the rule hears of it."""
+    case = joint.flux_kontext()
+    plain = explained(case, {"guided": False})
+    check, run = case.pipe.check_inputs, case.pipe.transformer.forward
+    heard: list[int] = []
+
+    def cached(*args: Any, **kwargs: Any) -> None:
+        small = joint.each(1, 4, 16)
+        case.pipe.transformer(
+            hidden_states=small, encoder_hidden_states=joint.each(1, 3, 32), pooled_projections=joint.each(1, 32), timestep=torch.ones(1),
+            img_ids=torch.cartesian_prod(torch.zeros(1), torch.arange(2.0), torch.arange(2.0)), txt_ids=torch.zeros(3, 3),
+            guidance=torch.ones(1),
+        )  # fmt: skip
+        check(*args, **kwargs)
+
+    monkeypatch.setattr(case.pipe, "check_inputs", cached)
+    told = explained(case, {"guided": False})
+    assert case.pipe.transformer.forward == run
+    assert [(row.call, row.keys, row.active, row.tokens) for row in told.rows[:4]] == [(-1, 7, False, ())] * 4
+    assert told.rows[4:] == plain.rows
+    assert (told.calls, told.inputs) == (1, plain.inputs)
+    assert "\nbefore the first step\n" in repr(told)
+    explained(case, {"guided": False}, reference=lambda seen: heard.append(len(seen.ahead)))
+    assert heard[-4:] == [1] * 4
+
+
 def test_rows_are_plain_data() -> None:
     row = explained(pipelines.paint_by_example()).rows[1]
     assert isinstance(row, AttentionCall)
