@@ -38,6 +38,7 @@ class Call:
     generated: tuple[int, int]
     reference: tuple[int, int]
     lse: Tensor | None = None  # [B', H, G'], to be written for a backward: L in log2 units, +inf where every key is hidden
+    output: Tensor | None = None  # [B, H, G, Dv], where the output goes: part of a larger one
 
     @property
     def canvas(self) -> tuple[int, int, int, int]:
@@ -85,6 +86,8 @@ class Call:
 
     def empty_output(self) -> Tensor:
         """[B, H, G, Dv] in memory order [B, G, H, Dv], so that merging the heads afterwards costs nothing."""
+        if self.output is not None:
+            return self.output
         batch, heads, generated, _ = self.query.shape
         size = self.value.shape[-1]
         return self.query.new_empty_strided((batch, heads, generated, size), (generated * heads * size, size, heads * size, 1))

@@ -1,6 +1,7 @@
 """Grouped-query attention: several query heads read one key head, as if it had been repeated by hand, and it is not repeated."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -121,7 +122,16 @@ def test_keys_are_not_repeated_in_memory(route, keys):
     case = few(8, keys, tokens=(16, 128), size=64)
     run(case, route)
     given = by_hand(case)
-    assert peak_bytes(lambda: run(case, route), torch.device("cpu")) < (given.key.nbytes + given.value.nbytes) / 2
+    assert peak_bytes(partial(run, case, route), torch.device("cpu")) < (given.key.nbytes + given.value.nbytes) / 2
+
+
+@pytest.mark.parametrize("keys", [1, 4])
+def test_shares_write_into_one_output(keys):
+    """Where it is most of a call's memory."""
+    case = few(8, keys, tokens=(512, 4), size=64)
+    alone = few(8, 8, tokens=(512, 4), size=64)
+    peaks = [peak_bytes(partial(run, one, "streaming"), torch.device("cpu")) for one in (case, alone)]
+    assert peaks[0] < 1.1 * peaks[1]
 
 
 @pytest.mark.parametrize("keys", [1, 2])
