@@ -123,7 +123,7 @@ def swapped(seen: i2am.Seen) -> i2am.Tokens | None:
         {"specific": [(0.3, 0.6), (0.0, 0.0, 0.5, 0.5)]},
         {"differentiable": True},
     ],
-    ids=lambda options: " ".join(map(str, (name for name in options))) or "plain",
+    ids=lambda options: " ".join(options) or "plain",
 )
 def test_any_order_has_the_same_maps(options: dict[str, Any]) -> None:
     """The order that tokens are counted in changes nothing, whatever is recorded."""
