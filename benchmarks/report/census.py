@@ -66,7 +66,7 @@ def page() -> str:
         lines += ["| pipeline | its pictures | how they enter |" + " write |" * with_line, "|---|---|---|" + "---|" * with_line]
         for name in sorted(name for name, known in KNOWN.items() if known.kind == kind):
             known = KNOWN[name]
-            taken = ", ".join(f"`{one}`" for one in pictures(found.get(name, []))) or "embeddings"
+            taken = ", ".join(f"`{one}`" for one in pictures(found.get(name, []))) or "none in its call"
             write = f" `{known.write.replace('|', chr(92) + '|')}` |" * with_line
             lines.append(f"| {name} | {taken} | {known.how} |{write}")
     return "\n".join(lines) + "\n"

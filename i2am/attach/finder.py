@@ -131,14 +131,19 @@ class Finder:
             return None
         return known.how if known.kind == pipelines.NONE else f"no IP-Adapter is loaded, and {known.how}"
 
+    @property
+    def load(self) -> str:
+        """A remedy of pipelines that take an IP-Adapter, or of which nothing is known."""
+        return "" if self.known is not None and self.known.kind == pipelines.NONE else " load an IP-Adapter;"
+
     def refuse_no_layers(self) -> NoReturn:
         name = type(self.owner).__name__
         if not self.attention:
             raise ValueError(f"i2am: {name} has no attention layers that could be traced. Use i2am.Recorder inside your own forward.")
         if self.reference == "auto" and (self.reads_text or self.without is not None):
             raise ValueError(
-                f"i2am: no reference tokens exist in {name}: {self.without or CHANNELS}. Trace the prompt with words=True; load an "
-                'IP-Adapter; or say where the reference is: reference="context" for image tokens given as prompt embeddings, "self" for '
+                f"i2am: no reference tokens exist in {name}: {self.without or CHANNELS}. Trace the prompt with words=True;{self.load} "
+                'or say where the reference is: reference="context" for image tokens given as prompt embeddings, "self" for '
                 "self-attention that also sees the reference, or a rule."
             )
         raise ValueError(f"i2am: {name} has no layer for reference={self.reference!r}. {listed(list(self.attention))}")
@@ -167,7 +172,7 @@ class Finder:
             )
         if self.without is not None:
             raise ValueError(f"i2am: no reference tokens exist in {type(self.owner).__name__}: {self.without}. Trace the prompt with "
-                             "words=True, load an IP-Adapter, or write a rule: reference=lambda seen: i2am.Tokens(...).")  # fmt: skip
+                             f"words=True;{self.load} or write a rule: reference=lambda seen: i2am.Tokens(...).")  # fmt: skip
         raise ValueError(
             f"i2am: {len(ran)} layers of {type(self.owner).__name__} ran without reference tokens. Was a reference image "
             'given, and is its adapter\'s scale above 0? If self-attention also sees the reference, say reference="self"; trace the prompt '

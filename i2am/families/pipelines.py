@@ -13,7 +13,7 @@ from i2am.families.family import class_names
 from i2am.families.image_pipelines import IMAGES
 from i2am.families.joint_pipelines import JOINT
 from i2am.families.known import ADAPTER, NONE, REFUSED, VERDICTS, WORKS, Known, by_name
-from i2am.families.transformer_pipelines import NOBODY, TRANSFORMERS, UNDESCRIBED
+from i2am.families.transformer_pipelines import TRANSFORMERS
 from i2am.families.unet_pipelines import UNETS
 from i2am.families.video_pipelines import VIDEOS
 
@@ -28,7 +28,6 @@ PICTURES = (
     "keyframes_latents",
 )  # fmt: skip
 KNOWN: dict[str, Known] = {
-    **dict.fromkeys(UNDESCRIBED, NOBODY),
     **by_name((*UNETS, *TRANSFORMERS)),
     **JOINT,
     **VIDEOS,

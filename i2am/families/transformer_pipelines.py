@@ -1,4 +1,4 @@
-"""Pipelines whose denoiser is a transformer, by how their picture enters; last, those that nobody has described."""
+"""Pipelines whose denoiser is a transformer, by how their picture enters."""
 
 from __future__ import annotations
 
@@ -54,10 +54,3 @@ TRANSFORMERS: tuple[Group, ...] = (
         "LTX2InContextPipeline",
     )),
 )  # fmt: skip
-
-# What nobody has described yet: an entry in `pipelines.KNOWN` takes a pipeline's name away from here.
-UNDESCRIBED = (
-    "DreamLiteMobilePipeline", "DreamLitePipeline", "GlmImagePipeline", "JoyImageEditPipeline", "JoyImageEditPlusPipeline",
-    "Kandinsky5I2IPipeline", "OmniGenPipeline", "ZImageOmniPipeline",
-)  # fmt: skip
-NOBODY = Known(REFUSED, "nobody has described it yet")
