@@ -27,7 +27,7 @@ def add_explain(commands: Any) -> None:
     parser.add_argument("--prompt", help="default: 'a photo', where the pipeline must have one")
     parser.add_argument("--size", metavar="HEIGHTxWIDTH", help="of what is generated (default: the pipeline's own)")
     parser.add_argument("--argument", action="append", default=[], metavar="NAME=VALUE", help="of the call: a number, true, false or text")
-    parser.add_argument("--reference", default="auto", help="auto, context, adapter, self, self-below (default: auto)")
+    parser.add_argument("--reference", default="auto", help="auto, context, adapter, self, self-below, self-beside (default: auto)")
     parser.add_argument("--guidance", default="auto", metavar="LAYOUT", help="as for a trace (default: auto)")
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"), help="default: float32")
     parser.add_argument("--gpu", action="store_true", help="run it on the GPU")
