@@ -69,16 +69,25 @@ def strips(videos: Sequence[Sequence[Picture]] | None, maps: Tensor, frames: Seq
     big = []
     for i, video in enumerate(maps):
         under = None if videos is None else [videos[i][frame if len(videos[i]) > 1 else 0] for frame in frames]
-        height, width = size if under is None else under[0].size[::-1]
-        gap = gap_of(width)
-        factor = min(1.0, WIDE / (len(frames) * (width + gap)))
-        cell = (max(1, round(height * factor)), max(1, round(width * factor)))
-        rows.append(under and [one.resize(cell[::-1], Image.Resampling.LANCZOS) for one in under])
+        cell = cell_of(size if under is None else under[0].size[::-1], len(frames))
+        rows.append(under and [small(one, len(frames)) for one in under])
         big.append(resized(video[list(frames)], cell, antialias=cell[0] < video.shape[-2]))
     found = []
     for under, shown, span in zip(rows, big, ranges(big, scale)):
         found.append(row([blend(under[i] if under else None, one, span, colours, alpha, threshold) for i, one in enumerate(shown)], frames))
     return found
+
+
+def cell_of(size: tuple[int, int], frames: int) -> tuple[int, int]:
+    """(height, width) of one of so many frames in a row, no larger than a picture is."""
+    height, width = size
+    factor = min(1.0, WIDE / (frames * (width + gap_of(width))))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def small(picture: Picture, frames: int) -> Picture:
+    """A picture as one of so many frames in a row."""
+    return picture.resize(cell_of(picture.size[::-1], frames)[::-1], Image.Resampling.LANCZOS)
 
 
 def gap_of(width: int) -> int:

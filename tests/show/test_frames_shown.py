@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from i2am import AttributionMaps, load, log
 from i2am.maps.layer_sums import LayerSums
 from i2am.show.pictures import animate, levels, overlay, sheet, strip
+from i2am.show.shares import shares
 
 FRAMES, SIZE = 3, (40, 60)  # of the pictures
 
@@ -189,6 +190,19 @@ def test_levels_of_one_frame_are_those_of_its_picture() -> None:
     )
     assert shown.shape == right.shape
     assert (shown == right).all()  # under the title
+
+
+def test_shares_of_frames_are_those_of_pictures() -> None:
+    parts = draw(2, 2, FRAMES, 4, 6)
+    parts = parts / parts.sum(1, keepdim=True)
+    rows = shares([VIDEO, OTHER], parts, ["shirt", "hat"])
+    for row, video, each in zip(rows, (VIDEO, OTHER), parts):
+        for frame in range(FRAMES):
+            (right,) = shares(video[frame], each[None, :, frame], ["shirt", "hat"])
+            left = frame * (row.width - SIZE[1]) // (FRAMES - 1)
+            inside = np.asarray(row)[:, left : left + SIZE[1]]
+            wanted = np.asarray(right)[: SIZE[0]]
+            assert any(np.array_equal(inside[top : top + SIZE[0]], wanted) for top in range(row.height - SIZE[0]))
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
