@@ -39,7 +39,8 @@ def videos_of(images: Any, frames: int, count: int | None = None) -> list[list[P
             among, rest = divmod(len(video) - 1, max(frames - 1, 1))
             step = among if frames > 1 and among > 1 and not rest else max(2, len(video) // frames)
             refuse("images", f"one for each of the {frames} frames of the maps, or one for all", f"a video of {len(video)}",
-                   f"A frame of the model may stand for several of the video's: pick one for each, such as video[::{step}].")  # fmt: skip
+                   f"A frame of the model may stand for several of the video's: pick one for each, such as video[::{step}]. Frames that "
+                   "the model was given are not among them.")  # fmt: skip
         if len({picture.size for picture in video}) > 1:
             refuse("images", "frames of one size", [picture.size for picture in video[:4]], "Resize them first.")
     if count is not None and len(videos) not in (1, count):

@@ -207,7 +207,7 @@ def test_shares_of_frames_are_those_of_pictures() -> None:
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "too many frames": (lambda: overlay([flat(0, 0, 0)] * 9, draw(1, FRAMES, 4, 6)),
-                        r"images must be one for each of the 3 frames of the maps, .* got a video of 9\. .* such as video\[::4\]"),
+                        r"images must be one for each of the 3 frames .* got a video of 9\. .* such as video\[::4\]\. Frames that"),
     "too few": (lambda: overlay(VIDEO[:2], draw(1, FRAMES, 4, 6)), r"images must be one for each .* got a video of 2"),
     "two sizes": (lambda: overlay([*VIDEO[:2], flat(0, 0, 0, size=(9, 9))], draw(1, FRAMES, 4, 6)), r"images must be frames of one size"),
     "three videos for two": (lambda: overlay([VIDEO] * 3, draw(2, FRAMES, 4, 6)), r"images must be one video, .* \(2\), got 3 of 3, 3, 3"),
