@@ -45,12 +45,14 @@ def picture(call: oracle.Call) -> tuple[int, int]:
 
 
 REGISTERS = 8
+GRIDS = ({(8, 8), (4, 4), (2, 2)}, {(16, 12), (8, 6), (4, 3)})  # of Kandinsky 3, whose first level reads no prompt
 HUNYUAN_IMAGE = r"(single_)?transformer_blocks\.\d\.attn"
 FAMILIES = {
     "sana": Family(prompted.sana, words=all_keys),
     "pixart": Family(prompted.pixart, words=all_keys),
     "lumina-next": Family(prompted.lumina_next, conditional_first=True, words=all_keys),
     "hunyuan-dit": Family(prompted.hunyuan_dit, words=all_keys),
+    "kandinsky3": Family(prompted.kandinsky3, layers=r".*\.attentions\.[1-9].*", words=all_keys),
     "aura-flow": Family(prompted.aura_flow, layers=".*attn", generated=behind(REGISTERS + TEXT), words=from_(REGISTERS)),
     "cogview3": Family(prompted.cogview3, layers=".*attn1", generated=behind(TEXT), words=from_(0)),
     "cogview4": Family(prompted.cogview4, layers=".*attn1", generated=behind(TEXT), words=from_(0), two_calls=True),
@@ -78,7 +80,8 @@ def all_runs() -> list[object]:
 def test_words_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
     maps = hold_words(FAMILIES[name], batch, size, guided)
     big = 2 if name.startswith("hunyuan-image") else 1  # its tokens are latent pixels
-    assert {sums.generated_grid for sums in maps.sums} == {(4 * big, (4, 3)[size] * big)}
+    grids = {sums.generated_grid for sums in maps.sums}
+    assert grids == ({(4 * big, (4, 3)[size] * big)} if name != "kandinsky3" else GRIDS[size])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -91,9 +94,9 @@ def test_the_conditional_row_of_a_prompt_is_the_one(name: str) -> None:
     for guided, guidance in ((True, "auto"), (False, "auto"), (True, wrong)):
         with i2am.trace(case.pipe, groups=1, words=True, guidance=guidance) as run:
             case(batch=1, steps=1, guided=guided, size=case.sizes[0])
-        maps.append(torch.stack([sums.words for sums in run.maps.sums]))
+        maps.append(torch.cat([sums.words.flatten() for sums in run.maps.sums]))
     ours, plain, other = maps
-    assert (ours - plain).abs().max() <= 1e-5 * plain.max()
+    assert (ours - plain).abs().max() <= 1e-4 * plain.max()  # a batch of two rounds otherwise: Kandinsky 3, the deepest, by 1.1e-5
     assert (other - plain).abs().max() > 1e-3 * plain.max()
 
 

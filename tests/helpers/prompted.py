@@ -114,6 +114,26 @@ def hunyuan_dit() -> Case:
     return case("HunyuanDiTPipeline", "HunyuanDiT2DModel", config, own, ddim(), parts, requires_safety_checker=False)
 
 
+def kandinsky3() -> Case:
+    """Of each block's attentions the first looks at the block itself, also where it has as many pixels as the prompt has tokens."""
+    from diffusers import Kandinsky3Pipeline, Kandinsky3UNet
+
+    torch.manual_seed(0)
+    denoiser = Kandinsky3UNet(time_embedding_dim=16, groups=8, attention_head_dim=8, layers_per_block=2,
+                              block_out_channels=(16, 32, 32, 32), cross_attention_dim=32, encoder_hid_dim=32)  # fmt: skip
+    pipe = Kandinsky3Pipeline(tokenizer=None, text_encoder=None, unet=lively(denoiser), scheduler=ddim(), movq=None)
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out = {**ask.canvas(), **guided(ask), **embedded(ask)}
+        for prefix in ("", "negative_") if ask.guided else ("",):
+            states = out[f"{prefix}prompt_embeds"]
+            out[f"{prefix}prompt_embeds"] = torch.cat([states, states[:, :3].flip(1)], 1)  # 12: the pixels of its smallest grid, 4 x 3
+            out[f"{prefix}attention_mask"] = torch.ones(ask.batch, TEXT + 3)
+        return out
+
+    return Case(ready(pipe), own, ((128, 128), (256, 192)))
+
+
 def aura_flow() -> Case:
     """Eight registers, text, generated; joint blocks, then single ones."""
     config = {"sample_size": 8, "in_channels": 4, "out_channels": 4, "num_mmdit_layers": 1, "num_single_dit_layers": 1,
