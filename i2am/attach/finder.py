@@ -43,7 +43,7 @@ class Finder:
                    "A rule maps i2am.Seen to i2am.Tokens.")  # fmt: skip
         self.reference = reference
         self.attention = {name: module for name, module in self.denoiser.named_modules() if attends(name, module)}
-        self.family = family_of(self.denoiser)
+        self.family = family_of(self.denoiser, self.pipe)
         self.is_unet = hasattr(self.denoiser, "conv_in")
         pixels = any(map(unet.reads_pixels, self.attention))  # the picture enters there, the text elsewhere
         self.adapted = any(hasattr(getattr(module, "processor", None), "to_k_ip") for module in self.attention.values())  # beside the text

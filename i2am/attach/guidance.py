@@ -34,11 +34,17 @@ class Layout:
 
 
 NONE = Layout(0, 1, 0, 1)
-CONDITIONAL_FIRST = ("lumina", "omnigen", "z_image")  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
+CONDITIONAL_FIRST = (
+    "lumina",
+    "omnigen",
+    "stable_cascade",
+    "z_image",
+)  # packages of diffusers.pipelines, which otherwise has [uncond, cond]
 TWO_CALLS = ("flux", "flux2", "chroma", "bria_fibo2", "krea2", "lumina2", "cogview4", "nucleusmoe_image", "glm_image", "wan", "chronoedit",
              "hunyuan_video", "hunyuan_video1_5", "kandinsky5", "cosmos", "joyimage")  # fmt: skip
 # these call their model twice a step without saying which call it is, the prompt first
 PROMPT_FIRST = tuple(f"diffusers.pipelines.{package}." for package in TWO_CALLS)
+GROUNDED = "StableDiffusionGLIGENTextImagePipeline"  # calls its model with the pictures in the boxes and without, guided or not
 OF_THREE = {"Pix2Pix": 0, "OmniGen": 0, "DreamLite": 2}  # which of three blocks has the prompt and the picture, by the pipeline's name
 
 
@@ -80,6 +86,8 @@ def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
         return declared
     if calls == 2 and blocks == 1 and type(pipe).__module__.startswith(PROMPT_FIRST):
         return Layout(0, 2, 0, 1)  # the negative prompt second
+    if calls == 2 and name == GROUNDED:
+        return Layout(0, 2, blocks - 1, blocks)
     if calls == 1 and type(pipe).__module__.startswith("diffusers.pipelines."):
         guided = bool(getattr(pipe, "do_classifier_free_guidance", True))
         if "PAG" in name and (blocks == 3 or not guided):
@@ -100,6 +108,8 @@ def final_layout(layout: Layout | None, owner: Any, total: int, images: int, cal
     """After the first step, the layout that makes `total` rows of `images` images; what was stated must fit."""
     if layout is None and total % images == 0:
         layout = NONE if named and total == images else known_layout(owner, total // images, calls)
+    if type(owner).__name__ == GROUNDED and layout == Layout(0, 2, 0, 1) and total % images == 0:
+        layout = known_layout(owner, total // images, 2)
     hidden = layout is not None and layout.calls == layout.blocks == 1 and calls > 1 and not named
     if hidden:
         refuse("guidance", f"a layout of the {calls} calls a step that the model has", '"none"', 'Pass "cond|uncond" or "uncond|cond".')

@@ -25,6 +25,7 @@ def unwrapped(module: Any) -> nn.Module:
 def denoisers_of(pipe: Any) -> list[nn.Module]:
     """The pipeline's UNet or transformer, and the one that takes over from it during a run, if there is one."""
     found = [name for name in DENOISERS if isinstance(getattr(pipe, name, None), nn.Module)]
+    found = found or [name for name in ("prior",) if isinstance(getattr(pipe, name, None), nn.Module)]  # Stable Cascade's first stage
     if len(found) == 1:
         second = getattr(pipe, SECOND, None) if found == ["transformer"] else None
         return [unwrapped(module) for module in (getattr(pipe, found[0]), second) if isinstance(module, nn.Module)]

@@ -35,7 +35,7 @@ def families(parsed: argparse.Namespace) -> None:
     if parsed.kind is None:
         print("Families of denoisers, and the order of their keys")
         for family in FAMILIES:
-            print(wrapped(f"{family.name} ({', '.join(family.denoisers)}): {family.order}", "  "))
+            print(wrapped(f"{family.name} ({', '.join(family.denoisers or family.pipelines)}): {family.order}", "  "))
         print(wrapped("UNets of any class: the keys of the cross-attention, an IP-Adapter's call of its own, added keys", "  "))
     for kind, verdict in VERDICTS.items():
         if parsed.kind not in (None, kind):

@@ -57,6 +57,7 @@ class Family:
     order: str  # of the keys, for people: "text, generated, references"
     layers: Callable[[str, Any], bool] = lambda name, module: True  # whether a call of this module can hold text or a reference
     written: Written = unwritten
+    pipelines: tuple[str, ...] = ()  # known by their pipeline, where the denoiser's class says nothing
 
 
 @dataclass(frozen=True)

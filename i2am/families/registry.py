@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from i2am.families import beside, crossing, flux, glm, hunyuan_video, joint, joyimage, omnigen, prompted, qwen, streams, video, wan, zimage
+from i2am.families import (
+    beside,
+    crossing,
+    flux,
+    glm,
+    hunyuan_video,
+    joint,
+    joyimage,
+    omnigen,
+    prompted,
+    qwen,
+    streams,
+    unet_images,
+    video,
+    wan,
+    zimage,
+)
 from i2am.families.family import Family, class_names
 
 FAMILIES: tuple[Family, ...] = (
@@ -22,10 +38,15 @@ FAMILIES: tuple[Family, ...] = (
     *glm.FAMILIES,
     *hunyuan_video.FAMILIES,
     *video.FAMILIES,
+    *unet_images.FAMILIES,
 )
 
 
-def family_of(denoiser: Any) -> Family | None:
-    """The family of a denoiser, or of a class that it derives from."""
-    by_name = {name: family for family in FAMILIES for name in family.denoisers}
-    return next((by_name[name] for name in class_names(denoiser) if name in by_name), None)
+def family_of(denoiser: Any, pipe: Any = None) -> Family | None:
+    """The family of a pipeline, or else of its denoiser, or of a class that they derive from."""
+    for thing, names in ((pipe, "pipelines"), (denoiser, "denoisers")):
+        by_name = {name: family for family in FAMILIES for name in getattr(family, names)}
+        found = next((by_name[name] for name in class_names(thing) if name in by_name), None)
+        if found is not None:
+            return found
+    return None

@@ -42,9 +42,7 @@ TRANSFORMERS: tuple[Group, ...] = (
     (Known(REFUSED, "the given frame stands in the self-attention, which is linear in three layers of four and has no map there"), (
         "SanaWMPipeline",
     )),
-    (Known(REFUSED, "its denoiser is pipe.prior, whose keys are each layer's own pixels, the text and, last, the pictures: trace that, "
-                    "with scheduler=pipe.scheduler and a rule"), ("StableCascadePriorPipeline",)),
-    (Known(REFUSED, "the pictures are seen by its prior: trace pipe.prior_prior, with scheduler=pipe.prior_scheduler and a rule"), (
+    (Known(REFUSED, "the pictures are seen by its prior: call its two pipelines yourself, and trace the first"), (
         "StableCascadeCombinedPipeline",
     )),
     (Known(REFUSED, "what it generates is text"), ("DiffusionGemmaPipeline",)),

@@ -71,14 +71,12 @@ UNETS: tuple[Group, ...] = (
     )),
     (Known(REFUSED, "its batch has a block for each edit, so that an adapter's image is in several of them; pass guidance= and "
                     'reference="adapter"'), ("LEditsPPPipelineStableDiffusionXL",)),
-    (Known(REFUSED, "its gated self-attention, *.fuser.attn, has as keys the layer's own pixels, a text for each box and an image for each "
-                    "box: a rule names the last third"), ("StableDiffusionGLIGENTextImagePipeline",)),
-    (Known(REFUSED, "each layer's keys are 10 tokens of image_embeds, the text, and the layer's own pixels: a rule names the first 10"), (
-        "KandinskyPipeline", "KandinskyCombinedPipeline", "KandinskyImg2ImgPipeline", "KandinskyImg2ImgCombinedPipeline",
-        "KandinskyInpaintPipeline", "KandinskyInpaintCombinedPipeline",
+    (Known(REFUSED, "each layer's keys are 10 tokens of image_embeds, the text, and the layer's own pixels: a rule names the first 10, or "
+                    "call its two pipelines yourself and trace the second"), (
+        "KandinskyCombinedPipeline", "KandinskyImg2ImgCombinedPipeline", "KandinskyInpaintCombinedPipeline",
     )),
     (Known(REFUSED, "the tokens of its reference image stand inside the prompt, behind its first two: a rule names those keys"), (
-        "BlipDiffusionControlNetPipeline", "BlipDiffusionPipeline",
+        "BlipDiffusionControlNetPipeline",
     )),
     (Known(REFUSED, "its denoiser is pipe.image_unet, whose cross-attention reads CLIP's tokens: "
                     'i2am.trace(pipe.image_unet, scheduler=pipe.scheduler, reference="context", guidance="uncond-cond")'), (
