@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import among
+import joint
 import oracle
 import pytest
 import torch
-from among import BOXES, IMAGE, SUBJECT
+from among import ADAPTER, BOXES, IMAGE, SUBJECT
 from families import GROUPS, STEPS, Cut, Family, close, hold, hold_words, observed, runs, single
 
 import i2am
@@ -33,6 +34,10 @@ def pixels(call: oracle.Call) -> tuple[int, int]:
     return 0, call.query.shape[2] - 2 * BOXES
 
 
+def until_text(call: oracle.Call) -> tuple[int, int]:
+    return 0, call.query.shape[2] - joint.TEXT
+
+
 def everything(call: oracle.Call) -> tuple[int, int]:
     return 0, call.key.shape[2]
 
@@ -45,11 +50,14 @@ FAMILIES = {
     "cascade-two": Family(lambda: among.cascade(2), parts={"image 1": last(8, 4), "image 2": last(4, 4)}, **CASCADE),
     "gligen": Family(among.gligen, layers=".*fuser.attn", generated=pixels,
                      parts={"image 1": last(BOXES, 1), "image 2": last(BOXES - 1, 1)}),
+    "sd3-adapter": Family(among.sd3_adapter, layers=".*attn", number=1, reference=last(ADAPTER, ADAPTER)),
+    "sd3-adapter-image": Family(lambda: among.sd3_adapter(True), layers=".*attn", number=1, reference=last(ADAPTER, ADAPTER)),
 }  # fmt: skip
 PROMPTED = {
     **{name: FAMILIES[name] for name in ("kandinsky", "cascade", "cascade-two")},
     "cascade-none": Family(lambda: among.cascade(0), **CASCADE),
     "gligen": Family(among.gligen, words=everything),
+    "sd3-adapter": Family(among.sd3_adapter, layers=".*attn", generated=until_text, words=last(joint.TEXT, joint.TEXT)),
 }
 
 
@@ -61,7 +69,8 @@ def test_pictures_equal_the_stored_attention(name: str, batch: int, size: int, g
 
 @pytest.mark.parametrize(("name", "batch", "size", "guided"), runs(PROMPTED))
 def test_their_words_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
-    assert len(hold_words(PROMPTED[name], batch, size, guided).prompts) == batch
+    maps = hold_words(PROMPTED[name], batch, size, guided)
+    assert len(maps.prompts) == (0 if name == "sd3-adapter" else batch)  # its prompt is given as embeddings
 
 
 @pytest.mark.parametrize("guided", [False, True])

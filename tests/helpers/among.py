@@ -14,6 +14,7 @@ from torch import nn
 IMAGE = 10  # Kandinsky 2.1's tokens of an image
 SUBJECT = 16  # BLIP-Diffusion's of a subject, here
 BOXES = 30  # GLIGEN's most
+ADAPTER = 6  # tokens of Stable Diffusion 3's adapter, here
 
 
 def kandinsky21() -> Case:
@@ -131,6 +132,34 @@ def cascade(images: int = 1) -> Case:
             return self.pipe(**self.kwargs(**options)).image_embeddings
 
     return Prior(ready(pipe), own, sizes=((32, 32), (32, 24)))
+
+
+def sd3_adapter(image_to_image: bool = False) -> Case:
+    """Stable Diffusion 3 with an IP-Adapter of 6 tokens: a second attention call a layer, keys [the picture's own, the adapter's]."""
+    import diffusers
+    from diffusers.models.attention_processor import SD3IPAdapterJointAttnProcessor2_0
+    from diffusers.models.embeddings import IPAdapterTimeImageProjection
+    from joint import sd3
+
+    made = sd3()
+    transformer = made.pipe.transformer
+    torch.manual_seed(2)
+    transformer.image_proj = IPAdapterTimeImageProjection(
+        embed_dim=16, output_dim=24, hidden_dim=16, depth=1, dim_head=8, heads=2, num_queries=ADAPTER, ffn_ratio=1, timestep_in_dim=8
+    ).eval()
+    for block in transformer.transformer_blocks:
+        block.attn.set_processor(SD3IPAdapterJointAttnProcessor2_0(32, 24, 16, timesteps_emb_dim=16))
+    pipe = made.pipe
+    if image_to_image:
+        pipe = ready(diffusers.StableDiffusion3Img2ImgPipeline(**{**pipe.components, "image_encoder": None, "feature_extractor": None}))
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out = {**made.own(ask), "ip_adapter_image_embeds": each(2, 3, 16, seed=ask.seed + 5)[0 if ask.guided else 1 :]}  # none, shown
+        if image_to_image:
+            out |= {"image": (pictures(ask.batch, ask.size, seed=ask.seed + 6) + 1) / 2, "strength": 1.0}
+        return out
+
+    return Case(pipe, own, sizes=((32, 32), (32, 24)))
 
 
 def gligen(boxes: int = 2) -> Case:
