@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from ask import Ask, Case
+from joint import sd3
 from parts import as_pil, autoencoder, clip_text, clip_tokenizer, ddim, each, pictures, ready, sharpen, t5_tokenizer, unet
-from prompted import lively
+from prompted import lively, named, within
 from torch import nn
 
 IMAGE = 10  # Kandinsky 2.1's tokens of an image
@@ -49,9 +50,9 @@ def kandinsky21() -> Case:
 
 def blip() -> Case:
     """77 keys: two of the prompt, the subject's, the prompt's others."""
-    from diffusers.pipelines.deprecated.blip_diffusion import BlipDiffusionPipeline
-    from diffusers.pipelines.deprecated.blip_diffusion.modeling_ctx_clip import ContextCLIPTextModel
-
+    places = ("pipelines.deprecated.blip_diffusion", "pipelines.blip_diffusion")
+    pipeline = within("BlipDiffusionPipeline", *places)
+    text_model = within("ContextCLIPTextModel", *(f"{place}.modeling_ctx_clip" for place in places))
     torch.manual_seed(0)
 
     class Subject(nn.Module):
@@ -76,8 +77,8 @@ def blip() -> Case:
         def postprocess(self, images: Any, output_type: str) -> Any:
             return images
 
-    encoder = ContextCLIPTextModel(clip_text(32).config)
-    pipe = BlipDiffusionPipeline(
+    encoder = text_model(clip_text(32).config)
+    pipe = pipeline(
         tokenizer=clip_tokenizer(), text_encoder=lively(encoder), vae=autoencoder(), unet=unet(), scheduler=ddim(),
         qformer=Subject().eval(),
         image_processor=Pictures(),
@@ -104,18 +105,17 @@ class Taking(Case):
 
 def cascade(images: int = 1) -> Case:
     """Rows [cond, uncond]; keys [own, 77 of text, 4 pooled, 4 for each image]; without an image, zeros stand in its place."""
-    from diffusers import DDPMWuerstchenScheduler, StableCascadePriorPipeline, StableCascadeUNet
-
     torch.manual_seed(0)
-    prior = StableCascadeUNet(
+    prior = named("StableCascadeUNet")(
         in_channels=4, out_channels=4, timestep_ratio_embedding_dim=16, patch_size=1, conditioning_dim=32, block_out_channels=(32, 32),
         num_attention_heads=(2, 2), down_num_layers_per_block=(1, 1), up_num_layers_per_block=(1, 1), down_blocks_repeat_mappers=(1, 1),
         up_blocks_repeat_mappers=(1, 1), block_types_per_layer=(("SDCascadeResBlock", "SDCascadeTimestepBlock", "SDCascadeAttnBlock"),) * 2,
         clip_text_in_channels=16, clip_text_pooled_in_channels=16, clip_image_in_channels=16, clip_seq=4, self_attn=True,
         timestep_conditioning_type=("sca", "crp"), switch_level=(False,), kernel_size=3, dropout=(0.0, 0.0),
     )  # fmt: skip
-    pipe = StableCascadePriorPipeline(tokenizer=clip_tokenizer(), text_encoder=clip_text(16, projection=16), prior=lively(prior),
-                                      scheduler=DDPMWuerstchenScheduler(), resolution_multiple=4.0)  # fmt: skip
+    parts = {"tokenizer": clip_tokenizer(), "text_encoder": clip_text(16, projection=16), "prior": lively(prior)}
+    scheduler = named("DDPMWuerstchenScheduler")()
+    pipe = named("StableCascadePriorPipeline")(**parts, scheduler=scheduler, resolution_multiple=4.0)
 
     def own(ask: Ask) -> dict[str, Any]:
         out: dict[str, Any] = ask.text()
@@ -136,22 +136,19 @@ def cascade(images: int = 1) -> Case:
 
 def sd3_adapter(image_to_image: bool = False) -> Case:
     """Stable Diffusion 3 with an IP-Adapter of 6 tokens: a second attention call a layer, keys [the picture's own, the adapter's]."""
-    import diffusers
-    from diffusers.models.attention_processor import SD3IPAdapterJointAttnProcessor2_0
-    from diffusers.models.embeddings import IPAdapterTimeImageProjection
-    from joint import sd3
-
+    processor = within("SD3IPAdapterJointAttnProcessor2_0", "models.attention_processor")
+    projection = within("IPAdapterTimeImageProjection", "models.embeddings")
     made = sd3()
     transformer = made.pipe.transformer
     torch.manual_seed(2)
-    transformer.image_proj = IPAdapterTimeImageProjection(
+    transformer.image_proj = projection(
         embed_dim=16, output_dim=24, hidden_dim=16, depth=1, dim_head=8, heads=2, num_queries=ADAPTER, ffn_ratio=1, timestep_in_dim=8
     ).eval()
     for block in transformer.transformer_blocks:
-        block.attn.set_processor(SD3IPAdapterJointAttnProcessor2_0(32, 24, 16, timesteps_emb_dim=16))
+        block.attn.set_processor(processor(32, 24, 16, timesteps_emb_dim=16))
     pipe = made.pipe
     if image_to_image:
-        pipe = ready(diffusers.StableDiffusion3Img2ImgPipeline(**{**pipe.components, "image_encoder": None, "feature_extractor": None}))
+        pipe = ready(named("StableDiffusion3Img2ImgPipeline")(**{**pipe.components, "image_encoder": None, "feature_extractor": None}))
 
     def own(ask: Ask) -> dict[str, Any]:
         out = {**made.own(ask), "ip_adapter_image_embeds": each(2, 3, 16, seed=ask.seed + 5)[0 if ask.guided else 1 :]}  # none, shown
@@ -164,8 +161,8 @@ def sd3_adapter(image_to_image: bool = False) -> Case:
 
 def gligen(boxes: int = 2) -> Case:
     """Self-attention over [the layer's own, 30 texts, 30 pictures], of which `boxes` are there; then cross-attention to the prompt."""
-    from diffusers.pipelines.deprecated.stable_diffusion_gligen import StableDiffusionGLIGENTextImagePipeline
-
+    pipeline = within("StableDiffusionGLIGENTextImagePipeline", "pipelines.deprecated.stable_diffusion_gligen",
+                      "pipelines.stable_diffusion_gligen")  # fmt: skip
     torch.manual_seed(0)
     denoiser = unet(attention_type="gated-text-image")
     with torch.no_grad():
@@ -173,7 +170,7 @@ def gligen(boxes: int = 2) -> Case:
             if name.endswith(("alpha_attn", "alpha_dense")):
                 parameter.fill_(0.5)  # closed in a fresh model
 
-    pipe = StableDiffusionGLIGENTextImagePipeline(
+    pipe = pipeline(
         vae=autoencoder(), text_encoder=clip_text(32), tokenizer=clip_tokenizer(), processor=None, image_encoder=None, image_project=None,
         unet=denoiser, scheduler=ddim(), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip

@@ -5,6 +5,7 @@ The prompts are given as embeddings of TEXT tokens, so no text encoder is needed
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,16 @@ def named(name: str) -> Any:
     """A class of diffusers, or the test is skipped."""
     cls = getattr(diffusers, name, None)
     return absent(name, "it came later") if cls is None else cls
+
+
+def within(name: str, *modules: str) -> Any:
+    """A class that diffusers keeps in one of these modules, or the test is skipped."""
+    for module in modules:
+        try:
+            return getattr(importlib.import_module(f"diffusers.{module}"), name)
+        except (ImportError, AttributeError):
+            continue
+    return absent(name, f"none of {', '.join(modules)} has it")
 
 
 def lively(model: nn.Module) -> nn.Module:
@@ -116,12 +127,10 @@ def hunyuan_dit() -> Case:
 
 def kandinsky3() -> Case:
     """Of each block's attentions the first looks at the block itself, also where it has as many pixels as the prompt has tokens."""
-    from diffusers import Kandinsky3Pipeline, Kandinsky3UNet
-
     torch.manual_seed(0)
-    denoiser = Kandinsky3UNet(time_embedding_dim=16, groups=8, attention_head_dim=8, layers_per_block=2,
+    denoiser = named("Kandinsky3UNet")(time_embedding_dim=16, groups=8, attention_head_dim=8, layers_per_block=2,
                               block_out_channels=(16, 32, 32, 32), cross_attention_dim=32, encoder_hid_dim=32)  # fmt: skip
-    pipe = Kandinsky3Pipeline(tokenizer=None, text_encoder=None, unet=lively(denoiser), scheduler=ddim(), movq=None)
+    pipe = named("Kandinsky3Pipeline")(tokenizer=None, text_encoder=None, unet=lively(denoiser), scheduler=ddim(), movq=None)
 
     def own(ask: Ask) -> dict[str, Any]:
         out = {**ask.canvas(), **guided(ask), **embedded(ask)}
@@ -192,8 +201,7 @@ def nucleus() -> Case:
 
 def hunyuan_image(letters: bool = False) -> Case:
     """[generated, text]; with `letters` a second encoder's text. Guided by a guider: two calls a step, named by the pipeline."""
-    from diffusers import AdaptiveProjectedMixGuidance
-
+    guider = named("AdaptiveProjectedMixGuidance")
     config = {**HEADS, "in_channels": 4, "out_channels": 4, "num_single_layers": 1, "num_refiner_layers": 1, "text_embed_dim": 32,
               "text_embed_2_dim": 32 if letters else None, "rope_axes_dim": (8, 8)}  # fmt: skip
     made = case("HunyuanImagePipeline", "HunyuanImageTransformer2DModel", config, lambda ask: {},
@@ -201,7 +209,7 @@ def hunyuan_image(letters: bool = False) -> Case:
     made.pipe.vae_scale_factor = 8  # that of its autoencoder is 32
 
     def own(ask: Ask) -> dict[str, Any]:
-        made.pipe.register_modules(guider=AdaptiveProjectedMixGuidance(enabled=ask.guided))
+        made.pipe.register_modules(guider=guider(enabled=ask.guided))
         pairs = Ask(ask.batch, ask.size, True, ask.steps, ask.seed)
         second = embedded(pairs, "prompt_embeds_mask", (SECOND, TEXT), names=("_2", "_2"))
         out = {**ask.canvas(), **embedded(pairs, "prompt_embeds_mask", (TEXT - 2, TEXT)), **second}
