@@ -50,6 +50,15 @@ def tiled(call: oracle.Call) -> int:
     return 5 * 4 if call.query.shape[0] == 1 else 5 * 5
 
 
+def twin(call: oracle.Call) -> tuple[int, int]:
+    """What is generated, as large as its reference."""
+    return prompt(call), (prompt(call) + call.key.shape[2]) // 2
+
+
+def behind_twin(call: oracle.Call) -> tuple[int, int]:
+    return twin(call)[1], call.key.shape[2]
+
+
 def layers(call: oracle.Call) -> tuple[int, int]:
     return prompt(call), call.key.shape[2] - tiled(call)
 
@@ -78,6 +87,7 @@ PICTURED = {
         words=numbered,
         parts={"image 1": partial(last, REFERENCE, WIDE), "image 2": partial(last, WIDE, 0)},
     ),
+    "edit-inpaint": JOINT(qwen.edit_inpaint, generated=twin, reference=behind_twin, words=words),
     "layered": JOINT(qwen.layered, generated=layers, reference=behind_layers, words=words),
     "text-around": JOINT(
         qwen.text_around,
