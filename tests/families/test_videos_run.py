@@ -82,6 +82,6 @@ def test_the_tokens_of_llava_are_refused_by_name() -> None:
 
 def test_a_video_without_pictures_has_no_reference() -> None:
     """VACE without reference images; Wan from a prompt alone."""
-    for case in (videos.wan_vace(images=0), videos.wan()):
-        with pytest.raises(ValueError, match="without reference tokens"), i2am.trace(case.pipe):
+    for case, reason in ((videos.wan_vace(images=0), "without reference tokens"), (videos.wan(), "the prompt alone")):
+        with pytest.raises(ValueError, match=reason), i2am.trace(case.pipe):
             case(steps=1, guided=False)
