@@ -1,4 +1,4 @@
-"""Further video models: LTX, CogVideoX, Cosmos, Helios, Allegro, Kandinsky 5."""
+"""Further video models: LTX, CogVideoX, Cosmos, Helios, Allegro, Sana-Video, Kandinsky 5."""
 
 from __future__ import annotations
 
@@ -78,11 +78,18 @@ def helios(seen: Seen) -> Found:
     return sequence(seen, [text(length_of(seen))], behind([], grid) if alone else asking(video))
 
 
-def allegro(seen: Seen) -> Found:
-    """attn2: the prompt, of shape [rows, 1, tokens, width]."""
-    if not seen.layer.endswith("attn2"):
-        return None
-    return sequence(seen, [text(seen.inputs["encoder_hidden_states"].shape[-2])], behind([], video_grid(seen)))
+def crossing(seen: Seen) -> Found:
+    """attn2: the prompt. Sana's self-attention is linear and has no map; its first frame may have been given, at time 0."""
+    grid, times = video_grid(seen), seen.inputs["timestep"]
+    count = leading(seen, held_back(times, grid[0])) if times.ndim == 5 else 0
+    video = behind([still(count, grid[1:])] if count else [], grid)
+    prompt = seen.inputs["encoder_hidden_states"].shape[-2]  # Allegro's are of shape [rows, 1, tokens, width]
+    return sequence(seen, [text(prompt)], asking(video))
+
+
+def crosses(name: str, module: Any) -> bool:
+    """Self-attention holds no text, and Sana's runs no scaled_dot_product_attention."""
+    return name.endswith("attn2")
 
 
 def kandinsky5(seen: Seen) -> Found:
@@ -112,7 +119,8 @@ LTX = Family("LTX", ("LTXVideoTransformer3DModel",), ltx, "attn1: given frames, 
 COGVIDEOX = Family("CogVideoX", ("CogVideoXTransformer3DModel",), cogvideox, "text, generated")
 COSMOS = Family("Cosmos", ("CosmosTransformer3DModel",), cosmos, "attn1: given frames, generated; attn2: text")
 HELIOS = Family("Helios", ("HeliosTransformer3DModel",), helios, "attn1: history, the picture, history, generated; attn2: text")
-ALLEGRO = Family("Allegro", ("AllegroTransformer3DModel",), allegro, "attn2: text")
+ALLEGRO = Family("Allegro", ("AllegroTransformer3DModel",), crossing, "attn2: text", crosses)
+SANA_VIDEO = Family("Sana-Video", ("SanaVideoTransformer3DModel",), crossing, "attn2: text", crosses)
 KANDINSKY5 = Family(
     "Kandinsky 5",
     ("Kandinsky5Transformer3DModel",),
@@ -121,4 +129,4 @@ KANDINSKY5 = Family(
     of_video,
     behind_template,
 )
-FAMILIES = (LTX, COGVIDEOX, COSMOS, HELIOS, ALLEGRO, KANDINSKY5)
+FAMILIES = (LTX, COGVIDEOX, COSMOS, HELIOS, ALLEGRO, SANA_VIDEO, KANDINSKY5)

@@ -95,8 +95,8 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("ConsisIDPipeline",),
     ),
     (
-        REFUSED,
-        "the self-attention in which the given frame stands is linear and has no attention map",
+        NONE,
+        "the given frame is the first of the self-attention, which is linear and has no attention map",
         ("SanaImageToVideoPipeline",),
     ),
     (

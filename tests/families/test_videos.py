@@ -146,6 +146,7 @@ WORDS |= {
     "helios": Family(joined.helios, **TWO, words=keys(0)),
     "cogvideox": Family(joined.cogvideox, layers=".*attn1", generated=keys(16), words=keys(0, 16)),
     "ltx": Family(partial(joined.ltx, "LTXPipeline"), layers=".*attn2", words=keys(0)),
+    "sana-video": Family(joined.sana_video, layers=".*attn2", generated=of_queries(1, 3, 3), words=keys(0)),
     "allegro": Family(joined.allegro, layers=".*attn2", words=keys(0)),
     "anyflow": Family(joined.anyflow, layers=".*attn2", generated=of_queries(1, 3, 3), words=keys(0)),
     "kandinsky5": Family(joined.kandinsky5, layers="visual.*cross_attention", two_calls=True, generated=of_queries(1, 3, 3), words=keys(0)),

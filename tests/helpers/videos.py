@@ -26,7 +26,7 @@ class VideoCase(Case):
         ask = Ask(batch, size or self.sizes[0], guided, steps, seed, images_per_prompt)
         common = {"num_inference_steps": steps, "generator": generators(batch, seed), "output_type": "latent"}
         found = {**common, **ask.canvas(), "num_frames": FRAMES, **self.own(ask)}
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in found.items() if value is not None or name == "negative_prompt"}
 
     def __call__(self, **options: Any) -> Tensor:
         frames = self.pipe(**self.kwargs(**options)).frames

@@ -148,6 +148,22 @@ def ltx(name: str = "LTXImageToVideoPipeline") -> VideoCase:
     return VideoCase(pipe, own, ((32, 32), (64, 32)))
 
 
+def sana_video() -> VideoCase:
+    """attn2 looks at the prompt; the first frame was given. [uncond, cond]."""
+    config = {**HEADS, "num_layers": 2, "num_cross_attention_heads": 2, "cross_attention_head_dim": 16, "cross_attention_dim": 32,
+              "caption_channels": 32, "rope_max_seq_len": 32}  # fmt: skip
+    transformer = denoiser("SanaVideoTransformer3DModel", **config)
+    pipe = pipeline("SanaImageToVideoPipeline", transformer=transformer, vae=wan_autoencoder(), scheduler=flow())
+
+    def own(ask: Ask) -> dict[str, Any]:
+        out = texts(ask, TEXT)
+        masks = {name.replace("embeds", "attention_mask"): torch.ones(ask.batch, TEXT) for name in out}
+        more = {"frames": 9, "num_frames": None, "use_resolution_binning": False, "negative_prompt": None}
+        return {**out, **masks, **ask.guidance(), **more, "image": pictures(ask.batch, ask.size, seed=ask.seed + 1)}
+
+    return VideoCase(pipe, own, ((32, 32), (64, 32)))
+
+
 def cogvideox() -> VideoCase:
     """[prompt of 16, video]; [uncond, cond]."""
     config = {**HEADS, "num_layers": 2, "in_channels": 4, "out_channels": 4, "time_embed_dim": 8, "text_embed_dim": 32,
