@@ -8,6 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import fluxes
+import klein
 import oracle
 import pytest
 import torch
@@ -20,20 +21,19 @@ from torch import Tensor, nn
 
 import i2am
 from i2am.attach.projection import output_weight
-from i2am.families.unet_pipelines import CHANNELS
 
 BOTH = tokens(TALL) + tokens(WIDE)
 ALIKE = (64, 64)  # both references, and in one of the runs what is generated
 PAIR = {"image 1": behind(tokens(TALL), tokens(WIDE)), "image 2": behind(tokens(WIDE))}
 T5, IMAGE = 512, 27 * 27  # the tokens of Flux's text, and of Redux's image behind them
 Joint = partial(Family, layers=".*attn")
-flux2 = partial(partial, fluxes.flux2)
+flux2 = partial(partial, klein.flux2)
 Adapted = partial(Family, layers=r"transformer_blocks.*attn", number=1, two_calls=True)
 FAMILIES = {
     "flux2": Joint(flux2(), generated=made(references=BOTH), parts=PAIR, guided=(False,)),
     "klein": Joint(flux2("Flux2KleinPipeline"), two_calls=True, generated=made(references=BOTH), parts=PAIR),
-    "klein-inpaint": Joint(partial(fluxes.klein_inpaint, False), two_calls=True, generated=first_of(), reference=second_of()),
-    "klein-inpaint-reference": Joint(partial(fluxes.klein_inpaint, True), two_calls=True, generated=first_of(tokens(TALL)),
+    "klein-inpaint": Joint(partial(klein.klein_inpaint, False), two_calls=True, generated=first_of(), reference=second_of()),
+    "klein-inpaint-reference": Joint(partial(klein.klein_inpaint, True), two_calls=True, generated=first_of(tokens(TALL)),
                                      parts={"image 1": second_of(tokens(TALL)), "image 2": behind(tokens(TALL))}),
     **{f"klein-kv-{'-'.join(map(str, map(tokens, sizes)))}": Joint(
         flux2("Flux2KleinKVPipeline", sizes), generated=made(), guided=(False,), reference=at(TEXT, tokens(sizes[0])),
@@ -64,7 +64,7 @@ def test_maps_equal_the_stored_attention(name: str, batch: int, size: int, guide
 
 def test_every_block_of_flux2_is_traced() -> None:
     """The single blocks have one matrix for queries, keys, values and their MLP."""
-    case = fluxes.flux2()
+    case = klein.flux2()
     expected = ["transformer_blocks.0.attn", "single_transformer_blocks.0.attn", "single_transformer_blocks.1.attn"]
     with i2am.trace(case.pipe) as run:
         case()
@@ -102,7 +102,7 @@ def test_the_columns_of_the_heads_behind_an_adapter() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(x)
 
-    attention = fluxes.flux2_transformer().single_transformer_blocks[0].attn
+    attention = klein.flux2_transformer().single_transformer_blocks[0].attn
     weight = attention.to_out.weight
     assert weight.shape[1] > attention.inner_dim
     attention.to_out = Wrapped(attention.to_out)
@@ -111,8 +111,10 @@ def test_the_columns_of_the_heads_behind_an_adapter() -> None:
     torch.testing.assert_close(found, weight[:, : attention.inner_dim], rtol=1e-6, atol=1e-7)
 
 
-def test_words_beside_an_image_are_the_texts() -> None:
-    hold_words(FAMILIES["flux-redux"], 1, 1, False)
+@pytest.mark.parametrize("name", ["flux2", "klein", "klein-kv-80-96", "kontext-inpaint", "flux-redux"])
+def test_words_beside_references(name: str) -> None:
+    family = FAMILIES[name]
+    hold_words(replace(family, words=family.words or at(0, TEXT)), 1, 1, family.guided[-1])
 
 
 def test_text_that_is_longer_than_flux_reads() -> None:
@@ -129,7 +131,7 @@ def test_text_that_is_longer_than_flux_reads() -> None:
 
 def test_keys_that_were_cached_before_the_trace() -> None:
     """A cache does not say which pictures its keys are of."""
-    model = fluxes.flux2_transformer(guidance_embeds=False)
+    model = klein.flux2_transformer(guidance_embeds=False)
     step = {"timestep": torch.ones(1), "txt_ids": torch.zeros(1, TEXT, 4), "encoder_hidden_states": torch.randn(1, TEXT, 32)}
     ids = torch.cartesian_prod(torch.zeros(1), torch.arange(4.0), torch.arange(4.0), torch.zeros(1))[None]
     cache = SimpleNamespace(num_ref_tokens=3, get_double=lambda index: None, get_single=lambda index: None)
@@ -138,13 +140,18 @@ def test_keys_that_were_cached_before_the_trace() -> None:
         model(torch.randn(1, 16, 16), img_ids=ids, kv_cache=cache, kv_cache_mode="cached", **step)
 
 
-@pytest.mark.parametrize("build", [fluxes.control, fluxes.fill])
-def test_pictures_in_the_channels_are_no_reference(build: Callable[[], Case]) -> None:
+REASONS = {fluxes.control: "channels", fluxes.fill: "channels", fluxes.controlled: "a network beside the denoiser"}
+
+
+@pytest.mark.parametrize("build", REASONS)
+def test_pictures_that_are_no_tokens_are_no_reference(build: Callable[[], Case]) -> None:
     """Refused with the reason; the prompt's words are there."""
     case = build()
-    with pytest.raises(ValueError, match=f"no reference tokens exist in {type(case.pipe).__name__}: {CHANNELS}"):  # noqa: SIM117
-        with i2am.trace(case.pipe):
-            case()
+    with (
+        pytest.raises(ValueError, match=f"no reference tokens exist in {type(case.pipe).__name__}: .*{REASONS[build]}"),
+        i2am.trace(case.pipe),
+    ):
+        case()
     with i2am.trace(case.pipe, words=["red"]) as run:
         case()
     assert run.maps.words()["red"].shape[0] == 1

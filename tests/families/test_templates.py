@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import fluxes
+import klein
 import pytest
 import streams
 import torch
@@ -19,9 +19,9 @@ import i2am
 from i2am.maps.prompt import Prompt
 
 CASES: dict[str, Callable[[], Case]] = {
-    "flux2": partial(fluxes.flux2, references=(), text=True),
-    "klein": partial(fluxes.flux2, "Flux2KleinPipeline", (), True),
-    "klein-kv": partial(fluxes.flux2, "Flux2KleinKVPipeline", (), True),
+    "flux2": partial(klein.flux2, references=(), text=True),
+    "klein": partial(klein.flux2, "Flux2KleinPipeline", (), True),
+    "klein-kv": partial(klein.flux2, "Flux2KleinKVPipeline", (), True),
     "longcat": streams.longcat,
     "ovis": streams.ovis,
     "krea2": partial(streams.krea2, True),
@@ -73,3 +73,12 @@ def test_the_last_place_of_the_text_is_the_prompt() -> None:
     assert place[0] > ids.index(tokenizer.eos_token_id)
     assert not prompt.find("plain")
     assert prompt.words == ("a", "red", "shirt")
+
+
+def test_prompts_that_are_read_one_by_one() -> None:
+    """Every image of a batch has its own prompt, filled up to the length of the text."""
+    case = streams.bria()
+    with i2am.trace(case.pipe, words=True) as run:
+        case(batch=3, guided=True)
+    assert [prompt.words for prompt in run.maps.prompts] == [tuple(dict.fromkeys(text.split())) for text in PROMPTS]
+    assert {len(prompt.tokens) for prompt in run.maps.prompts} == {streams.READ}

@@ -13,6 +13,7 @@ from typing import Any
 import attentions
 import fluxes
 import joint
+import klein
 import ldm
 import pipelines
 import projects
@@ -228,7 +229,7 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "two adapters": lambda: asked(pipelines.ip_adapter("plain", "full")),
     "kandinsky": lambda: asked(pipelines.kandinsky22()),
     "kontext": lambda: asked(joint.flux_kontext()),
-    "flux2": lambda: asked(fluxes.flux2()),
+    "flux2": lambda: asked(klein.flux2()),
     "cloze": lambda: {**asked(fluxes.cloze()), "i2am": i2am},
     "image tokens": image_tokens,
     "pasd": lambda: asked(projects.pasd()),

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from ask import Ask, Case
-from fluxes import TALL, WIDE, flux2_autoencoder, lengths, of_diffusers
+from fluxes import TALL, WIDE, lengths, of_diffusers
 from joint import TEXT, embeddings, flow
+from klein import flux2_autoencoder
 from parts import as_pil, autoencoder, each, pictures, pooling_autoencoder, ready, sharpen, t5_text, t5_tokenizer
 from reading import chat_tokenizer, reader
 from torch import Tensor, nn
