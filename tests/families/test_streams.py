@@ -71,7 +71,7 @@ Joint = partial(Family, layers=r"(single_)?transformer_blocks.*attn")
 ATTENTION = r"(layers|noise_refiner).*\.attention"
 FAMILIES = {
     "longcat-edit": Joint(partial(streams.longcat, True), two_calls=True, generated=first_of(text=LOOKED),
-                          reference=second_of(text=LOOKED)),
+                          reference=second_of(text=LOOKED), guided=(True,)),
     "fibo-edit": Joint(partial(streams.fibo, True), generated=fibo_made,
                        parts={"image 1": behind(TALL, WIDE), "image 2": behind(WIDE)}),
     "fibo2": Family(streams.fibo2, layers=ATTENTION, two_calls=True, generated=fibo2(0), parts={"image 1": fibo2(1), "image 2": fibo2(2)}),
