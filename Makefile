@@ -125,6 +125,7 @@ bench-full: $(READY)
 	$(BIN)/python -m benchmarks.pipeline.traced
 	$(BIN)/python -m benchmarks.pipeline.try_on
 	$(BIN)/python -m benchmarks.pipeline.field_cost --full
+	$(BIN)/python -m benchmarks.pipeline.family_cost
 	$(BIN)/python -m benchmarks.pipeline.weigh_cost --full
 	$(BIN)/python -m benchmarks.operator.gradients --full
 	$(BIN)/python -m benchmarks.evaluation.throughput --steps 5 --rounds 2

@@ -16,6 +16,7 @@ from benchmarks.measuring.rows import RESULTS, SMALL_WORLD, Row, read
 from benchmarks.measuring.rows import recorded as rows_of
 from benchmarks.measuring.table import commit, pipelines, place
 from benchmarks.report.evaluation import summary as evaluation
+from benchmarks.report.family_cost import summary as family_cost
 from benchmarks.report.field_cost import summary as field_cost
 from benchmarks.report.gradients import summary as gradient_cost
 from benchmarks.report.grouped import summary as grouped_cost
@@ -150,6 +151,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: field cost -->": lambda _: field_cost(rows_of("field")),
+    "<!-- table: families -->": lambda _: family_cost(rows_of("families")),
     "<!-- table: grouped -->": lambda _: grouped_cost(rows_of("grouped")),
     "<!-- table: gradient cost -->": lambda _: gradient_cost(rows_of("gradients")),
     "<!-- table: weigh cost -->": lambda _: field_cost(rows_of("weigh"), "values", "benchmarks.pipeline.weigh_cost"),
