@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fluxes
 import joint
+import klein
 import numpy as np
 import pipelines
 import prompted
 import videos
 import videos_joined
+import zimages
 
 NUMBERS = Path(__file__).with_name("peer_numbers.npz")
 STEPS, TOKENS = 2, 26  # at most so many text tokens are kept
@@ -26,7 +27,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "Stable Diffusion 1.5": pipelines.sd15,
     "Stable Diffusion 3.5": lambda: joint.sd3(words=True, dual=True),
     "Flux": joint.flux,
-    "Flux 2 Klein": lambda: fluxes.flux2("Flux2KleinPipeline", references=()),
+    "Flux 2 Klein": lambda: klein.flux2("Flux2KleinPipeline", references=()),
+    "Z-Image": zimages.plain,
     "PRX": prompted.prx,
     "Sana": prompted.sana,
     "CogVideoX": videos_joined.cogvideox,
@@ -35,6 +37,8 @@ CASES: dict[str, Callable[[], Any]] = {
 }
 # where our first text token is among its: it counts the picture's 16 tokens and the second encoder's 3 as text
 FIRST = {"HunyuanVideo 1.5": 19}
+# it counts the positions that fill the picture's block up as the picture: so many behind those of the picture
+FILLED = {"Z-Image": 16}
 VIDEOS = ("CogVideoX", "Wan 2.1", "HunyuanVideo 1.5")
 
 
