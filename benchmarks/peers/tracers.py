@@ -1,4 +1,4 @@
-"""DAAM and attention-map-diffusers beside i2am: their own code from PyPI, on one pipeline of random weights, in one process.
+"""DAAM and attention-map-diffusers beside i2am: their own code from PyPI, on pipelines of random weights, in one process.
 
     make bench-peers                                                # each peer in a folder of its own, beside .venv
     PYTHONPATH=.peer-daam python -m benchmarks.peers.tracers daam --only small
@@ -7,26 +7,26 @@ Both run unchanged with the diffusers of .venv; each is installed without its de
 diffusers 0.21.2). DAAM imports spaCy at its beginning, for the grammar of prompts, which is not asked for here: where spaCy is not
 installed an empty module takes its place while DAAM is imported, and the row says so.
 
-- `daam`: the heat map of each word on 64x64, the mean over heads and layers (without the middle block) of the sum over steps.
-- `attention-map-diffusers`: each token's map in each layer and step, the mean over heads. Its default, the last step, asks for less.
+- `daam`: the heat map of each word on 64x64, the mean over heads and layers (without the middle block) of the sum over steps; in UNets.
+- `attention-map-diffusers`: each token's map in each layer and step, the mean over heads; `klein-last` is its default, the last step.
 
-i2am traces the same layers up to the same maps, of the prompt's tokens alone; the peers take all 77. Latents are 64x64, which DAAM
-needs, guided, and not decoded. First come the maps, which must agree, and the memory of a whole run, which warm up too; then untraced,
-peer's and our runs in turn: overhead is traced / untraced - 1 of neighbouring runs. Where maps are apart no one gets times, and the
-exit code is 1. A peer that cannot be run is a row that says why.
+`small` and `sd15-full` are Stable Diffusion 1.5's UNet, guided; `klein` is Flux 2 Klein at 512x512 with 1 and 3 layers, 8 heads of 64 and
+128 text tokens. i2am traces the same layers up to the same maps, of the prompt's tokens alone; the peers take all 77 of a UNet. Where the
+last step is asked for, i2am records every step all the same. Latents are 64x64, which DAAM needs, and not decoded. First come the maps,
+which must agree, and the memory of a whole run, which warm up too; then untraced, peer's and our runs in turn: overhead is traced /
+untraced - 1 of neighbouring runs. Where maps are apart no one gets times, and the exit code is 1. A peer that cannot be run is a row that
+says why.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import requires
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -37,62 +37,10 @@ import i2am
 from benchmarks.measuring.command import adjustable, adjusted, command, positive, record
 from benchmarks.measuring.measure import cpu_ms, cuda_ms, peak_bytes
 from benchmarks.measuring.rows import Row, installed, percentiles
-from benchmarks.measuring.weights import filled
-from benchmarks.pipeline.traced import NARROW, SD15, difference
+from benchmarks.peers.models import SECTIONS, SIDE, WORDS, Model, Section, StableDiffusion
+from benchmarks.pipeline.traced import difference
 
 AGREE = 1e-4  # of the largest value: both are float32, in different orders, and a later step starts from latents that differ so
-PROMPT, NEGATIVE, WORDS = "red shirt on blue cat", "dog", ("red", "shirt", "on", "blue", "cat")
-SIDE = 64  # of the latents and of DAAM's maps
-
-
-class Section(NamedTuple):
-    """A UNet, and how often it runs."""
-
-    config: dict[str, Any]
-    steps: int
-    rounds: int
-    side: int = SIDE
-
-
-SECTIONS = {"small": Section(NARROW, 4, 5), "sd15-full": Section(SD15, 2, 2)}
-
-
-def tokenizer() -> Any:
-    """CLIP's tokenizer with letters for a vocabulary: every word falls apart into its letters."""
-    from transformers import CLIPTokenizer
-
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    names = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        (place / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
-        (place / "merges.txt").write_text("#version: 0.2\n")
-        (place / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}))
-        return CLIPTokenizer.from_pretrained(place)
-
-
-class Model:
-    """Stable Diffusion's pipeline around a UNet of random weights."""
-
-    def __init__(self, section: Section, device: torch.device) -> None:
-        from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-        from transformers import CLIPTextConfig, CLIPTextModel
-
-        self.section, width, words = section, section.config["cross_attention_dim"], tokenizer()
-        config = CLIPTextConfig(vocab_size=len(words), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1,
-                                num_attention_heads=4, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id)  # fmt: skip
-        with torch.device("meta"):
-            empty: Any = UNet2DConditionModel(sample_size=SIDE, **section.config)
-        unet, text = (filled(model, device) for model in (empty.to_empty(device=device), CLIPTextModel(config).to(device)))
-        scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, steps_offset=1)
-        self.pipe: Any = StableDiffusionPipeline(None, text, words, unet, scheduler, None, None, requires_safety_checker=False)
-        self.pipe.set_progress_bar_config(disable=True)
-
-    def denoise(self) -> Tensor:
-        """The latents of one image; the same at every call."""
-        side = self.section.side * self.pipe.vae_scale_factor
-        return self.pipe(PROMPT, side, side, self.section.steps, negative_prompt=NEGATIVE, output_type="latent",
-                         generator=torch.Generator("cpu").manual_seed(1)).images  # fmt: skip
 
 
 class Result(NamedTuple):
@@ -138,34 +86,42 @@ def as_daam(model: Model) -> Result:
 
 
 def attention_map_diffusers(model: Model) -> Result:
-    """attention-map-diffusers' own capture of all steps, up to its maps; of its rows the conditional one, of its 77 tokens the prompt's."""
+    """attention-map-diffusers' own capture, up to its maps; of its rows the conditional one, of its tokens the prompt's."""
     library = import_module("attention_map_diffusers")
-    with library.AttentionCapture(model.pipe, relations=["image->text"], timesteps="all") as capture:
+    asked = {} if model.section.last else {"timesteps": "all"}  # the last is its default
+    with library.AttentionCapture(model.pipe, relations=["image->text"], **asked) as capture:
         latents = model.denoise()
-    maps, tokens = capture.compute(), len(model.pipe.tokenizer(PROMPT).input_ids)
-    found = {f"{record.layer_id.removeprefix('unet.')} {record.step_index}": record.data[-1, 0, :, :tokens].mT for record in maps}
+    maps, found = capture.compute(), dict[str, Tensor]()
+    for map in maps:
+        layer = map.layer_id.partition(".")[2]  # behind "unet." or "transformer."
+        found[f"{layer} {map.step_index}"] = map.data[-1, 0, :, : model.tokens].mT
     return Result(latents, found, maps.summary()["layers"])
 
 
 def as_attention_map_diffusers(model: Model) -> Result:
     """The same maps of ours: a time group a step."""
-    with i2am.trace(model.pipe, words=True, groups=model.section.steps) as run:
+    section = model.section
+    with i2am.trace(model.pipe, words=True, groups=section.steps) as run:
         latents = model.denoise()
-    maps = {layer: run.maps.tokens("words", layer)[0].mean(1) for layer in run.maps.layers}  # [steps, words, positions]
-    return Result(latents, {f"{layer} {step}": map for layer, steps in maps.items() for step, map in enumerate(steps)}, len(maps))
+    found, wanted = dict[str, Tensor](), range(section.steps)[-1 if section.last else 0 :]
+    for layer in run.maps.layers:
+        sums = run.maps.tokens("words", layer)[0]  # [steps, heads, words, positions]
+        found |= {f"{layer} {step}": sums[step].mean(0) for step in wanted}
+    return Result(latents, found, len(run.maps.layers))
 
 
 class Peer(NamedTuple):
-    """A package of PyPI, what it is asked for, its own way to that and ours, and what it imports that is not needed for it."""
+    """A package of PyPI, what it is asked for, its own way to that and ours, what it imports that is not needed, and what it reads."""
 
     maps: str
     theirs: Callable[[Model], Result]
     ours: Callable[[Model], Result]
     needless: tuple[str, ...] = ()
+    reads: type[Model] = Model
 
 
 PEERS = {
-    "daam": Peer("words", daam, as_daam, ("spacy",)),
+    "daam": Peer("words", daam, as_daam, ("spacy",), StableDiffusion),
     "attention-map-diffusers": Peer("every token and step", attention_map_diffusers, as_attention_map_diffusers),
 }
 
@@ -180,10 +136,12 @@ def apart(ours: Result, theirs: Result) -> float:
 def about(title: str, name: str, section: Section) -> Row:
     """What both rows of a peer share."""
     asks = requires(name) if installed(name) else None
-    return {"section": title, "case": name, "maps": PEERS[name].maps, "peer_version": installed(name),
+    maps = "every token, last step" if section.last else PEERS[name].maps
+    return {"section": title, "case": name, "maps": maps, "peer_version": installed(name),
             "asks_for": [wanted for wanted in asks or () if wanted.startswith(("diffusers", "transformers"))],
             "stand_ins": [module for module in PEERS[name].needless if not has(module)],
-            "steps": section.steps, "latent": [section.side] * 2, "batch": 1, "guided": True, "dtype": "float32"}  # fmt: skip
+            "steps": section.steps, "latent": [section.side] * 2, "batch": 1, "guided": section.model.guided,
+            "dtype": "float32"}  # fmt: skip
 
 
 def first(run: Callable[[], Any], device: torch.device) -> tuple[int, Any]:
@@ -195,7 +153,7 @@ def first(run: Callable[[], Any], device: torch.device) -> tuple[int, Any]:
 
 def measure(title: str, name: str, section: Section, device: torch.device) -> Iterator[Row]:
     """The peer's row and ours; or one that says why the peer could not be run."""
-    peer, what, model = PEERS[name], about(title, name, section), Model(section, device)
+    peer, what, model = PEERS[name], about(title, name, section), section.model(section, device)
     runs: dict[str, Callable[[], Any]] = {name: partial(peer.theirs, model), "i2am": partial(peer.ours, model)}
     bare, latents = first(model.denoise, device)
     try:
@@ -227,7 +185,7 @@ def measure(title: str, name: str, section: Section, device: torch.device) -> It
 
 def line(row: Row) -> str:
     """One row for a reader who is waiting."""
-    what = f"{row['section']:<9} {row['runner']:<23}"
+    what = f"{row['section']:<10} {row['runner']:<23}"
     if "skipped" in row:
         return f"{what} not run: {row['skipped']}"
     error = f"maps {row['error_of']['maps']:.0e} apart, output {row['error_of']['output']:.0e}"
@@ -241,12 +199,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = command("peers", __doc__, "-peers")
     options = {"steps": "denoising steps", "rounds": "rounds of untraced, the peer's and our runs"}
     parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("--only", choices=SECTIONS, help="one of the two UNets; default both")
+    parser.add_argument("--only", choices=SECTIONS, help="a section, or several by their beginning; default all that the peer reads")
     adjustable(parser, SECTIONS, options)
     given = parser.parse_args(words)
     positive(given, *options)
     device = torch.device(given.device)
-    rows = (row for name, section in adjusted(given, SECTIONS, options) for row in measure(name, given.peer, section, device))
+    sections = [
+        (name, section) for name, section in adjusted(given, SECTIONS, options) if issubclass(section.model, PEERS[given.peer].reads)
+    ]
+    if not sections:
+        raise ValueError(f"--only must be a section that {given.peer} reads, got {given.only}. Leave it out for all of them.")
+    rows = (row for name, section in sections for row in measure(name, given.peer, section, device))
     return record(rows, line, given, "-peers", "diffusers", "transformers")
 
 

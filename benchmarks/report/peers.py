@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.measuring.rows import Row
 from benchmarks.measuring.table import commit, newest, place
 
-HEAD = "| UNet | maps | way | plain ms | overhead %: p20 / p50 / p80 | extra MB | maps apart |"
+HEAD = "| model | maps | way | plain ms | overhead %: p20 / p50 / p80 | extra MB | maps apart |"
 
 
 def summary(rows: list[Row]) -> str:
@@ -14,7 +14,8 @@ def summary(rows: list[Row]) -> str:
     for where in dict.fromkeys(map(placed, rows)):
         last = newest([row for row in rows if placed(row) == where], "section", "case", "runner")
         commits = ", ".join(dict.fromkeys(map(commit, last)))
-        parts.append(f"{where}; 64x64 latents, one guided image, float32; measured at {commits} with `make bench-peers`.\n")
+        what = "64x64 latents, one image, float32, Stable Diffusion guided"
+        parts.append(f"{where}; {what}; measured at {commits} with `make bench-peers`.\n")
         parts += [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
         parts += [line(row) for row in last if "skipped" not in row]
         parts += ["", *(f"- not run: {way(row)} ({row['section']}): {row['skipped'].splitlines()[0]}" for row in last if "skipped" in row)]

@@ -3,51 +3,51 @@
 import sys
 from types import ModuleType, SimpleNamespace
 
+import oracle
 import pytest
 import torch
 
 import i2am.compat.daam
 from benchmarks.measuring import rows
-from benchmarks.peers import tracers
+from benchmarks.peers import models, tracers
 from benchmarks.report.peers import summary
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 CPU = torch.device("cpu")
-TINY = tracers.Section({**tracers.NARROW, "block_out_channels": (32, 64), "cross_attention_dim": 32}, 2, 2, side=32)
+TINY = models.Section({**models.NARROW, "block_out_channels": (32, 64), "cross_attention_dim": 32}, 2, 2, side=32)
+FLUX = {**models.KLEIN, "num_single_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "axes_dims_rope": (4,) * 4,
+        "joint_attention_dim": 32, "timestep_guidance_channels": 16}  # fmt: skip
+KLEIN = models.Section(FLUX, 2, 2, side=16, model=models.Klein)  # 64 positions behind 128 text tokens
 
 
 class AttentionCapture:
-    """attention-map-diffusers' face over the definition: P of each step and layer, the mean over heads, stored."""
+    """attention-map-diffusers' face over the definition: P of each step and layer, the mean over heads, of stored attention."""
 
-    def __init__(self, pipe, relations, timesteps):
-        assert (relations, timesteps) == (["image->text"], "all")
-        self.unet, self.found, self.handles = pipe.unet, [], []
-
-    def hook(self, name):
-        def before(module, args, kwargs):
-            states = (args[0], kwargs["encoder_hidden_states"])
-            query, key = (to(x).unflatten(-1, (module.heads, -1)).transpose(1, 2) for to, x in zip((module.to_q, module.to_k), states))
-            probabilities = (query @ key.mT * module.scale).softmax(-1).mean(1, keepdim=True)
-            step = sum(record.layer_id == name for record in self.found)
-            self.found.append(SimpleNamespace(layer_id=name, step_index=step, data=probabilities))
-
-        return before
+    def __init__(self, pipe, relations, timesteps="last"):
+        assert relations == ["image->text"]
+        assert timesteps in ("all", "last")
+        self.last, self.name = timesteps == "last", "unet" if hasattr(pipe, "unet") else "transformer"
+        keep = "attn2" if self.name == "unet" else ""
+        self.recording = oracle.recorded(getattr(pipe, self.name), pipe.scheduler, lambda layer: layer.endswith(keep))
 
     def __enter__(self):
-        layers = [(name, module) for name, module in self.unet.named_modules() if name.endswith("attn2")]
-        self.handles = [module.register_forward_pre_hook(self.hook(f"unet.{name}"), with_kwargs=True) for name, module in layers]
+        self.calls = self.recording.__enter__()
         return self
 
     def __exit__(self, *error):
-        for handle in self.handles:
-            handle.remove()
+        self.recording.__exit__(*error)
 
     def compute(self):
         class Maps(list):
             def summary(self):
                 return {"layers": len({record.layer_id for record in self})}
 
-        return Maps(self.found)
+        found = Maps()
+        for call in self.calls:
+            text, generated = (call.key.shape[2], None) if self.name == "unet" else (models.TEXT, (models.TEXT, call.query.shape[2]))
+            data = oracle.probabilities(call, generated, (0, text))[0].mean(1, keepdim=True).float()
+            found.append(SimpleNamespace(layer_id=f"{self.name}.{call.layer}", step_index=call.step, data=data))
+        return Maps(record for record in found if not self.last or record.step_index == found[-1].step_index)
 
 
 @pytest.fixture(autouse=True)
@@ -57,22 +57,30 @@ def faces(monkeypatch):
     library.AttentionCapture = AttentionCapture
     monkeypatch.setitem(sys.modules, "daam", i2am.compat.daam)
     monkeypatch.setitem(sys.modules, "attention_map_diffusers", library)
-    monkeypatch.setitem(tracers.SECTIONS, "small", TINY)
+    for name, section in {"small": TINY, "klein": KLEIN, "klein-last": KLEIN._replace(last=True)}.items():
+        monkeypatch.setitem(models.SECTIONS, name, section)
     monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # the process is shared with other tests
 
 
-def run(tmp_path, name, *words):
+def run(tmp_path, name, *words, only="small"):
     out = tmp_path / "rows.jsonl"
-    code = tracers.main([name, "--only", "small", "--device", "cpu", "--out", str(out), *words])
+    code = tracers.main([name, "--only", only, "--device", "cpu", "--out", str(out), *words])
     return code, rows.read(out)
 
 
-@pytest.mark.parametrize(("name", "layers"), [("daam", 6), ("attention-map-diffusers", 7)])
-def test_the_peers_maps_and_ours_agree(name, layers):
-    model, peer = tracers.Model(TINY, CPU), tracers.PEERS[name]
+@pytest.mark.parametrize(
+    ("name", "section", "layers", "maps"),
+    [("daam", "small", 6, 5), ("attention-map-diffusers", "small", 7, 14), ("attention-map-diffusers", "klein", 3, 6),
+     ("attention-map-diffusers", "klein-last", 3, 3)],
+)  # fmt: skip
+def test_the_peers_maps_and_ours_agree(name, section, layers, maps):
+    section = models.SECTIONS[section]
+    model, peer = section.model(section, CPU), tracers.PEERS[name]
     theirs, ours = peer.theirs(model), peer.ours(model)
     assert (theirs.layers, ours.layers) == (layers, layers)
-    assert len(ours.maps) == (len(tracers.WORDS) if name == "daam" else TINY.steps * layers)
+    assert len(ours.maps) == maps
+    if section.last:
+        assert {name.split()[1] for name in theirs.maps} == {str(section.steps - 1)}
     assert tracers.apart(ours, theirs) < tracers.AGREE
     names = list(ours.maps)
     swapped = ours._replace(maps={**ours.maps, names[0]: ours.maps[names[0]].flip(-1)})  # another map would not pass
@@ -97,14 +105,27 @@ def test_rows_and_the_table(tmp_path, capsys):
         assert not row["red"]
         assert {"diffusers", "transformers"} <= set(row["environment"])
     memory = [row["extra_mb"] for row in found]
-    assert memory[3] < memory[2]  # every step's P is stored there
-    assert "small     daam" in capsys.readouterr().out
+    assert memory[3] < memory[2]  # every step's attention is stored there
+    assert "small      daam" in capsys.readouterr().out
     shown = summary([{**row, "peer_version": "9", "asks_for": ["diffusers==0.1"], "stand_ins": ["spacy"]} for row in found])
     assert shown.count("| small, 2 steps |") == 4
     assert "| words of 6 layers | daam 9 |" in shown
     assert summary([*found, {**found[0], "extra_mb": 4321.0}]).count("| 4321.0 |") == 1  # the last of a repeated measurement
     assert summary([*found, *found]) == summary(found)
     assert "- daam 9 asks for diffusers==0.1; here it ran unchanged with the versions above, an empty module for spacy." in shown
+
+
+def test_rows_of_flux(tmp_path):
+    code, found = run(tmp_path, "attention-map-diffusers", "--rounds", "1", only="klein")
+    assert code == 0
+    assert [(row["section"], row["runner"], row["layers"], row["guided"], row["maps"]) for row in found] == [
+        (section, runner, 3, False, maps)
+        for section, maps in (("klein", "every token and step"), ("klein-last", "every token, last step"))
+        for runner in ("attention-map-diffusers", "i2am")
+    ]
+    assert all("overhead_percent" in row and "extra_mb" in row and row["latent"] == [16, 16] for row in found)
+    shown = summary(found)
+    assert (shown.count("| klein, 2 steps | every token and step of 3 layers |"), shown.count("every token, last step of 3")) == (2, 2)
 
 
 def test_wrong_maps_get_no_times(tmp_path, monkeypatch):
@@ -155,3 +176,8 @@ def test_spacy_is_missed_only_while_daam_is_imported(tmp_path, monkeypatch):
 def test_options_are_refused():
     with pytest.raises(ValueError, match="--rounds must be 1 or more, got 0"):
         tracers.main(["daam", "--rounds", "0"])
+
+
+def test_daam_reads_unets_alone():
+    with pytest.raises(ValueError, match="--only must be a section that daam reads, got klein"):
+        tracers.main(["daam", "--only", "klein"])
