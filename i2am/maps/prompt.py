@@ -73,6 +73,14 @@ def _query(text: str) -> list[str]:
     return [atom.text.casefold() for atom in _atoms([(c, ()) for c in unicodedata.normalize("NFC", text)])]
 
 
+def _written_as_bytes(marked: str) -> bool:
+    """Whether tokens without a mark, as a text without spaces has them, are byte-level BPE's: their bytes are UTF-8."""
+    try:
+        return bool(bytes(BYTES[c] for c in marked).decode())
+    except (KeyError, UnicodeDecodeError):
+        return False
+
+
 def _raw(token: str, literal: bool) -> bytes:
     """The bytes of a token; a space stands where its mark says that a word begins or ends."""
     if literal:
@@ -87,7 +95,7 @@ def _characters(tokens: list[str], first: int) -> Characters:
     while clip and not tokens[-1].endswith(END):
         tokens = tokens[:-1]  # truncation cut a word: its beginning is not a word, and asking for it is an error
     marked = "".join(tokens)
-    literal = not clip and (MARKS[0] in marked or MARKS[1] not in marked)
+    literal = not clip and (MARKS[0] in marked or not (MARKS[1] in marked or _written_as_bytes(marked)))
     owners, raw = list[tuple[int, ...]](), b""
     for at, token in enumerate(tokens):
         piece, before = _raw(token, literal), _raw(tokens[at - 1], literal) if at else b""
@@ -102,6 +110,17 @@ def _characters(tokens: list[str], first: int) -> Characters:
         out.append((character, position))
         start = end
     return out
+
+
+def _last_of(text: str, within: str) -> int:
+    """Where a text stands last, as whole words: "ant" is not in "assistant"; -1 if it does not."""
+    place = within.rfind(text)
+    while place >= 0:
+        before, behind = within[:place][-1:] or " ", within[place + len(text) :][:1] or " "
+        if not (before + text[0]).isalnum() and not (text[-1] + behind).isalnum():
+            break
+        place = within.rfind(text, 0, place + len(text) - 1)
+    return place
 
 
 def _mark(tokens: Iterable[str]) -> str | None:
@@ -177,7 +196,7 @@ class Prompt:
         for at in range(len(row) + 1):
             if at == len(row) or row[at] in named:
                 characters = _characters(tokens[start:at], start) if start < at else []
-                place = "".join(c for c, _ in characters).rfind(text.strip())
+                place = _last_of(text.strip(), "".join(c for c, _ in characters))
                 if place >= 0:  # the last one: a template may quote an example
                     inside = {p for _, several in characters[place : place + len(text.strip())] for p in several}
                 start = at + 1

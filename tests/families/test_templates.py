@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,11 +13,12 @@ import streams
 import torch
 from ask import Case
 from parts import PROMPTS
+from qwen_parts import tokenizer
 from reading import chat_tokenizer
 from torch import Tensor
 
 import i2am
-from i2am.maps.prompt import Prompt
+from i2am.maps.prompt import BYTES, Prompt
 
 CASES: dict[str, Callable[[], Case]] = {
     "flux2": partial(klein.flux2, references=(), text=True),
@@ -28,6 +30,13 @@ CASES: dict[str, Callable[[], Case]] = {
     "ernie": streams.ernie,
     "fibo": streams.fibo,
 }
+
+
+def chat() -> Any:
+    """A byte-level tokenizer that writes chats."""
+    reads = copy.copy(tokenizer())
+    reads.chat_template = "{{ messages }}"
+    return reads
 
 
 def places(case: Case, states: Tensor, token: int) -> list[list[int]]:
@@ -50,9 +59,9 @@ def test_a_word_is_its_own_tokens(name: str) -> None:
     states = seen.get("encoder_hidden_states", seen.get("text_bth"))[-3:]
     maps = run.maps
     assert [prompt.text for prompt in maps.prompts] == list(PROMPTS)
-    tokenizer = case.pipe.tokenizer
+    reads = case.pipe.tokenizer
     for word in ("red", "dog", "cat", "plain", "on"):
-        ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+        ids = reads(f" {word}", add_special_tokens=False)["input_ids"]
         assert len(ids) == 1, word
         truth = places(case, states, ids[0])
         found = [sorted(p for pieces in prompt.find(word) for p in pieces) for prompt in maps.prompts]
@@ -65,14 +74,38 @@ def test_a_word_is_its_own_tokens(name: str) -> None:
 
 def test_the_last_place_of_the_text_is_the_prompt() -> None:
     """A template that names the prompt's word, or whole prompts: the words are those of the prompt."""
-    tokenizer = chat_tokenizer()
+    reads = chat_tokenizer()
     text = "<|im_start|>system\na red shirt and a plain cat<|im_end|>\n<|im_start|>user\na red shirt<|im_end|>\n"
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    prompt = Prompt.within(ids, tokenizer, "a red shirt")
+    ids = reads(text, add_special_tokens=False)["input_ids"]
+    prompt = Prompt.within(ids, reads, "a red shirt")
     (place,) = prompt.find("red")
-    assert place[0] > ids.index(tokenizer.eos_token_id)
+    assert place[0] > ids.index(reads.eos_token_id)
     assert not prompt.find("plain")
     assert prompt.words == ("a", "red", "shirt")
+
+
+@pytest.mark.parametrize("text", ["ant", "tan", "a"])
+def test_a_prompt_is_not_found_within_a_word_of_the_template(text: str) -> None:
+    """ "assistant" stands behind it, of pieces among which the prompt's are."""
+    reads = chat()
+    ids = reads(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
+    prompt = Prompt.within(ids, reads, text)
+    assert prompt.words == (text,)
+    (found,) = prompt.find(text)
+    assert max(found) < ids.index(reads.convert_tokens_to_ids("<|im_end|>"))
+
+
+@pytest.mark.parametrize("text", ["红猫", "é"])
+def test_a_text_without_spaces_is_read_as_bytes(text: str) -> None:
+    """Byte-level tokens that have no mark of a space among them, of characters that are several tokens each."""
+    reads = chat()
+    ids = reads(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
+    prompt = Prompt.within(ids, reads, text)
+    assert prompt.words == (text,)
+    (found,) = prompt.find(text)
+    assert bytes(BYTES[c] for at in found for c in prompt.tokens[at]).decode() == text
+    assert Prompt("", ("▁a", "é"), (False, False)).words == ("aé",)
+    assert Prompt("", ("é",), (False,)).words == ("é",)
 
 
 def test_prompts_that_are_read_one_by_one() -> None:
