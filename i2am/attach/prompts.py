@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from types import FrameType
 from typing import Any
 
 import torch
@@ -30,6 +32,17 @@ def asked(words: Any) -> bool | tuple[str, ...] | None:
     return found
 
 
+def running(pipe: Any) -> FrameType | None:
+    """The pipeline's call that is on the stack, the outermost one."""
+    found: FrameType | None = None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "__call__" and frame.f_locals.get("self") is pipe:
+            found = frame
+        frame = frame.f_back
+    return found
+
+
 class Listener:
     """The first ids each text encoder of a pipeline's call is given are the prompts', in one call of it or in one for each; the negative
     ones come later, or alone where the prompt was given as embeddings: then nothing is heard."""
@@ -39,6 +52,7 @@ class Listener:
         self.heard: dict[str, list[Tensor]] = {}
         self.texts: list[str] = []  # the prompts, where they are known
         self.deaf = False  # the prompt of this call has been encoded
+        self.call: FrameType | None = None  # of the pipeline, in which they were heard; none for who reads a prompt by himself
         self.tokenizer = next((tokenizer_of(pipe, name) for name in ENCODERS if tokenizer_of(pipe, name) is not None), None)
 
     def begin(self, *_: Any) -> None:
@@ -46,10 +60,22 @@ class Listener:
         self.heard.clear()
         self.texts = []
         self.deaf = False
+        self.call = running(self.pipe)
+
+    def forget(self) -> None:
+        """The prompts have been asked for; the call is held no longer."""
+        self.begin()
+        self.call = None
+
+    def within(self) -> None:
+        """What was heard ahead of this call of the pipeline, or in one that failed, is not its prompt."""
+        if running(self.pipe) is not self.call:
+            self.begin()
 
     def listen(self, undo: ExitStack) -> None:
         if hasattr(self.pipe, "check_inputs"):  # what every call begins with
             self.around("check_inputs", self.begin, lambda: None, undo)
+        undo.callback(setattr, self, "call", None)
         name = next((name for name in ("encode_prompt", "_encode_prompt") if hasattr(self.pipe, name)), None)
         if name is not None:
             self.around(name, self.encoding, self.encoded, undo)
@@ -73,7 +99,9 @@ class Listener:
         wrap(self.pipe, name, method, undo)
 
     def encoding(self, given: dict[str, Any]) -> None:
-        if given.get("prompt_embeds") is not None:
+        self.within()
+        embedded = self.call is not None and not self.heard and self.call.f_locals.get("prompt_embeds") is not None
+        if embedded or given.get("prompt_embeds") is not None:
             self.deaf = True
         elif not self.deaf:
             prompt = given.get("prompt")
@@ -84,6 +112,7 @@ class Listener:
 
     def hook(self, name: str) -> Any:
         def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            self.within()
             ids = kwargs.get("input_ids", args[0] if args else None)
             if isinstance(ids, Tensor) and ids.ndim == 2 and not self.deaf:
                 self.heard.setdefault(name, []).append(ids.detach().cpu())
@@ -106,6 +135,7 @@ class Listener:
 
     def columns(self, length: int, words: bool | Sequence[str]) -> tuple[tuple[Prompt, ...], Sequence[int] | None]:
         """The prompts over a text sequence of `length` tokens, and which of its tokens to record (None: all, the prompt is unknown)."""
+        self.within()
         prompts = self.prompts(length)
         if prompts:
             return prompts, columns(prompts, words)

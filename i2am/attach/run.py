@@ -171,7 +171,7 @@ class Trace:
         self.cover()
         self.calls.settle(layout)
         if self.listener is not None:
-            self.listener.begin()
+            self.listener.forget()
 
     def listen_around(self) -> None:
         """Attention beside the taps is heard too, until the first step is over."""
