@@ -87,6 +87,13 @@ class Calls:
                    f"a tile of {part[0]} x {part[1]}, and {self.count} calls in a step",
                    "Let the pipeline work in one piece: with a larger tile size, or on a smaller picture.")  # fmt: skip
 
+    def refuse_missed(self) -> None:
+        """A step is over: one whose conditional call is not known would be missing in the maps."""
+        if self.layout is not None and not self.named and 0 < self.count <= self.layout.call:
+            refuse(f"the calls of {type(self.denoisers[0]).__name__} in a step", f"{self.layout.calls}, as guidance says", self.count,
+                   "Guidance was switched off on the way, and whether the call that is left is the conditional one cannot be seen: "
+                   "leave it on, or call the model with the prompt first.")  # fmt: skip
+
     def close(self) -> None:
         self.release()
         while self.hooks:

@@ -143,6 +143,7 @@ class Trace:
         if self.recorder.done == 0:
             self.calls.refuse_tiles(size)
             self.settle(images, steps)
+        self.calls.refuse_missed()
         self.calls.count = 0
         self.recorder.step()
 
@@ -249,8 +250,11 @@ class Trace:
         if query.shape[2] == slot.shape[2] and key.shape[2] == slot.shape[3] and query.shape[0] == images:
             slot.resize(query.shape[0])
             return
+        remedy = "One trace records calls of one size: use a trace for each."
+        if images is not None and query.shape[0] == images < slot.shape[0]:  # the conditional rows, filled up before to the others' length
+            remedy = "Guidance was switched off on the way, and its prompt is longer: leave it on, or give a shorter negative prompt."
         refuse(f"the call of {slot.layer}", f"[batch, generated, reference] = {(slot.shape[0], *slot.shape[2:])} as before",
-               (query.shape[0], query.shape[2], key.shape[2]), "One trace records calls of one size: use a trace for each.")  # fmt: skip
+               (query.shape[0], query.shape[2], key.shape[2]), remedy)  # fmt: skip
 
     def finish(self) -> None:
         """The maps of the call that ended."""

@@ -61,6 +61,21 @@ def test_no_guidance_cannot_hide_a_second_call() -> None:
         traced(case, {"guided": True}, guidance="none")
 
 
+def test_a_step_without_its_conditional_call_is_noticed() -> None:
+    """A loop of one's own that leaves the unconditional call out in its last steps: the call that is left would not be recorded."""
+    model, scheduler = joint.flux_transformer(False), joint.flow()
+    text, pooled = torch.randn(2, 1, 5, 32), torch.randn(1, 32)
+    places = torch.cartesian_prod(torch.zeros(1), torch.arange(2.0), torch.arange(3.0))
+    latents = torch.randn(1, 6, 16)
+    refused = pytest.raises(ValueError, match=r"must be 2, as guidance says, got 1.*switched off on the way")
+    with refused, torch.no_grad(), i2am.trace(model, scheduler=scheduler, words=True, guidance="uncond|cond"):
+        scheduler.set_timesteps(3)
+        for number, step in enumerate(scheduler.timesteps):
+            for states in text if number < 2 else text[1:]:
+                made = model(latents, states, pooled, step[None] / 1000, places, torch.zeros(5, 3), return_dict=False)[0]
+            latents = scheduler.step(made, step, latents)[0]
+
+
 def test_nothing_recorded_says_so() -> None:
     case = pipelines.paint_by_example()
     with i2am.trace(case.pipe) as run:

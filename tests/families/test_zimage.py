@@ -107,6 +107,22 @@ def test_rows_that_are_laid_out_otherwise_are_refused() -> None:
         case.pipe(**given)
 
 
+def test_guidance_that_is_cut_off_on_the_way() -> None:
+    """The conditional rows go on by themselves; those of a longer negative prompt had filled them up, and the sizes change."""
+    case = zimages.plain()
+    cut = {"cfg_truncation": 0.5}
+    with i2am.trace(case.pipe, words=True), pytest.raises(ValueError, match=r"switched off on the way.*a shorter negative prompt"):
+        case.pipe(**case.kwargs(batch=2, steps=4), **cut)
+    with i2am.trace(case.pipe, words=True, groups=1) as run, oracle.recorded(case.denoiser, case.scheduler) as calls:
+        case.pipe(**{**case.kwargs(batch=2, steps=4), **cut, "negative_prompt": ["dog"] * 2})
+    for sums in run.maps.sums:
+        stored = oracle.of(calls, sums.layer)
+        assert [len(call.query) for call in stored] == [4, 4, 4, 2]
+        where = {"rows": slice(0, 2), "generated": (0, 16), "words": (32, 64), "tokens": run.maps.columns}
+        expected = oracle.word_maps(stored, **where, groups=1, steps=4)
+        assert (sums.words - expected).abs().max() <= 1e-5 * expected.max()
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_picture_under_the_noise_is_no_reference(inside: bool) -> None:
     case = zimages.started(inside)
