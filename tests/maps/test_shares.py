@@ -91,6 +91,34 @@ def test_two_images_of_an_adapter_share_one_softmax() -> None:
     assert (found[:, 0] - 0.5).abs().max() > 0.01
 
 
+def test_softmaxes_of_several_calls_have_no_shares_among_them() -> None:
+    """Two adapters of two images each: each image has a part of its own adapter's attention, and all four together are no whole."""
+    case = pipelines.ip_adapter("plain", "plain", images=2)
+    with i2am.trace(case.pipe, groups=1) as run:
+        case(steps=2)
+    assert len(run.maps.references) == 4
+    for of in ("references", "attention"):
+        with pytest.raises(ValueError, match=r"must be in one softmax.*Several adapters attend each by itself"):
+            run.maps.shares(of=of)
+
+
+def test_a_reference_that_some_layers_lack_has_no_share() -> None:
+    calls, recorder = joint_calls(1), i2am.Recorder(groups=1, steps=1, shares=True)
+    for layer, source, reference in (("one", "shirt", (17, 29)), ("two", "trousers", (29, 39))):
+        recorder.attend(layer, *calls[0], generated=(5, 17), reference=reference, generated_grid=GRID, source=source)
+    recorder.step()
+    with pytest.raises(ValueError, match="the references of one must be all of shirt, trousers"):
+        recorder.maps.shares()
+
+
+def test_weighed_attention_has_no_whole() -> None:
+    """A row of norms times attention does not sum to 1; among the references shares are still parts."""
+    maps = recorded(joint_calls(2), weigh="values")
+    with pytest.raises(ValueError, match='of must be "references" for maps that are weighed'):
+        maps.shares(of="attention")
+    torch.testing.assert_close(maps.shares().sum(1), torch.ones(2, *GRID))
+
+
 def test_what_has_no_share_says_so() -> None:
     case = pipelines.ip_adapter("plain", "full")
     with i2am.trace(case.pipe, groups=1, shares=True) as run:
