@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,9 +38,11 @@ class Encoding(Trace):
     picture: Any
     timesteps: Sequence[float]
     size: tuple[int, int] | None
+    given_noise: Tensor | None
 
     def watch(self) -> None:
         super().watch()
+        self.listen_to_noise()
         original = self.scheduler.step
         signature = inspect.signature(original)
 
@@ -55,7 +58,24 @@ class Encoding(Trace):
 
     def started(self) -> None:
         super().started()
-        self.number, self.kept = 0, set[int]()
+        self.number, self.kept, self.given_noise = 0, set[int](), None
+
+    def listen_to_noise(self) -> None:
+        """A pipeline that starts from a picture under noise hands both to the scheduler: the call's noise is what it said there."""
+        original = getattr(self.scheduler, self.mixing)
+        signature = inspect.signature(original)
+
+        def mix(*args: Any, **kwargs: Any) -> Tensor:
+            if self.number == 0:
+                self.given_noise = signature.bind(*args, **kwargs).arguments.get("noise")
+            return original(*args, **kwargs)
+
+        wrap(self.scheduler, self.mixing, mix, self.undo)
+
+    @property
+    def mixing(self) -> str:
+        """The scheduler's method that lays noise over a picture."""
+        return "scale_noise" if hasattr(self.scheduler, "scale_noise") else "add_noise"
 
     @property
     def active(self) -> bool:
@@ -69,12 +89,20 @@ class Encoding(Trace):
         later = schedule[first + 1 :]
         if len(later) < len(self.timesteps):
             refuse("num_inference_steps", f"more than the {len(self.timesteps)} timesteps", len(later) + 1, "The first step records none.")
+        gap = max(abs(a - b) for a, b in pairwise(schedule))
+        far = [t for t in self.timesteps if not min(schedule) - gap <= t <= max(schedule) + gap]
+        if far:
+            refuse("timesteps", f"of the schedule of {type(self.scheduler).__name__}, from {max(schedule):g} to {min(schedule):g}", far,
+                   "They are the scheduler's own.")  # fmt: skip
         nearest = {t: min(range(len(later)), key=lambda i: abs(later[i] - t)) for t in self.timesteps}
         self.kept = {place + 1 for place in nearest.values()}
         if len(self.kept) < len(self.timesteps):
             refuse("timesteps", f"each nearest to another step of {said([round(t) for t in later])}", list(self.timesteps),
                    "Ask for others, or for more num_inference_steps.")  # fmt: skip
+        heard = self.given_noise
         self.noise = sample / float(getattr(self.scheduler, "init_noise_sigma", 1.0))
+        if isinstance(heard, Tensor) and heard.shape == sample.shape:
+            self.noise = heard.to(sample)
         self.clean = clean_latents(self.finder.pipe, self.picture, sample, self.size)
         self.recorder.about["timesteps"] = " ".join(f"{later[place - 1]:g}" for place in sorted(self.kept))
 
@@ -95,13 +123,23 @@ class Encoding(Trace):
         following = self.schedule[number + 1 : number + 2]
         latents = self.clean
         if len(following):
-            mix = getattr(self.scheduler, "scale_noise", None)
             at = following.to(latents.device).expand(latents.shape[0])
-            latents = mix(latents, at, self.noise) if mix is not None else self.scheduler.add_noise(latents, self.noise, at)
+            scheduler, flow = self.scheduler, self.mixing == "scale_noise"
+            latents = scheduler.scale_noise(latents, at, self.noise) if flow else scheduler.add_noise(latents, self.noise, at)
         if isinstance(out, tuple):
             return (latents.to(out[0]), *out[1:])
         out.prev_sample = latents.to(out.prev_sample)
         return out
+
+
+def checked_scheduler(scheduler: Any) -> Any:
+    """One that can lay noise over a picture for every step that it has the model see."""
+    between = hasattr(scheduler, "sigmas_interpol") or hasattr(scheduler, "mid_point_sigma")  # KDPM2, DPMSolverSDE
+    if between or not (hasattr(scheduler, "scale_noise") or hasattr(scheduler, "add_noise")):
+        why = "whose every second step lies between two of its noise levels" if between else "which cannot lay noise over a picture"
+        refuse("the scheduler", "one whose own add_noise or scale_noise makes what its model sees", f"{type(scheduler).__name__}, {why}",
+               "Give the pipeline another for this: EulerDiscreteScheduler.from_config(pipe.scheduler.config), for example.")  # fmt: skip
+    return scheduler
 
 
 def encode(pipe: Any, picture: Any, /, *, timesteps: Sequence[float] = (800, 600, 400, 200), trace: dict[str, Any] | None = None,
@@ -134,14 +172,15 @@ def encode(pipe: Any, picture: Any, /, *, timesteps: Sequence[float] = (800, 600
         refuse("num_inference_steps", "a whole number of at least 2", said(given), "The first step records nothing.")
     if "output_type" in takes:
         call.setdefault("output_type", "latent")
+    scheduler = checked_scheduler(scheduler_of(pipe))
     settings = {name: options.pop(name, None) for name in ("layers", "words", "reference_grid")}
     finder, guidance = Finder(pipe, options.pop("reference", "auto")), options.pop("guidance", "auto")
     grid, special = placed_reference(pipe, settings["reference_grid"], options.pop("special", 0))
     recorder = Recorder(groups=len(timesteps), steps=len(timesteps), **options)
-    run = Encoding(finder, recorder, scheduler_of(pipe), layers=settings["layers"], words=asked(settings["words"]), guidance=guidance,
+    run = Encoding(finder, recorder, scheduler, layers=settings["layers"], words=asked(settings["words"]), guidance=guidance,
                    reference_grid=grid, special=special)  # fmt: skip
     size = (call.get("height"), call.get("width"))
-    run.picture, run.timesteps, run.number, run.kept = picture, timesteps, 0, set()
+    run.picture, run.timesteps, run.number, run.kept, run.given_noise = picture, timesteps, 0, set(), None
     run.size = None if None in size else (int(size[0]), int(size[1]))  # type: ignore[arg-type]
     with run, torch.no_grad():
         pipe(**call)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from i2am.attach.steps import wrap
 from i2am.common.checks import refuse
 
 GIVE = "Give the latents themselves, in the form in which the pipeline hands them to scheduler.step: i2am.encode(pipe, latents, ...)."
@@ -35,7 +39,9 @@ def encoded(pipe: Any, vae: Any, pixels: Tensor, like: Tensor) -> Tensor:
     """Normalised latents [B, C, (1,) h, w], by the pipeline's own method where it has one."""
     if hasattr(pipe, "_encode_vae_image"):
         frames = [None] if getattr(vae.config, "latents_mean", None) and like.ndim != 4 else []  # an autoencoder of videos
-        return pipe._encode_vae_image(image=pixels[(slice(None), slice(None), *frames)], generator=None)
+        with ExitStack() as undo:
+            wrap(vae, "encode", partial(undrawn, vae.encode), undo)
+            return pipe._encode_vae_image(image=pixels[(slice(None), slice(None), *frames)], generator=None)
     found = vae.encode(pixels)
     latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
     config = vae.config
@@ -44,6 +50,15 @@ def encoded(pipe: Any, vae: Any, pixels: Tensor, like: Tensor) -> Tensor:
                      (config.latents_mean, config.latents_std))  # fmt: skip
         return (latents - mean) / std * (getattr(config, "scaling_factor", None) or 1)
     return (latents - (getattr(config, "shift_factor", None) or 0)) * (getattr(config, "scaling_factor", None) or 1)
+
+
+def undrawn(encode: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What an autoencoder finds, whose sample is its mode: some pipelines would draw one, another at each call."""
+    found = encode(*args, **kwargs)
+    if hasattr(found, "latent_dist"):
+        mode = found.latent_dist.mode
+        found.latent_dist.sample = lambda generator=None: mode()
+    return found
 
 
 def packed(pipe: Any, latents: Tensor, like: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import diffusers
 import joint
 import oracle
 import pipelines
@@ -15,6 +16,7 @@ from torch import Tensor
 from tracing import footprint
 
 import i2am
+from i2am.attach.latents import clean_latents
 
 
 def picture(size: tuple[int, int], images: int = 1) -> Tensor:
@@ -104,11 +106,68 @@ def test_packed_latents_of_a_flow_are_mixed_with_the_noise(build: Any) -> None:
     assert float(clean.std()) > 0.05
     for step in range(1, 8):
         torch.testing.assert_close(given[step][:, :count], sigmas[step] * noise + (1 - sigmas[step]) * clean, rtol=1e-4, atol=1e-4)
-    from i2am.attach.latents import clean_latents
-
     torch.testing.assert_close(clean_latents(case.pipe, picture(size), noise, size), clean, rtol=1e-3, atol=1e-3)
     assert maps.groups == 2
     assert maps.time("r2g").shape[1] == 2
+
+
+@pytest.mark.parametrize("name", ["HeunDiscreteScheduler", "PNDMScheduler", "UniPCMultistepScheduler", "LCMScheduler"])
+def test_timesteps_that_repeat_and_steps_of_second_order(name: str) -> None:
+    """Whatever a scheduler makes of a step, the model sees the picture at the noise level of the timestep that it is told."""
+    case = pipelines.sd15(getattr(diffusers, name).from_config(pipelines.sd15().pipe.scheduler.config))
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    told: list[float] = []
+    hook = case.denoiser.register_forward_pre_hook(lambda module, args: told.append(float(args[1])))
+    maps, given = seen_by(case, latents, timesteps=(700, 300), trace={"words": ["cat"]}, **case.kwargs(steps=8, guided=False))
+    hook.remove()
+    alphas = case.pipe.scheduler.alphas_cumprod.double()
+    levels = ((1 - alphas) / alphas).sqrt().log()  # between whole timesteps a straight line
+    parts = []
+    for t in told:
+        level = torch.lerp(levels[int(t)], levels[min(int(t) + 1, 999)], t - int(t)).exp()
+        parts.append((1 / (1 + level**2).sqrt(), level / (1 + level**2).sqrt()))
+    noise = (given[1].double() - parts[1][0] * latents) / parts[1][1]
+    for seen, (kept, noised) in list(zip(given, parts))[2:]:
+        torch.testing.assert_close(seen.double(), kept * latents + noised * noise, rtol=1e-3, atol=1e-3)
+    chosen = [float(t) for t in maps.about["timesteps"].split()]
+    assert [min(told[1:], key=lambda t: abs(t - wanted)) for wanted in (700, 300)] == pytest.approx(chosen, abs=0.01)
+
+
+def test_the_latents_are_the_mode_of_what_the_autoencoder_finds() -> None:
+    """Inpainting pipelines would draw a sample of it, another at each call."""
+    components = pipelines.sd15().pipe.components
+    pipe = diffusers.StableDiffusionInpaintPipeline(**components, requires_safety_checker=False)
+    photo, like = picture((64, 48)), torch.zeros(1, 4, 16, 12)
+    before = footprint(pipe)
+    found = clean_latents(pipe, photo, like, (64, 48))
+    assert footprint(pipe) == before
+    assert "encode" not in vars(pipe.vae)
+    torch.testing.assert_close(found, pipe.vae.encode(2 * photo - 1).latent_dist.mode() * pipe.vae.config.scaling_factor)
+
+
+def test_a_picture_that_the_call_starts_from_is_no_part_of_the_noise() -> None:
+    pipe = diffusers.StableDiffusionImg2ImgPipeline(**pipelines.sd15().pipe.components, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    maps = []
+    for shade in (0.0, 1.0):
+        start = torch.full((1, 3, 64, 64), shade)
+        maps.append(i2am.encode(pipe, picture((64, 64)), timesteps=(700,), trace={"words": True}, num_inference_steps=4, prompt="a cat",
+                                image=start, generator=torch.Generator().manual_seed(1)))  # fmt: skip
+    assert torch.equal(maps[0].sums[0].words, maps[1].sums[0].words)  # type: ignore[arg-type]
+
+
+def test_schedulers_that_lay_no_noise_are_refused() -> None:
+    case = pipelines.sd15()
+    config, options = case.pipe.scheduler.config, case.kwargs(steps=4, guided=False)
+    for name, why in (
+        ("KDPM2DiscreteScheduler", "the scheduler must be .* whose every second step lies between two of its noise levels"),
+        ("IPNDMScheduler", "the scheduler must be .* which cannot lay noise over a picture"),
+        ("EDMEulerScheduler", "timesteps must be of the schedule of EDMEulerScheduler"),
+    ):
+        case.pipe.scheduler = getattr(diffusers, name).from_config(config)
+        with pytest.raises(ValueError, match=why):
+            i2am.encode(case.pipe, picture((64, 64)), timesteps=(700,), trace={"words": True}, **options)
+        assert "step" not in vars(case.pipe.scheduler)
 
 
 def test_latents_may_be_given_and_options_reach_the_trace() -> None:
