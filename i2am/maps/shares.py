@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import cited, refuse, said
+from i2am.maps.layers import Layers, chosen
 from i2am.maps.run_sums import Recorded
 from i2am.maps.tokens import Grid
 
@@ -32,26 +33,26 @@ def shares(level: Callable[..., Tensor], run: Recorded, size: Grid | None, of: s
     names = run.references
     if of == "references" and len(names) == 1:
         refuse("of", '"attention" for a run of one reference', '"references"', "Its share among the references is 1 everywhere.")
-    refuse_apart(run, names, of)
+    refuse_apart(run, names, of, choice.get("layers"))
     masses = torch.stack([level("mass", size=size, reference=name, **choice) for name in names], 1)
     if of == "references":
         return masses / masses.sum(1, keepdim=True).clamp(min=torch.finfo(masses.dtype).tiny)
     return masses / run.steps
 
 
-def refuse_apart(run: Recorded, names: list[str], of: str) -> None:
+def refuse_apart(run: Recorded, names: list[str], of: str, layers: Layers) -> None:
     """Parts of one whole: a row of one softmax gives the references no more than 1 a step, and in no layer is one of them missing."""
     weighed = run.about.get("weigh")
     if weighed is not None and of == "attention":
         refuse(
             "of", '"references" for maps that are weighed', '"attention"', f"Weighed by {weighed}, a row of attention does not sum to 1."
         )
-    for layer in run.layers:
+    for layer in run.layers if layers == "pointing" else chosen(run.layers, layers):
         found = {s.source: s.mass for s in run.sums if s.layer == layer and s.mass is not None}
         missing = [name for name in names if name not in found]
         if found and missing:
             refuse(
-                f"the references of {layer}", f"all of {cited(names)}", list(found), 'Choose layers of one kind for a trace: layers="...".'
+                f"the references of {layer}", f"all of {cited(names)}", list(found), 'Choose layers that hold all of them: layers="...".'
             )
         whole = sum(mass.sum(1) for mass in found.values())
         if isinstance(whole, Tensor) and weighed is None and float(whole.max()) > 1.001 * run.steps:
