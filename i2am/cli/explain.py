@@ -61,6 +61,7 @@ def loaded(folder: str, dtype: str, gpu: bool) -> Any:
         pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype), local_files_only=True)
     except (OSError, ValueError, AttributeError, ImportError, KeyError, TypeError) as error:
         raise ValueError(f"i2am: the pipeline in {folder} could not be loaded: {type(error).__name__}: {error}") from error
+    pipe.set_progress_bar_config(disable=True)  # of one step
     return pipe.to("cuda") if gpu else pipe
 
 

@@ -17,6 +17,7 @@ REMARKS = re.compile(
     r"|You are using a model of type"  # an image encoder, of the CLIP inside a checkpoint
     r"|has been deprecated and will not receive"  # diffusers, of Paint-by-Example
     r"|should be kept in float32: \[\]"  # none of them
+    r"|`torch_dtype` is deprecated"  # of a call of ours: older diffusers know no other name for it
     r"|`local_dir_use_symlinks` argument is deprecated"  # diffusers' own call of the hub
 )
 
