@@ -59,8 +59,8 @@ class Listener:
         """A new call of the pipeline."""
         self.heard.clear()
         self.texts = []
-        self.deaf = False
         self.call = running(self.pipe)
+        self.deaf = self.call is not None and self.call.f_locals.get("prompt_embeds") is not None  # what is read is a negative prompt
 
     def forget(self) -> None:
         """The prompts have been asked for; the call is held no longer."""
@@ -100,8 +100,7 @@ class Listener:
 
     def encoding(self, given: dict[str, Any]) -> None:
         self.within()
-        embedded = self.call is not None and not self.heard and self.call.f_locals.get("prompt_embeds") is not None
-        if embedded or given.get("prompt_embeds") is not None:
+        if given.get("prompt_embeds") is not None:
             self.deaf = True
         elif not self.deaf:
             prompt = given.get("prompt")

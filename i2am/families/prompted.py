@@ -28,6 +28,12 @@ def prx(seen: Seen) -> Found:
     return None if seen.index else sequence(seen, [text(length_of(seen)), made], [made])
 
 
+def behind_negative(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
+    """PRX: one call of the encoder reads the negative prompts and, behind them, the prompts."""
+    rows = ids[len(ids) // 2 :] if pipe.do_classifier_free_guidance else ids
+    return rows if rows.shape[1] == length else None
+
+
 def nucleus(seen: Seen) -> Found:
     """Keys [generated, text], queries [generated]; `img_shapes` has the (frames, height, width) in tokens."""
     shapes = seen.inputs.get("img_shapes")
@@ -86,7 +92,7 @@ def joined(name: str, module: Any) -> bool:
 FAMILIES = (
     Family("AuraFlow", ("AuraFlowTransformer2DModel",), text_first, "registers, text, generated"),
     Family("CogView", ("CogView3PlusTransformer2DModel", "CogView4Transformer2DModel"), text_first, "text, generated"),
-    Family("PRX", ("PRXTransformer2DModel",), prx, "text, generated"),
+    Family("PRX", ("PRXTransformer2DModel",), prx, "text, generated", written=behind_negative),
     Family("Nucleus", ("NucleusMoEImageTransformer2DModel",), nucleus, "generated, text"),
     Family("HunyuanImage", ("HunyuanImageTransformer2DModel",), hunyuan_image, "generated, text", joined),
     Family("HiDream", ("HiDreamImageTransformer2DModel",), hidream, "generated, text"),

@@ -100,6 +100,18 @@ def test_the_conditional_row_of_a_prompt_is_the_one(name: str) -> None:
     assert (other - plain).abs().max() > 1e-3 * plain.max()
 
 
+@pytest.mark.parametrize("guided", [False, True])
+def test_prompts_that_are_read_behind_negative_ones(guided: bool) -> None:
+    """PRX: one call of its encoder reads two rows for one picture, of which the second is the prompt."""
+    case = prompted.prx(text=True)
+    with i2am.trace(case.pipe, words=["shirt", "cat"]) as run:
+        case(guided=guided)
+    assert [prompt.text for prompt in run.maps.prompts] == ["a red shirt and a blue cat"]
+    assert run.maps.words()["cat"].shape[0] == 1
+    with i2am.trace(case.pipe, words=["dog"]), pytest.raises(ValueError, match="a word must be in the prompt, got 'dog'"):
+        case(guided=guided)
+
+
 def test_prompts_of_unequal_lengths_in_one_call_are_refused() -> None:
     """Lumina 2: the picture of each row begins behind its own prompt."""
     case = prompted.lumina2((TEXT - 2, TEXT))

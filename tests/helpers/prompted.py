@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import torch
 from ask import Ask, Case
 from joint import flow
-from parts import absent, ddim, each, ready, sharpen
+from parts import absent, ddim, each, ready, sharpen, t5_text, t5_tokenizer
 from torch import Tensor, nn
 
 TEXT = 9
@@ -176,15 +177,22 @@ def cogview4() -> Case:
     return case("CogView4Pipeline", "CogView4Transformer2DModel", config, own)
 
 
-def prx() -> Case:
-    """Only the picture asks; the prompts of a batch have lengths of their own."""
+def prx(text: bool = False) -> Case:
+    """Only the picture asks; the prompts of a batch have lengths of their own. With `text` one call of T5 reads them and negative ones."""
     config = {"in_channels": 4, "context_in_dim": 32, "hidden_size": 32, "num_heads": 2, "depth": 2, "axes_dim": [8, 8]}
 
     def own(ask: Ask) -> dict[str, Any]:
+        if text:
+            return {"prompt": ask.prompts, "negative_prompt": "a plain dog", **guided(ask), "use_resolution_binning": False}
         out = {**embedded(ask, MASK, (TEXT - 2, TEXT)), **guided(ask), "use_resolution_binning": False}
         return {name: value.bool() if name.endswith("mask") else value for name, value in out.items()}
 
-    return case("PRXPipeline", "PRXTransformer2DModel", config, own)
+    if not text:
+        return case("PRXPipeline", "PRXTransformer2DModel", config, own)
+    reads = {"text_encoder": t5_text(32), "tokenizer": t5_tokenizer()}
+    made = case("PRXPipeline", "PRXTransformer2DModel", config, own, parts=("vae",), **reads)
+    made.pipe.text_preprocessor = SimpleNamespace(clean_text=str)  # its own asks for ftfy
+    return made
 
 
 def nucleus() -> Case:
