@@ -13,7 +13,7 @@ from families import FAMILIES, TERMS, hold, observed, runs
 
 import i2am
 
-RUNS = runs(FAMILIES)
+RUNS = runs(FAMILIES, every=True)
 
 
 @pytest.mark.parametrize(("name", "batch", "size", "guided"), RUNS)

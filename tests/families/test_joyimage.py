@@ -49,12 +49,12 @@ PICTURED = {
 }
 
 
-@pytest.mark.parametrize(("name", "batch", "size", "guided"), [run for run in runs(PICTURED) if run.values[3] == (run.values[1] == 3)])
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), runs(PICTURED))
 def test_references_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
     hold(PICTURED[name], batch, size, guided)
 
 
-@pytest.mark.parametrize(("name", "batch", "size", "guided"), [run for run in runs(PICTURED) if run.values[3] == (run.values[1] == 1)])
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), runs(PICTURED, guided_batch=1))
 def test_words_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
     maps = hold_words(PICTURED[name], batch, size, guided)
     prompt = maps.prompts[0]

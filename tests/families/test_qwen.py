@@ -107,7 +107,7 @@ def test_references_equal_the_stored_attention(name: str, batch: int, size: int,
     hold(PICTURED[name], batch, size, guided)
 
 
-@pytest.mark.parametrize(("name", "batch", "size", "guided"), [run for run in runs({**PICTURED, **BLANK}) if run.values[3]])
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), runs({**PICTURED, **BLANK}, guided_batch=1))
 def test_words_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
     """Prompts of unequal lengths: those of a batch are masked where they end."""
     maps = hold_words({**PICTURED, **BLANK}[name], batch, size, guided)

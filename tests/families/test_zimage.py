@@ -66,13 +66,13 @@ READ = {
 }
 
 
-@pytest.mark.parametrize(("name", "batch", "size", "guided"), [run for run in runs(PICTURED) if run.values[3] == (run.values[1] == 3)])
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), runs(PICTURED))
 def test_references_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
     """The negative prompt is longer, so that its rows are laid out otherwise, and the conditional ones are filled up behind their end."""
     hold(PICTURED[name], batch, size, guided)
 
 
-@pytest.mark.parametrize(("name", "batch", "size", "guided"), [run for run in runs(READ) if run.values[3] == (run.values[1] == 1)])
+@pytest.mark.parametrize(("name", "batch", "size", "guided"), runs(READ, guided_batch=1))
 def test_words_equal_the_stored_attention(name: str, batch: int, size: int, guided: bool) -> None:
     maps = hold_words(READ[name], batch, size, guided)
     prompt = maps.prompts[0]

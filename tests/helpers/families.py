@@ -158,13 +158,14 @@ def single(call: oracle.Call) -> oracle.Call:
     return replace(call, query=call.query.float(), key=call.key.float(), mask=None if call.mask is None else call.mask.float())
 
 
-def runs(families: dict[str, Family]) -> list[Any]:
-    """What every family is asked: batch 1 in 4:3, batch 3 square, guided and not."""
+def runs(families: dict[str, Family], guided_batch: int = 3, every: bool = False) -> list[Any]:
+    """What a family is asked: batch 1 in 4:3 and batch 3 square, the one guided and the other not; or both of both."""
     return [
         pytest.param(name, batch, size, guided, id=f"{name}-{batch}-{'square' if size == 0 else '4:3'}-{'guided' if guided else 'plain'}")
         for name, family in families.items()
         for batch, size in ((1, 1), (3, 0))
         for guided in family.guided
+        if every or len(family.guided) == 1 or guided == (batch == guided_batch)
     ]
 
 
