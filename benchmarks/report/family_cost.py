@@ -20,7 +20,7 @@ def summary(rows: Sequence[Row]) -> str:
         if row["red"]:
             lines.append(f"| {row['case']} | | | | | red | {row['error_of']} |")
             continue
-        output = "the same bits" if row["output"] == 0 else f"{row['output']:.0e} off"
+        output = "no numbers" if row["output"] is None else "the same bits" if row["output"] == 0 else f"{row['output']:.0e} off"
         ms = " | ".join(f"{row['ms'][of]:.0f}" for of in ("untraced", "traced"))
         lines.append(f"| {row['case']} | {row['layers']} | {row['references']} | {ms} | {row['overhead_percent']:+.0f}% | {output} |")
     commits, last = ", ".join(dict.fromkeys(commit(row) for row in here)), here[-1]
