@@ -1,8 +1,9 @@
 """What a trace costs on every family's small pipeline, and what it does to the output: `python -m benchmarks.pipeline.family_cost`.
 
 The pipelines are those of the tests (`tests/helpers`): diffusers' own classes with two or three layers of random weights, so small that
-Python's share of the time is as large as it gets (Kandinsky 5's pipeline makes no numbers of one frame). Runs are untraced and traced in turn; overhead is the median over neighbours of
-traced / untraced - 1. `output` is the largest difference of the latents over their largest value: 0 where they are the same bits.
+Python's share of the time is as large as it gets (Kandinsky 5's pipeline makes no numbers of one frame). Runs are untraced and traced in
+turn; overhead is the median over neighbours of traced / untraced - 1. `output` is the largest difference of the latents over their largest
+value: 0 where they are the same bits.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def measured(name: str, built: Built, repeats: int) -> Row:
     plain, (out, maps) = paint(), traced(case, paint, built[3])
     apart = difference(out, plain)
     row: Row = {"case": name, "pipeline": type(case.pipe).__name__, "layers": len(maps.layers), "references": len(maps.references),
-                "steps": STEPS, "output": apart if plain.isfinite().all() else None, "red": not apart <= ROUNDING, "error_of": f"the output is {apart:.1e} off"}  # fmt: skip
+                "steps": STEPS, "output": apart if plain.isfinite().all() else None, "red": not apart <= ROUNDING,
+                "error_of": f"the output is {apart:.1e} off"}  # fmt: skip
     if row["red"]:
         return row
     runs: dict[str, Callable[[], Any]] = {"untraced": paint, "traced": partial(traced, case, paint, built[3])}
