@@ -24,5 +24,5 @@ def summary(rows: Sequence[Row]) -> str:
         ms = " | ".join(f"{row['ms'][of]:.0f}" for of in ("untraced", "traced"))
         lines.append(f"| {row['case']} | {row['layers']} | {row['references']} | {ms} | {row['overhead_percent']:+.0f}% | {output} |")
     commits, last = ", ".join(dict.fromkeys(commit(row) for row in here)), here[-1]
-    how = f"{last['steps']} steps, batch 1, float32, medians; output: of the largest latent"
+    how = f"{last['steps']} steps, batch 1, float32, medians of {last['repeats']} rounds; output: of the largest latent"
     return "\n".join([*lines, "", f"{place(rows[-1])}; {how}; measured at {commits} with `{COMMAND}`."])
