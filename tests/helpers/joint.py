@@ -39,8 +39,10 @@ def flow() -> Any:
 
 def flux_transformer(guidance_embeds: bool, **config: Any) -> nn.Module:
     """2 layers with separate text and image streams (`transformer_blocks`), 2 with one (`single_transformer_blocks`)."""
-    from diffusers import FluxTransformer2DModel
-
+    try:
+        from diffusers import FluxTransformer2DModel
+    except ImportError as error:
+        absent("Flux", error)
     model = FluxTransformer2DModel(
         patch_size=1,
         in_channels=config.pop("in_channels", 4 * 4),
