@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from i2am.maps.layers import listed
 
-ASIDE = ("encoder_hid_proj", "time_extra_emb.pooler")  # an adapter's resampler, Hunyuan-DiT's pooled prompt: the picture does not ask there
+RESAMPLER = "encoder_hid_proj"  # an adapter's
+ASIDE = (RESAMPLER, "time_extra_emb.pooler")  # and Hunyuan-DiT's pooled prompt: the picture does not ask there
 
 
 @dataclass(frozen=True)

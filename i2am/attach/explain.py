@@ -27,7 +27,7 @@ from i2am.attach.prompts import asked
 from i2am.attach.run import Trace
 from i2am.attach.steps import count_steps
 from i2am.families import pipelines
-from i2am.families.family import EXPLAIN, with_generated_grid
+from i2am.families.family import EXPLAIN, several, with_generated_grid
 from i2am.families.unet import adapter_order
 from i2am.maps.tokens import Seen, Tokens
 
@@ -188,7 +188,7 @@ class Watch:
 
     def placed(self, found: Any, seen: Seen) -> list[Tokens]:
         """As a trace records them: without words unless asked, with the latent's grid."""
-        tokens = [] if found is None else [found] if isinstance(found, Tokens) else list(found)
+        tokens = several(found)
         if not self.words:
             tokens = [replace(one, words=None) for one in tokens if one.reference is not None]
         for one in tokens:

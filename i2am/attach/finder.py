@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
+from i2am.attach.coverage import RESAMPLER
 from i2am.attach.ldm import is_ldm
 from i2am.attach.parts import denoisers_of, unwrapped
 from i2am.common.checks import refuse, said
@@ -182,8 +183,7 @@ class Finder:
 
 def attends(name: str, module: Any) -> bool:
     """Whether a module is one of the denoiser's own attentions: by its processor, whatever its projections are called, or LDM's."""
-    resampler = name.startswith("encoder_hid_proj")  # an adapter's
-    return not resampler and (is_ldm(module) or callable(getattr(module, "processor", None)))
+    return not name.startswith(RESAMPLER) and (is_ldm(module) or callable(getattr(module, "processor", None)))
 
 
 def checked(seen: Seen, found: Any) -> Found:

@@ -19,7 +19,7 @@ from i2am.attach.prompts import Listener
 from i2am.attach.steps import count_steps
 from i2am.common import notebook
 from i2am.common.checks import counted, refuse
-from i2am.families.family import Found, unwritten, with_generated_grid
+from i2am.families.family import several, unwritten, with_generated_grid
 from i2am.maps.buffers import Slot, afford_groups
 from i2am.maps.layers import Layers, chosen, listed
 from i2am.maps.levels import AttributionMaps
@@ -200,8 +200,7 @@ class Trace:
             return twin.plan[place]
         seen = Seen(tap.name, tap.module, place, query.shape[2], key.shape[2], self.calls.inputs, tap.images.get(place),
                     self.finder.denoiser, self.finder.pipe, self.calls.ahead)  # fmt: skip
-        found: Found = self.finder.rule(seen)
-        tokens = [] if found is None else [found] if isinstance(found, Tokens) else list(found)
+        tokens = several(self.finder.rule(seen))
         if len({(one.query_order, one.key_order) for one in tokens}) > 1:
             refuse(f"the rule's answer for {tap.name}", "Tokens of one query_order and one key_order", "several", "A call has one order.")
         slots = []

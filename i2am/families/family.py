@@ -6,7 +6,8 @@ A rule looks at one attention call (`Seen`) and returns `Tokens`, several, or No
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,11 @@ Found = Tokens | Sequence[Tokens] | None
 Rule = Callable[[Seen], Found]
 Written = Callable[[Any, Tensor, int], Tensor | None]  # which of the ids that an encoder read are the text's tokens
 EXPLAIN = "Look with i2am.explain(pipe, ...) and write a rule: reference=lambda seen: i2am.Tokens(...)."
+
+
+def several(found: Found) -> list[Tokens]:
+    """What a rule found, as a list."""
+    return [] if found is None else [found] if isinstance(found, Tokens) else list(found)
 
 
 def unwritten(pipe: Any, ids: Tensor, length: int) -> Tensor | None:
@@ -88,10 +94,12 @@ def reference(grid: AnyGrid, source: str = "") -> Block:
 
 def cells(grid: AnyGrid) -> int:
     """How many tokens a grid has."""
-    count = 1
-    for side in grid:
-        count *= side
-    return count
+    return math.prod(grid)
+
+
+def total(blocks: Iterable[Block]) -> int:
+    """How many tokens these blocks have together."""
+    return sum(block.count for block in blocks)
 
 
 def sequence(seen: Seen, keys: Sequence[Block], queries: Sequence[Block] | None = None) -> Found:
@@ -102,11 +110,9 @@ def sequence(seen: Seen, keys: Sequence[Block], queries: Sequence[Block] | None 
     """
     queries = keys if queries is None else queries
     for what, blocks, count in (("keys", keys, seen.keys), ("queries", queries, seen.queries)):
-        total = sum(block.count for block in blocks)
-        if total != count:
+        if total(blocks) != count:
             described = " + ".join(f"{block.count} {block.kind}" for block in blocks)
-            refuse(f"the {what} of {seen.layer}", f"{described} = {total} tokens, as its family has them", count,
-                   EXPLAIN)  # fmt: skip
+            refuse(f"the {what} of {seen.layer}", f"{described} = {total(blocks)} tokens, as its family has them", count, EXPLAIN)
     made = [(block, start) for block, start in starts(queries) if block.kind == "generated"]
     if len(made) != 1:
         return None

@@ -8,7 +8,6 @@ Flux 2 with cached keys     keys [text, references, generated]    the references
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,11 +28,13 @@ from i2am.families.family import (
     length_of,
     reference,
     sequence,
+    several,
     starts,
     text,
+    total,
 )
 from i2am.families.unet import adapter
-from i2am.maps.tokens import Grid, Seen, Tokens
+from i2am.maps.tokens import Grid, Seen
 
 T5, REDUX = 512, (27, 27)  # the longest text that Flux takes, and an image's tokens behind it
 
@@ -86,18 +87,17 @@ def flux3(seen: Seen) -> Found:
 
 def on_canvas(found: Found, seen: Seen, pictures: list[Block]) -> Found:
     """An adapter's call has the pictures' queries, without the text's; the map is of those of what is generated."""
-    if seen.queries != sum(picture.count for picture in pictures):
+    if seen.queries != total(pictures):
         refuse(f"the queries of {seen.layer}", "the pictures' tokens", seen.queries, EXPLAIN)
     start, made = next((start, picture) for picture, start in starts(pictures) if picture.kind == "generated")
-    several: Iterable[Tokens] = [] if found is None else [found] if isinstance(found, Tokens) else found
     where: dict[str, Any] = {"generated": (start, start + made.count), "generated_grid": made.grid}
     name = "reference" if len(pictures) == 1 else "adapter"  # beside the references of the sequence
-    return [replace(one, source=one.source.replace("reference", name), **where) for one in several]
+    return [replace(one, source=one.source.replace("reference", name), **where) for one in several(found)]
 
 
 def text_of(seen: Seen, pictures: list[Block]) -> Block:
     """The text of a call, which some layers leave out."""
-    return text(length_of(seen) if seen.keys > sum(picture.count for picture in pictures) else 0)
+    return text(length_of(seen) if seen.keys > total(pictures) else 0)
 
 
 def pictures_of(seen: Seen, made: int = 0, name: str = "img_ids") -> list[Block] | None:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, cells, generated
+from i2am.families.family import EXPLAIN, Block, cells, generated, total
 from i2am.maps.tokens import Seen
 
 
@@ -39,7 +39,7 @@ def still(count: int, size: Sequence[int], source: str = "") -> Block:
 def behind(blocks: Sequence[Block], grid: tuple[int, int, int]) -> list[Block]:
     """The video's tokens: frames that were given, then the rest of its frames, which are generated."""
     frames, height, width = grid
-    given = sum(block.count for block in blocks) // (height * width)
+    given = total(blocks) // (height * width)
     return [*blocks, generated((frames - given, height, width))]
 
 
@@ -79,6 +79,10 @@ def given(seen: Seen, name: str) -> bool:
     return isinstance(seen.inputs.get(name), Tensor) and seen.inputs.get(f"indices_{name}") is not None
 
 
-def shrunk(seen: Seen, name: str, cell: tuple[int, int, int]) -> tuple[int, ...]:
-    """The grid of frames of the history, padded to whole tokens."""
-    return tuple(-(-side // each) for side, each in zip(seen.inputs[name].shape[2:], cell))
+def history(seen: Seen, shrunk: dict[str, tuple[int, int, int]]) -> list[Block]:
+    """The frames of the history that were given, padded to whole tokens of so many latent cells, in this order."""
+    return [
+        Block("history", cells(tuple(-(-side // each) for side, each in zip(seen.inputs[name].shape[2:], cell))))
+        for name, cell in shrunk.items()
+        if given(seen, name)
+    ]

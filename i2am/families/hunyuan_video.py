@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, cells, length_of, sequence, text
-from i2am.families.frames import behind, features, given, shrunk, still, video_grid
+from i2am.families.family import EXPLAIN, Block, Family, Found, cells, length_of, sequence, text, total
+from i2am.families.frames import behind, features, given, history, still, video_grid
 from i2am.maps.tokens import Seen
 
 SHRUNK = {"latents_history_4x": (4, 8, 8), "latents_history_2x": (2, 4, 4)}  # latent cells a token of FramePack's history, farthest first
@@ -31,13 +31,13 @@ def hunyuan(seen: Seen) -> Found:
 def framepack(seen: Seen) -> Found:
     """[history, the picture, the frame before, generated, SigLIP's tokens of the picture, prompt]."""
     grid = video_grid(seen)
-    keys = [Block("history", cells(shrunk(seen, name, cell))) for name, cell in SHRUNK.items() if given(seen, name)]
+    keys = history(seen, SHRUNK)
     if not given(seen, "latents_clean"):
         refuse(f"the sequence of {seen.layer}", "FramePack's, with latents_clean", "none", EXPLAIN)
     before = video_grid(seen, "latents_clean")
     keys += [still(1, before[1:], "picture"), Block("history", cells(before) - cells(before[1:]))]
     keys += [*behind([], grid), features(length_of(seen, "image_embeds"), "picture's features")]
-    rest = seen.keys - sum(block.count for block in keys)  # one video alone: its padding is left out
+    rest = seen.keys - total(keys)  # one video alone: its padding is left out
     return sequence(seen, [*keys, text(rest)])
 
 
@@ -50,7 +50,7 @@ def hunyuan15(seen: Seen) -> Found:
     lengths = [mask.sum(1) for mask in masks]
     if all(bool((length == length[0]).all()) for length in lengths):  # else the rows' prompts lie in different places
         keys += [Block("glyphs", int(lengths[0][0])), text(int(lengths[1][0]))]
-    return sequence(seen, [*keys, Block("padding", seen.keys - sum(block.count for block in keys))])
+    return sequence(seen, [*keys, Block("padding", seen.keys - total(keys))])
 
 
 def in_blocks(name: str, module: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, generated, length_of, reference, sequence, text
+from i2am.families.family import EXPLAIN, Block, Family, Found, generated, length_of, reference, sequence, text, total
 from i2am.families.qwen import behind_template
 from i2am.maps.tokens import AnyGrid, Seen
 
@@ -35,7 +35,7 @@ def joyimage_plus(seen: Seen) -> Found:
         refuse(f"the pictures of {seen.layer}", "as many and as large in every row", shapes, "Trace one row at a time.")
     made, *others = shapes[0]
     blocks = [generated(made), *(reference(grid) for grid in others)]
-    behind = pictures.shape[1] - sum(block.count for block in blocks)
+    behind = pictures.shape[1] - total(blocks)
     if behind < 0:
         refuse(f"the pictures of {seen.layer}", f"{pictures.shape[1]} tokens", shapes[0], EXPLAIN)
     return sequence(seen, [*blocks, Block("filled", behind), text(length_of(seen))])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, cells, generated, length_of, reference, sequence, text, tokenizer_of
+from i2am.families.family import EXPLAIN, Block, Family, Found, cells, generated, length_of, reference, sequence, text, tokenizer_of, total
 from i2am.maps.tokens import Grid, Seen
 
 
@@ -66,7 +66,7 @@ def qwen21(seen: Seen) -> Found:
                        f"{count} tokens of pictures in a row", EXPLAIN)  # fmt: skip
             blocks.append(waiting.pop(0))
             count -= blocks[-1].count
-    if seen.queries != cells(grids[-1]) or seen.keys < sum(block.count for block in blocks):
+    if seen.queries != cells(grids[-1]) or seen.keys < total(blocks):
         return None
     prompt = max((place for place, block in enumerate(blocks) if block.kind == "template"), default=0)
     return sequence(seen, [*blocks[:prompt], text(blocks[prompt].count), *blocks[prompt + 1 :]], blocks[-1:])

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, end_of, filled_up, generated, length_of, reference, sequence, text
+from i2am.families.family import EXPLAIN, Block, Family, Found, end_of, filled_up, generated, length_of, reference, sequence, text, total
 from i2am.families.flux import full_grid
 from i2am.maps.tokens import Grid, Seen
 
@@ -54,7 +54,7 @@ def fibo2(seen: Seen) -> Found:
     pictures = [made, *(reference(patched(seen, latents)) for latents in seen.inputs.get("context_latents") or [])]
     if seen.layer.startswith("noise_refiner"):
         return sequence(seen, pictures)
-    gist = Block("gist", seen.queries - sum(picture.count for picture in pictures))
+    gist = Block("gist", seen.queries - total(pictures))
     queries = [*pictures, gist] if unequal(seen) else [gist, *pictures]
     if seen.layer.endswith("cross_attention"):
         return sequence(seen, [text(seen.inputs["encoder_hidden_states"].shape[2])], queries)

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, cells, generated, length_of, sequence, text
-from i2am.families.frames import asking, behind, given, held_back, leading, shrunk, still, video_grid
+from i2am.families.family import EXPLAIN, Block, Family, Found, cells, generated, length_of, sequence, text, total
+from i2am.families.frames import asking, behind, given, held_back, history, leading, still, video_grid
 from i2am.families.qwen import behind_template
 from i2am.maps.tokens import Seen
 
@@ -20,7 +20,7 @@ def ltx(seen: Seen) -> Found:
     extra: list[Block] = []
     if None in grid:
         extra, grid = placed(seen, seen.inputs["video_coords"][-1])
-    before = sum(block.count for block in extra)
+    before = total(extra)
     first = 0
     if times.ndim == 2 and times.shape[1] == count:
         early = held_back(times, count)
@@ -65,7 +65,7 @@ SHRUNK = {"latents_history_long": (4, 8, 8), "latents_history_mid": (2, 4, 4)}  
 def helios(seen: Seen) -> Found:
     """attn1: [history, the picture, the frames before, generated]; attn2: the prompt."""
     grid = video_grid(seen)
-    keys = [Block("history", cells(shrunk(seen, name, cell))) for name, cell in SHRUNK.items() if given(seen, name)]
+    keys = history(seen, SHRUNK)
     if given(seen, "latents_history_short"):
         frames, height, width = video_grid(seen, "latents_history_short")
         size = (height, width)

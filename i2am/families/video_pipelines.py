@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from i2am.families.known import NONE, REFUSED, WORKS, Known
+from i2am.families.known import NONE, REFUSED, WORKS, Known, by_name
 
 RULE = "Write a rule: reference=lambda seen: i2am.Tokens(...)"
 ENCODED = "an image encoder's tokens have an attention call of their own beside the prompt's; the picture also enters through the channels"
@@ -109,4 +109,4 @@ GROUPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ),
     ),
 )  # fmt: skip
-VIDEOS = {name: Known(kind, how) for kind, how, names in GROUPS for name in names}
+VIDEOS = by_name(tuple((Known(kind, how), names) for kind, how, names in GROUPS))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from i2am.common.checks import refuse
-from i2am.families.family import EXPLAIN, Block, Family, Found, generated, reference, sequence, starts, text
+from i2am.families.family import EXPLAIN, Block, Family, Found, generated, reference, sequence, starts, text, total
 from i2am.maps.tokens import AnyGrid, Seen
 
 MULTIPLE = 32
@@ -31,17 +31,17 @@ def zimage(seen: Seen) -> Found:
         return None
     features = seen.inputs.get("siglip_feats") or [None] * len(pictures)
     rows = [row_of(seen, *row) for row in zip(pictures, prompts, features)]
-    if seen.keys != max(map(length_of_row, rows)):
+    if seen.keys != max(map(total, rows)):
         described = [" + ".join(f"{block.count} {block.kind}" for block in row) for row in rows]
         refuse(f"the keys of {seen.layer}", f"as many as its longest row has ({'; '.join(described)})", seen.keys, EXPLAIN)
     if guided(seen):
         rows = rows[: len(rows) // 2]
-    longest = max(rows, key=length_of_row)
+    longest = max(rows, key=total)
     for row in rows:
         if places(row) != places(longest):
             refuse(f"the rows of {seen.layer}", "laid out alike, picture for picture", f"{places(row)} and {places(longest)}",
                    "Their prompts are of unequal lengths. Trace one prompt at a time.")  # fmt: skip
-    return sequence(seen, [*longest, Block("filled", seen.keys - length_of_row(longest))])
+    return sequence(seen, [*longest, Block("filled", seen.keys - total(longest))])
 
 
 def row_of(seen: Seen, pictures: Any, prompts: Any, features: Any) -> list[Block]:
@@ -55,7 +55,7 @@ def row_of(seen: Seen, pictures: Any, prompts: Any, features: Any) -> list[Block
     out += filled(generated(made))
     if alone:
         return out
-    count = sum(block.count for prompt in prompts for block in filled(text(len(prompt)), True))
+    count = total(block for prompt in prompts for block in filled(text(len(prompt)), True))
     for name, feature in zip([*names, ""], features or []):
         if feature is None:
             out.append(Block("filled", MULTIPLE))
@@ -82,10 +82,6 @@ def guided(seen: Seen) -> bool:
     """Whether the first half of the rows is conditional: the pipelines put the other half behind it, unless guidance is cut off."""
     cut = getattr(seen.pipe, "_cfg_truncation", None)
     return bool(getattr(seen.pipe, "do_classifier_free_guidance", False)) and len(seen.inputs["x"]) % 2 == 0 and (cut is None or cut > 0)
-
-
-def length_of_row(row: Sequence[Block]) -> int:
-    return sum(block.count for block in row)
 
 
 def places(row: Sequence[Block]) -> list[tuple[str, int, AnyGrid | None]]:

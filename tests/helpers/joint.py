@@ -131,20 +131,14 @@ def flux_kontext(distilled: bool = True) -> Case:
     return Case(ready(pipe), own, facts={"order": "text, image, reference", "text_tokens": TEXT, "grid": grid})
 
 
-def qwen_image_edit(padded: bool = False) -> Case:
-    """A reference image of 37 by 28 tokens; keys [text 9, image, reference]. Guided: two calls a step, conditional first.
-
-    The pipeline resizes any reference to about 1024 by 1024 pixels, so the autoencoder here is a cheap pooling by 16. With
-    `padded` the texts are of unequal lengths and their padding is masked, which diffusers does since 0.37.
-    """
+def qwen_transformer(**config: Any) -> nn.Module:
+    """2 layers with separate text and image streams."""
     try:
-        from diffusers import QwenImageEditPipeline, QwenImageTransformer2DModel
+        from diffusers import QwenImageTransformer2DModel
     except ImportError as error:
-        absent("Qwen-Image-Edit", error)
-    if padded and version.parse(diffusers.__version__) < version.parse("0.37.0"):
-        absent("Qwen-Image-Edit with masked padding", "came with 0.37.0")
+        absent("Qwen-Image", error)
     torch.manual_seed(0)
-    transformer = QwenImageTransformer2DModel(
+    model = QwenImageTransformer2DModel(
         patch_size=2,
         in_channels=4 * 4,
         out_channels=4,
@@ -153,9 +147,26 @@ def qwen_image_edit(padded: bool = False) -> Case:
         num_attention_heads=2,
         joint_attention_dim=32,
         axes_dims_rope=(4, 6, 6),
+        **config,
     )
+    return sharpen(model)
+
+
+def qwen_image_edit(padded: bool = False) -> Case:
+    """A reference image of 37 by 28 tokens; keys [text 9, image, reference]. Guided: two calls a step, conditional first.
+
+    The pipeline resizes any reference to about 1024 by 1024 pixels, so the autoencoder here is a cheap pooling by 16. With
+    `padded` the texts are of unequal lengths and their padding is masked, which diffusers does since 0.37.
+    """
+    try:
+        from diffusers import QwenImageEditPipeline
+    except ImportError as error:
+        absent("Qwen-Image-Edit", error)
+    if padded and version.parse(diffusers.__version__) < version.parse("0.37.0"):
+        absent("Qwen-Image-Edit with masked padding", "came with 0.37.0")
+    transformer = qwen_transformer()
     pipe = QwenImageEditPipeline(
-        scheduler=flow(), vae=pooling_autoencoder(), text_encoder=None, tokenizer=None, processor=None, transformer=sharpen(transformer)
+        scheduler=flow(), vae=pooling_autoencoder(), text_encoder=None, tokenizer=None, processor=None, transformer=transformer
     )
 
     def own(ask: Ask) -> dict[str, Any]:

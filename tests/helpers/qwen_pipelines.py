@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from ask import Ask, Case, Size
-from joint import flow
+from joint import flow, qwen_transformer
 from parts import absent, as_pil, masks, pictures, pooling_autoencoder, ready, sharpen
 from qwen_parts import Processor, prefix, reader, tokenizer
 from torch import nn
@@ -17,26 +17,6 @@ from torch import nn
 TOKEN = 128  # pixels, one way
 SIZES: tuple[Size, Size] = ((512, 512), (512, 384))  # 4 x 4 and 4 x 3 tokens
 TALL, WIDE = (64, 48), (32, 64)  # references in pixels: their shapes alone count
-
-
-def transformer(**config: Any) -> nn.Module:
-    try:
-        from diffusers import QwenImageTransformer2DModel
-    except ImportError as error:
-        absent("Qwen-Image", error)
-    torch.manual_seed(0)
-    model = QwenImageTransformer2DModel(
-        patch_size=2,
-        in_channels=4 * 4,
-        out_channels=4,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=32,
-        axes_dims_rope=(4, 6, 6),
-        **config,
-    )
-    return sharpen(model)
 
 
 def pipeline(name: str, model: nn.Module | None = None, **parts: Any) -> Any:
@@ -47,7 +27,7 @@ def pipeline(name: str, model: nn.Module | None = None, **parts: Any) -> Any:
         absent(name, "no such pipeline")
     pipe = getattr(diffusers, name)(
         scheduler=flow(), vae=pooling_autoencoder(factor=64), text_encoder=reader(), tokenizer=tokenizer(),
-        transformer=transformer() if model is None else model, **parts,
+        transformer=qwen_transformer() if model is None else model, **parts,
     )  # fmt: skip
     pipe.prompt_template_encode_start_idx = prefix(pipe.prompt_template_encode)  # of this tokenizer
     return ready(pipe)
@@ -101,7 +81,7 @@ def layered(layers: int = 2) -> Case:
         images = as_pil(pictures(ask.batch, ask.size, seed=ask.seed + 1))
         return {**reads(ask), "image": images, "layers": layers, "resolution": 640, "output_type": "pt"}
 
-    pipe = pipeline("QwenImageLayeredPipeline", transformer(use_additional_t_cond=True, use_layer3d_rope=True), processor=Processor())
+    pipe = pipeline("QwenImageLayeredPipeline", qwen_transformer(use_additional_t_cond=True, use_layer3d_rope=True), processor=Processor())
     object.__setattr__(pipe.vae, "decode", lambda latents, **_: (latents[:, :3],))
     return Pictures(pipe, own, sizes=((64, 64), (64, 48)))
 
@@ -119,7 +99,7 @@ def controlled() -> Case:
         from diffusers import QwenImageControlNetModel
     except ImportError as error:
         absent("Qwen-Image's ControlNet", error)
-    model = transformer()
+    model = qwen_transformer()
     net = sharpen(QwenImageControlNetModel.from_transformer(model, num_layers=1, attention_head_dim=16, num_attention_heads=2))
 
     def own(ask: Ask) -> dict[str, Any]:
