@@ -28,12 +28,13 @@ FLOORS = (
     ("benchmarks.measuring", "benchmarks"),
     ("i2am.__main__",),
     ("i2am.cli", "i2am"),
+    ("i2am.studies",),
     ("i2am.evaluation", "i2am.viewer", "i2am.compat"),
     ("i2am.models", "i2am.score"),
     ("i2am.data", "i2am.attach", "i2am.losses"),
     ("i2am.families",),
     ("i2am.maps",),
-    ("i2am.show",),
+    ("i2am.show", "i2am.language"),
     ("i2am.common", "i2am_kernels"),
 )
 DRAWN = [tuple(room for room in floor if room.startswith("i2am") and room != "i2am.__main__") for floor in FLOORS if "i2am" in str(floor)]

@@ -13,6 +13,7 @@ EXTRAS = {  # module -> its package, and the extra that brings it
     "tqdm": ("tqdm", "pictures"),
     "scipy": ("scipy", "metrics"),
     "torchmetrics": ("torchmetrics", "metrics"),
+    "spacy": ("spaCy", "syntax"),
 }
 
 

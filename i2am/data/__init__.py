@@ -1,7 +1,7 @@
-"""Data sets: VITON-HD and COCO from disk, and a drawn world whose correspondence is known.
+"""Data sets: VITON-HD, COCO and lists of prompts from disk, and a drawn world whose correspondence is known.
 
 Imports: maps, common.
-Begin with: `vitonhd.py`; `synthetic/pairs.py` draws, `truth.py` is what it knows.
+Begin with: `vitonhd.py`; `prompts.py` reads lists; `synthetic/pairs.py` draws, `truth.py` is what it knows.
 """
 
-__all__ = ["coco", "synthetic", "truth", "vitonhd"]
+__all__ = ["coco", "prompts", "synthetic", "truth", "vitonhd"]
