@@ -4,4 +4,4 @@ Imports: maps, common.
 Begin with: `vitonhd.py`; `prompts.py` reads lists; `synthetic/pairs.py` draws, `truth.py` is what it knows.
 """
 
-__all__ = ["coco", "prompts", "synthetic", "truth", "vitonhd"]
+__all__ = ["coco", "coco80", "prompts", "synthetic", "truth", "vitonhd"]
