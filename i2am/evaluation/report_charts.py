@@ -76,7 +76,7 @@ def svg(what: str, parts: str) -> str:
     return f'<svg viewBox="0 0 300 {BOTTOM + 22}" role="img" aria-label="{what}">{parts}</svg>'
 
 
-def histogram(values: Sequence[float], found: Mapping[str, Any], name: str) -> str:
+def histogram(values: Sequence[float], found: Mapping[str, Any], name: str, things: str = "pairs") -> str:
     width = step(max(max(values) - min(values), 0.01 * abs(values[0])) or 1.0, min(BINS, 4 + round(2 * len(values) ** 0.5)))
     bins = Counter(math.floor(x / width + 1e-9) for x in values)
     first, last, most = min(bins), max(bins) + 1, max(bins.values())
@@ -98,7 +98,7 @@ def histogram(values: Sequence[float], found: Mapping[str, Any], name: str) -> s
     anchor = "start" if mean < LEFT + 30 else "end" if mean > RIGHT - 30 else "middle"
     counts = sorted({round(n) for n in ticks(0, most, 3)})
     return svg(
-        f"Histogram of {plainly(name)}: {len(values):,} pairs",
+        f"Histogram of {plainly(name)}: {len(values):,} {things}",
         frame([(up(n), f"{n:,}") for n in counts], [(across(x), signed(f"{x:g}")) for x in ticks(low, high, 5)])
         + f'<g class="bars">{bars}</g>'
         + f'<rect class="sure" x="{left:.1f}" y="16" width="{max(1.0, right - left):.1f}" height="{BOTTOM - 16}"/>'

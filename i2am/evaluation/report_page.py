@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from i2am.evaluation.report_charts import NAMES, Columns, bar, histogram, label, number, scatter
 from i2am.evaluation.report_pairs import best_and_worst, data_urls, pairs
+from i2am.evaluation.report_parts import document, facts_table, flat, heading
 
+FOOTER = """IMACS says how much of a map lies inside a mask, not whether it points at the right spot there; and attention is not causation:
+a map says where weights went, not what would change without them."""
 BYTES = 5_000_000  # of the page; pictures beyond it are left out
 SCATTERS = 6
 WAYS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}"}
@@ -44,25 +46,7 @@ def page(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], columns: 
             header(report), means(report), distributions(report, columns), correlated(report, columns),
             pairs(chosen, rows, columns, pictures, report["convention"]["g2r"] is not None), failures(report), details(report),
         ]  # fmt: skip
-        style = files("i2am.evaluation").joinpath("report.css").read_text("utf-8")
-        return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{escape(report["title"])} &middot; i2am</title>
-<style>
-{style}</style>
-</head>
-<body>
-{"".join(parts)}
-<footer>IMACS says how much of a map lies inside a mask, not whether it points at the right spot there; and attention is not causation:
-a map says where weights went, not what would change without them.</footer>
-</body>
-</html>
-"""
+        return document(report["title"], "".join(parts), FOOTER)
 
     bare = filled({place: "" for parts in chosen.values() for some in parts.values() for place in some})
     return filled(data_urls(chosen, rows, looks, BYTES - len(bare.encode("utf-8", "backslashreplace"))))
@@ -127,10 +111,6 @@ def means(report: Mapping[str, Any]) -> str:
 def head(report: Mapping[str, Any], name: str) -> str:
     way = report["better"].get(name)
     return label(name) + (f' <small aria-hidden="true">{WAYS[way]}</small><span class="away"> ({way} is better)</span>' if way else "")
-
-
-def heading(heads: Sequence[str]) -> str:
-    return "".join(f'<th scope="col">{one}</th>' for one in heads)
 
 
 def published(report: Mapping[str, Any]) -> str:
@@ -208,21 +188,6 @@ def failures(report: Mapping[str, Any]) -> str:
 <details{" open" * (len(failed) <= 20)}><summary>What is wrong with each</summary>{facts_table(failed)}</details>
 </section>
 """
-
-
-def facts_table(lines: Sequence[tuple[str, Any]]) -> str:
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>' for name, value in lines)
-    return f'<table class="facts"><tbody>{rows}</tbody></table>'
-
-
-def flat(found: Any, name: str = "") -> list[tuple[str, Any]]:
-    """Nested facts as lines, their names joined by dots."""
-    if isinstance(found, list) and any(isinstance(one, Mapping) for one in found):
-        found = dict(enumerate(found))
-    if isinstance(found, Mapping) and found:
-        return [line for key, one in found.items() for line in flat(one, f"{name}.{key}" if name else str(key))]
-    shown = ", ".join(map(str, found)) if isinstance(found, list) else ("no", "yes")[found] if isinstance(found, bool) else found
-    return [(name, "none" if shown in (None, "", {}) else shown)]
 
 
 def details(report: Mapping[str, Any]) -> str:
