@@ -1,5 +1,5 @@
 """DAAM's studies on any model: words segmented, syntax, entanglement.
 
-Imports: nothing of this project.
+Imports: evaluation.
 Begin with: `run.py`.
 """
