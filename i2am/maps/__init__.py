@@ -30,5 +30,6 @@ __all__ = [
     "wanted",
     "ways",
     "weighing",
+    "word_files",
     "words",
 ]

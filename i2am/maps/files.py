@@ -6,7 +6,9 @@ Tensors are named "<place of the layer in the metadata>.<name of the sums>", pic
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -76,30 +78,43 @@ def write(maps: Recorded, path: str | Path) -> Path:
 
 def read(path: str | Path, kind: type[Some]) -> Some:
     """Read maps that `maps.save` wrote."""
+    about, tensors = opened(path, FORMAT, "maps", "maps.save")
+    with fitting(path, "maps.save"):
+        return rebuilt(about, tensors, kind)
+
+
+def opened(path: str | Path, form: str, what: str, save: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The description and the tensors of a file of this form, which `save` writes."""
     from safetensors import SafetensorError, safe_open
 
-    path = as_path("path", path, "Maps are written by maps.save(path).")
+    path = as_path("path", path, f"{what.capitalize()} are written by {save}(path).")
     if not path.is_file():
-        refuse("path", "a file of maps", f"{path}, {instead(path)}", "Maps are written by maps.save(path).")
+        refuse("path", f"a file of {what}", f"{path}, {instead(path)}", f"{what.capitalize()} are written by {save}(path).")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"i2am: {path} is damaged or no safetensors file ({error}). Write it again with maps.save.") from error
+        raise ValueError(f"i2am: {path} is damaged or no safetensors file ({error}). Write it again with {save}.") from error
     try:
         about = json.loads(metadata.get("i2am", "null"))
     except (ValueError, RecursionError):
         about = None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        came = about.get("format") if isinstance(about, dict) else "no description of maps"
+    if not isinstance(about, dict) or about.get("format") != form:
+        came = about.get("format") if isinstance(about, dict) else f"no description of {what}"
         refuse(
-            str(path), f'a file with the description "{FORMAT}"', repr(came), "Read it with the version of i2am that wrote it, if one did."
+            str(path), f'a file with the description "{form}"', repr(came), "Read it with the version of i2am that wrote it, if one did."
         )
+    return about, tensors
+
+
+@contextlib.contextmanager
+def fitting(path: str | Path, save: str) -> Iterator[None]:
+    """Whatever goes wrong inside is the file's fault: its description does not fit its tensors."""
     try:
-        return rebuilt(about, tensors, kind)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise ValueError(f"i2am: the description in {path} does not fit its tensors ({error!r}). Write it again with maps.save.") from error
+        raise ValueError(f"i2am: the description in {path} does not fit its tensors ({error!r}). Write it again with {save}.") from error
 
 
 def instead(path: Path) -> str:

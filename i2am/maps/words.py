@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from i2am.common.checks import index_of, is_floating, is_size, said
+from i2am.maps import word_files
+from i2am.maps.files import fitting
 from i2am.maps.prompt import Prompt, WordError, columns
 
 __all__ = ["MeanIou", "Prompt", "WordError", "WordMaps", "columns", "iod", "ioh", "iou", "mean_iou", "overlap", "show"]
@@ -88,6 +91,23 @@ class WordMaps(Mapping[str, Tensor]):
         """The words of image i alone."""
         i = index_of("the image", i, len(self.maps), "images", "words.image(0).")
         return WordMaps([self.prompts[i * len(self.prompts) // len(self.maps)]], self.columns, self.maps[i : i + 1])
+
+    def own(self) -> WordMaps:
+        """The same without the tokens that none of its prompts has in its text: of one image of a batch, those of others' words."""
+        wanted = set(columns(self.prompts))
+        kept = [at for at, column in enumerate(self.columns) if column in wanted]
+        return WordMaps(self.prompts, [self.columns[at] for at in kept], self.maps[:, kept]) if kept else self
+
+    def save(self, path: str | Path) -> Path:
+        """Write the maps, their prompts and columns to one safetensors file, float32."""
+        return word_files.write(self.prompts, self.columns, self.maps, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> WordMaps:
+        """Read what `save` wrote."""
+        parts = word_files.read(path)
+        with fitting(path, word_files.SAVE):
+            return cls(*parts)
 
 
 def _map(what: str, x: Tensor) -> Tensor:
