@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
-from pathlib import Path
 from typing import Any
 
 from i2am.cli.parsers import command
-from i2am.common.checks import refuse, said
+from i2am.common.checks import refuse
 
 
 def add_explain(commands: Any) -> None:
@@ -21,7 +20,8 @@ def add_explain(commands: Any) -> None:
         examples=["weights/flux-kontext --image garment.png --prompt 'a red dress' --size 512x384",
                   "weights/sd15 --prompt 'a cat' --reference context --argument guidance_scale=1"],
     )  # fmt: skip
-    parser.add_argument("pipeline", metavar="FOLDER", help="where DiffusionPipeline.from_pretrained finds it; nothing is downloaded")
+    parser.add_argument("pipeline", metavar="FOLDER", help="where DiffusionPipeline.from_pretrained finds it (nothing is downloaded), or "
+                        "package.module:function that returns a pipeline")  # fmt: skip
     parser.add_argument("--image", action="append", default=[], metavar="[NAME=]FILE",
                         help="a picture, for the call's parameter of that name (default: the pipeline's first for pictures)")  # fmt: skip
     parser.add_argument("--prompt", help="default: 'a photo', where the pipeline must have one")
@@ -48,20 +48,12 @@ def explain(parsed: argparse.Namespace) -> None:
 
 
 def loaded(folder: str, dtype: str, gpu: bool) -> Any:
-    """The pipeline of a folder."""
-    from i2am.common.extras import need
+    """The pipeline of a folder or a name."""
+    from i2am.models.folder import pipeline_of
 
-    if not (Path(folder) / "model_index.json").is_file():
-        refuse("FOLDER", "a folder with a model_index.json, as save_pretrained writes it", said(folder), "Name a pipeline's folder.")
-    need("i2am explain", "diffusers", "transformers")
-    import torch
-    from diffusers import DiffusionPipeline
-
-    try:
-        pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=getattr(torch, dtype), local_files_only=True)
-    except (OSError, ValueError, AttributeError, ImportError, KeyError, TypeError) as error:
-        raise ValueError(f"i2am: the pipeline in {folder} could not be loaded: {type(error).__name__}: {error}") from error
-    pipe.set_progress_bar_config(disable=True)  # of one step
+    pipe = pipeline_of(folder, dtype, "FOLDER")
+    if hasattr(pipe, "set_progress_bar_config"):
+        pipe.set_progress_bar_config(disable=True)  # of one step
     return pipe.to("cuda") if gpu else pipe
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +11,7 @@ from i2am.common.checks import refuse
 from i2am.common.extras import need
 from i2am.evaluation.built_in import BUILT_IN
 from i2am.evaluation.tryon import TryOn
+from i2am.models.folder import imported
 
 BUILDER = "a function of options, all of them text, that returns an i2am.evaluation.TryOn"
 
@@ -74,20 +72,3 @@ def returned(build: Callable[..., Any]) -> type:
     except Exception:  # annotations need not be names that exist
         promised = None
     return promised if isinstance(promised, type) and promised is not Any else object
-
-
-def imported(model: str, module: str, name: str) -> Callable[..., Any]:
-    """A function of somebody's module, which may lie in the folder one works in."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    if not all(part.isidentifier() for part in module.split(".")):
-        refuse("model", "package.module:function", repr(model), "Write a file's name as Python imports it: without folder and .py.")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        refuse("model", "package.module:function that can be imported from here", f"{model!r} ({error})", "Install it, or change folder.")
-    if not callable(found):
-        refuse("model", f"a function of {module}", f"{name!r}, which is not one", "Write package.module:function.")
-    return found

@@ -4,4 +4,4 @@ Imports: losses, data, attach, maps, common, i2am_kernels.
 Begin with: `small/pipeline.py`, a whole pipeline; `stableviton/convert.py` for checkpoints.
 """
 
-__all__ = ["inputs", "paint_by_example", "small", "stableviton"]
+__all__ = ["folder", "inputs", "paint_by_example", "small", "stableviton"]
