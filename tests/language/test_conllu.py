@@ -41,7 +41,11 @@ def test_a_text_that_is_not_given_is_put_together_of_the_words_as_written():
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    tokens = (Token(1, "a", "a", "DET", 2, "det"), Token(2, "ring", "ring", "NOUN", 0, "root", "x"), Token(3, "!", "!", "PUNCT", 2, "punct"))
+    tokens = (
+        Token(1, "a", "a", "DET", 2, "det"),
+        Token(2, "ring", "ring", "NOUN", 0, "root", "x"),
+        Token(3, "!", "!", "PUNCT", 2, "punct"),
+    )
     parsed = [Sentence("a ring!", tokens, "one", "d"), Sentence("a ring !", tokens, "two", "d", (Edge(2, 1, "det"), Edge(2, 3, "punct"))),
               Sentence("a ring!", tokens, "three")]  # fmt: skip
     assert read_conllu(write_conllu(tmp_path / "a.conllu", parsed)) == parsed
