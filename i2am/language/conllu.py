@@ -1,7 +1,7 @@
 """CoNLL-U, the format in which parsers and treebanks write sentences: read with every fault named by its line, and written.
 
-`# newdoc id = 0007` begins the sentences of prompt 0007; without it `# sent_id = 0007` names one. `# text = ...` is the sentence as written;
-else it is put together of the words, as SpaceAfter=No says. Words that share Coref=NAME in their last column name one thing.
+`# newdoc id = 0007` begins the sentences of prompt 0007; without it `# sent_id = 0007` names one. `# text = ...` is the sentence as it is
+written; else it is put together of the words, as SpaceAfter=No says. Words that share Coref=NAME in their last column name one thing.
 """
 
 from __future__ import annotations

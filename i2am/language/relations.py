@@ -37,11 +37,9 @@ NAMES = {  # a label of spaCy's English models -> its name; prep, pobj, pcomp, a
     "quantmod": "advmod",
     "relcl": "acl:relcl",
 }
-KNOWN = {
-    "acl", "advcl", "advmod", "amod", "appos", "aux", "case", "cc", "ccomp", "clf", "compound", "conj", "cop", "csubj", "dep", "det",
-    "discourse", "dislocated", "expl", "fixed", "flat", "goeswith", "iobj", "list", "mark", "nmod", "nsubj", "nummod", "obj", "obl", "orphan",
-    "parataxis", "punct", "reparandum", "root", "vocative", "xcomp",
-}  # fmt: skip
+UNIVERSAL = """acl advcl advmod amod appos aux case cc ccomp clf compound conj cop csubj dep det discourse dislocated expl fixed flat
+goeswith iobj list mark nmod nsubj nummod obj obl orphan parataxis punct reparandum root vocative xcomp"""
+KNOWN = frozenset(UNIVERSAL.split())
 OPENERS = ("prep", "agent", "dative")
 NOMINAL = ("NOUN", "PROPN", "PRON", "NUM", "DET", "SYM")
 VERBAL = ("VERB", "AUX")
