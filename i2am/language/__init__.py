@@ -1,7 +1,7 @@
 """Sentences: how their words hang together, by a parser or from a file, and new sentences made of old ones.
 
 Imports: common.
-Begin with: `sentences.py`, what a parsed sentence is; `parser.py` makes one with spaCy.
+Begin with: `sentences.py`, what a parsed sentence is; `parsed.py`, what is known of a list of prompts.
 """
 
-__all__ = ["parser", "sentences"]
+__all__ = ["conllu", "making", "parsed", "parser", "relations", "sentences", "swapped"]
