@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from i2am import losses as losses
     from i2am.attach.encoding import encode as encode
     from i2am.attach.explain import explain as explain
+    from i2am.attach.held import hold as hold
     from i2am.attach.steering import steer as steer
     from i2am.attach.trace import trace as trace
     from i2am.data.vitonhd import VitonHD as VitonHD
@@ -34,10 +35,25 @@ if TYPE_CHECKING:
 PLACES = {
     "AttributionMaps": "maps.levels", "Imacs": "score.imacs_metric", "Recorder": "maps.recorder", "Seen": "maps.tokens",
     "Tokens": "maps.tokens", "VitonHD": "data.vitonhd", "cells": "maps.regions", "encode": "attach.encoding", "explain": "attach.explain",
-    "imacs": "score.imacs", "load": "maps.levels", "log": "maps.logged", "losses": "losses", "steer": "attach.steering",
-    "trace": "attach.trace", "view": "viewer.html",
+    "hold": "attach.held", "imacs": "score.imacs", "load": "maps.levels", "log": "maps.logged", "losses": "losses",
+    "steer": "attach.steering", "trace": "attach.trace", "view": "viewer.html",
 }  # fmt: skip
-__all__ = ["AttributionMaps", "Recorder", "Seen", "Tokens", "cells", "encode", "explain", "imacs", "load", "log", "steer", "trace", "view"]
+__all__ = [
+    "AttributionMaps",
+    "Recorder",
+    "Seen",
+    "Tokens",
+    "cells",
+    "encode",
+    "explain",
+    "hold",
+    "imacs",
+    "load",
+    "log",
+    "steer",
+    "trace",
+    "view",
+]
 
 
 def _viewer(maps: Any) -> str:

@@ -2,7 +2,8 @@
 
 Imports: families, maps, common.
 Begin with: `trace.py` and `run.py`; `finder.py` asks the families where a reference is, `guidance.py` which rows are conditional;
-`explain.py` shows both; `learning.py` and `steering.py` are for gradients.
+`explain.py` shows both; `learning.py` and `steering.py` are for gradients;
+`held.py` gives all pictures of a batch the first one's attention.
 """
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "explained",
     "finder",
     "guidance",
+    "held",
     "ldm",
     "learning",
     "run",

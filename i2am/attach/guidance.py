@@ -76,6 +76,20 @@ def layout_before_run(pipe: Any) -> Layout | None:
     return layout if layout is not None and layout.calls > 1 else None
 
 
+def blocks_before_run(pipe: Any) -> int:
+    """How many blocks of rows the first call of the model will have, by the pipeline's own word; a step then proves it."""
+    name, guided = type(pipe).__name__, getattr(pipe, "do_classifier_free_guidance", None)
+    if guided is None:
+        refuse("guidance", f"stated for {name}, which does not say whether it is guided", '"auto"',
+               'Pass guidance="none", "uncond-cond", "cond-uncond" ...')  # fmt: skip
+    if "PAG" in name:
+        return 1 + bool(guided) + (getattr(pipe, "pag_scale", 0) > 0)
+    if not guided:
+        return 1
+    declared = stated(pipe)
+    return declared.blocks if declared is not None else 3 if any(part in name for part in OF_THREE) else 2
+
+
 def known_layout(pipe: Any, blocks: int, calls: int) -> Layout:
     """The layout of a run whose model was called `calls` times a step with `blocks` times as many rows as there are images."""
     name = type(pipe).__name__
