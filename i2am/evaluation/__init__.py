@@ -13,4 +13,20 @@ from i2am.evaluation.options import Options  # noqa: E402
 from i2am.evaluation.run import evaluate  # noqa: E402
 from i2am.evaluation.tryon import TryOn  # noqa: E402
 
-__all__ = ["Options", "TryOn", "batches", "built_in", "evaluate", "painter", "report_charts", "report_parts", "rescore", "resolve", "run"]
+__all__ = [
+    "Options",
+    "TryOn",
+    "batches",
+    "built_in",
+    "evaluate",
+    "options",
+    "painter",
+    "processes",
+    "provenance",
+    "report_charts",
+    "report_parts",
+    "rescore",
+    "resolve",
+    "run",
+    "shards",
+]

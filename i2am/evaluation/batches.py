@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +14,7 @@ import torch
 from torch.utils.data import default_collate
 
 from i2am.common.checks import is_whole, refuse
+from i2am.common.machine import out_of_memory
 from i2am.evaluation.shards import Row
 from i2am.evaluation.tryon import Batch
 
@@ -54,6 +57,31 @@ def fitting(peak: Callable[[int], int], free: int) -> int:
     while size < LARGEST and one + (2 * size - 1) * max(1, two - one) <= 0.8 * free:
         size *= 2
     return size
+
+
+def in_parts(
+    count: int, most: int | None, part: Callable[[slice], list[Row]], smaller: Callable[[int], None], device: torch.device
+) -> list[Row]:
+    """The lines of a batch of this many, in parts where it does not fit into memory at once.
+
+    most: the largest that is known to fit. part: the lines of some of them. smaller: is told what size it goes on with.
+    """
+    size, found, first = min(count, most or count), list[Row](), 0
+    while first < count:
+        try:
+            found += part(slice(first, first + size))
+            first += size
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+        else:
+            continue
+        gc.collect()  # outside the handler, which holds the tensors of the attempt
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        size = math.ceil(size / 2)
+        smaller(size)
+    return found
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

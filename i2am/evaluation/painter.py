@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import math
 import time
@@ -19,9 +18,8 @@ from torch.utils.data import default_collate
 
 from i2am.attach.trace import trace
 from i2am.common.checks import refuse
-from i2am.common.machine import out_of_memory
 from i2am.common.outputs import write_whole
-from i2am.evaluation.batches import moved
+from i2am.evaluation.batches import in_parts, moved
 from i2am.evaluation.options import Options
 from i2am.evaluation.shards import Row
 from i2am.evaluation.tryon import Batch, TryOn
@@ -57,24 +55,17 @@ class Painter:
 
     def rows(self, batch: Batch) -> list[Row]:
         """Scores of every pair of a batch, in parts where it does not fit into memory at once."""
-        count = len(batch["name"])
-        size, found, first = min(count, self.most or count), [], 0
-        while first < count:
-            try:
-                found += self.part({name: values[first : first + size] for name, values in batch.items()})
-                first += size
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or size == 1:
-                    raise
-            else:
-                continue
-            gc.collect()  # outside the handler, which holds the tensors of the attempt
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            size = self.most = math.ceil(size / 2)
-            self.notes.append(f"Out of memory: went on with batches of {size}.")
-            self.say(self.notes[-1])
-        return found
+
+        def part(some: slice) -> list[Row]:
+            return self.part({name: values[some] for name, values in batch.items()})
+
+        return in_parts(len(batch["name"]), self.most, part, self.smaller, self.device)
+
+    def smaller(self, size: int) -> None:
+        """Memory ran out."""
+        self.most = size
+        self.notes.append(f"Out of memory: went on with batches of {size}.")
+        self.say(self.notes[-1])
 
     def part(self, batch: Batch) -> list[Row]:
         names, options = batch["name"], self.options

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import datetime
-import errno
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,14 @@ from tqdm.auto import tqdm
 from i2am.common.checks import refuse
 from i2am.data.vitonhd import PARTS, Problem, VitonHD
 from i2am.data.vitonhd import problems_in_words as listed
-from i2am.evaluation import batches, shards
+from i2am.evaluation import batches, processes, shards
 from i2am.evaluation.model_names import resolve
 from i2am.evaluation.options import Options, described, results_folder, write_options
 from i2am.evaluation.painter import Painter, read_look
+from i2am.evaluation.processes import gathered, in_plain_words, move_pipeline, quiet
 from i2am.evaluation.provenance import every_version, hardware, summed
 from i2am.evaluation.report import write
 from i2am.evaluation.tryon import TryOn
-from i2am.models.inputs import align
 from i2am.score.quality import Quality
 
 SET = 16  # images at a time for metrics of sets
@@ -51,11 +48,7 @@ def evaluate(
     metric_weights: a folder with the files that LPIPS, FID and KID need. options: those of `i2am.evaluation.Options`.
     Under `accelerate launch` or torchrun every process paints a part, and the first one writes the report.
     """
-    from accelerate import PartialState
-
-    cpu = cpu or not torch.accelerator.is_available()  # else accelerate takes each of several processes on CPUs for the only one
-    theirs = torch.distributed.is_initialized()
-    state = PartialState(cpu=cpu, timeout=datetime.timedelta(days=7))  # who is done waits for the others
+    state, ours = processes.started(cpu)
     # whatever needs no model comes before it is loaded
     wanted = Options(**options)
     batches.check_batch_size(batch_size)
@@ -87,7 +80,7 @@ def evaluate(
         bad = {problem.index for problem in problems if problem.index is not None}
         quiet(built.pipeline, stack)
         painter = Painter(built, asked, out, state.device, quality.per_image, keep_going, tqdm.write)
-        size = agree_on_batch_size(batch_size, painter, pairs, state)
+        size = processes.agreed_size(batch_size, out, lambda n: painter.peak(pairs, n), state)
         run(painter, pairs, shards.todo(batches.chunks(count, size, bad), done), shard, done, state)
         spent = summed({"images": painter.painted, "seconds": time.perf_counter() - began, "scoring": painter.scoring}, state)
         notes = gathered(painter.notes, state)
@@ -95,23 +88,18 @@ def evaluate(
             about |= {"data": str(data), "limit": asked.limit, "batch_size": size, "processes": state.num_processes}
             report(painter, pairs, count, quality, {"options": about, "time": spent, "notes": notes}, problems)
         state.wait_for_everyone()
-    if not theirs:
-        atexit.register(state.destroy_process_group)  # threads of the group that outlive the interpreter abort some of its exits
+    processes.ended(state, ours)
     return out / "report.html"
 
 
 def run(painter: Painter, pairs: VitonHD, left: list, shard: shards.Shard, done: dict[int, shards.Row], state: Any) -> None:
     """Paint this process's chunks, and write each pair's line as soon as its files are there. done: the lines of the pairs asked for."""
-    mine = left[state.process_index :: state.num_processes]
-    missing = sum(i not in done or "failed" in done[i] for chunk in left for i in chunk)
-    first, before = sum("failed" not in row for row in done.values()), shards.count(shard.path.parent)
-    bar_of = {"unit": "image", "desc": "evaluating", "disable": not state.is_main_process, "smoothing": 0.05}
-    with tqdm(total=first + missing, initial=first, **bar_of) as bar:
+
+    def rows(mine: Sequence[Sequence[int]]) -> Iterator[list[shards.Row]]:
         for batch, failed in batches.read_ahead(pairs, mine, painter.keep_going):
-            found = failed + (painter.rows(batch) if batch is not None else [])
-            shard.append([row for row in found if row["index"] not in done or "failed" in done[row["index"]]])
-            if state.is_main_process:
-                bar.update(first + min(missing, shards.count(shard.path.parent) - before) - bar.n)  # of all processes
+            yield failed + (painter.rows(batch) if batch is not None else [])
+
+    processes.record(rows, left, shard, done, state, "evaluating")
 
 
 def report(painter: Painter, pairs: VitonHD, count: int, quality: Quality, known: dict[str, Any], problems: list[Problem]) -> None:
@@ -145,26 +133,6 @@ def examine(pairs: VitonHD, indices: list[int], state: Any, keep_going: bool) ->
     return problems
 
 
-def agree_on_batch_size(asked: int | str, painter: Painter, pairs: VitonHD, state: Any) -> int:
-    """The batch size, the same in every process: the smallest that any of them can hold."""
-    on_gpu = state.device.type == "cuda"
-    free = torch.cuda.mem_get_info(state.device)[0] if on_gpu else 0
-    size = batches.chosen_size(asked, painter.out, (lambda n: painter.peak(pairs, n)) if on_gpu else None, free)
-    size = min(gathered([size], state))
-    if state.is_main_process:
-        (painter.out / batches.FILE).write_text(f"{size}\n")
-    return size
-
-
-def gathered(mine: list[Any], state: Any) -> list[Any]:
-    """The lists of all processes, one after another."""
-    if state.num_processes == 1:
-        return mine
-    from accelerate.utils import gather_object
-
-    return gather_object(mine)
-
-
 def both(out: Path, pairs: VitonHD, scored: list[shards.Row]) -> Iterator[tuple[torch.Tensor, ...]]:
     """The generated images, the real ones and the masks, for metrics of sets."""
     for first in range(0, len(scored), SET):
@@ -172,31 +140,3 @@ def both(out: Path, pairs: VitonHD, scored: list[shards.Row]) -> Iterator[tuple[
         images = torch.stack([read_look(out / "images" / f"{Path(row['name']).stem}.png") for row in part])
         real = [pairs[row["index"]] for row in part]
         yield images, torch.stack([pair["person"] for pair in real]), torch.stack([pair["mask"] for pair in real])
-
-
-def move_pipeline(pipeline: Any, device: torch.device) -> None:
-    """Move the pipeline, unless it moves itself (offloading) or cannot be moved; on a CPU, its weights to addresses that change no bits."""
-    parts = [part for part in (getattr(pipeline, "components", None) or {}).values() if isinstance(part, torch.nn.Module)]
-    if hasattr(pipeline, "to") and not any(hasattr(module, "_hf_hook") for part in parts for module in part.modules()):
-        pipeline.to(device)
-    align(parts)
-
-
-def quiet(pipeline: Any, stack: contextlib.ExitStack) -> None:
-    """No bar for the steps of each batch, until the evaluation is over."""
-    if hasattr(pipeline, "set_progress_bar_config"):
-        stack.callback(setattr, pipeline, "_progress_bar_config", getattr(pipeline, "_progress_bar_config", {}))
-        pipeline.set_progress_bar_config(**{**getattr(pipeline, "_progress_bar_config", {}), "disable": True})
-
-
-@contextlib.contextmanager
-def in_plain_words(out: Path) -> Iterator[None]:
-    """A full disk in words."""
-    try:
-        yield
-    except Exception as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full:
-            raise
-        refuse(f"the disk of {out}", "large enough", f"no space left ({error})",
-               "Everything written before is kept: make room, and give the same command again.")  # fmt: skip

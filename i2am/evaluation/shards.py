@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from i2am.common.checks import refuse
 
 Row = dict[str, Any]
+SCORED = {"scores": dict}
 
 
 class Shard:
@@ -70,8 +71,11 @@ def count(folder: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl"))
 
 
-def read(folder: Path) -> dict[int, Row]:
-    """Every pair's line by its index, of all processes there ever were; a later success replaces a failure."""
+def read(folder: Path, holds: Mapping[str, type] = SCORED, again: str = "its pair is scored again") -> dict[int, Row]:
+    """Every pair's line by its index, of all processes there ever were; a later success replaces a failure.
+
+    holds: what a line has that is no failure. again: what becomes of one that is deleted.
+    """
     found: dict[int, Row] = {}
     for path in sorted(folder.glob("*.jsonl")):
         text = path.read_bytes()
@@ -79,12 +83,10 @@ def read(folder: Path) -> dict[int, Row]:
             try:
                 row = json.loads(line)
                 index = int(row["index"])
-                if index < 0 or ("failed" not in row and not isinstance(row["scores"], dict)):
+                if index < 0 or ("failed" not in row and not all(isinstance(row[name], kind) for name, kind in holds.items())):
                     raise ValueError("no pair's line")
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"i2am: line {place} of {path} is damaged ({error}). Delete that line; its pair is scored again."
-                ) from error
+                raise ValueError(f"i2am: line {place} of {path} is damaged ({error}). Delete that line; {again}.") from error
             if index not in found or "failed" in found[index]:
                 found[index] = row
     return found
