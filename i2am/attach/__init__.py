@@ -15,6 +15,7 @@ __all__ = [
     "held",
     "ldm",
     "learning",
+    "prompts",
     "run",
     "sdpa",
     "steering",

@@ -117,12 +117,12 @@ def write_options(folder: Path, asked: dict[str, Any]) -> None:
     write(path, asked)
 
 
-def results_folder(out: str | Path) -> Path:
-    """A folder for results: new, or an earlier evaluation's."""
+def results_folder(out: str | Path, whose: str = "evaluation") -> Path:
+    """A folder for results: new, or an earlier evaluation's or study's."""
     folder = outputs.folder(out)
     begun = (FILE, f"{FILE}.part")  # the latter alone where the first moment of an evaluation was its last
     if folder.is_dir() and not (folder / FILE).is_file() and any(path.name not in begun for path in folder.iterdir()):
-        refuse("out", "a new folder, or an earlier evaluation's", f"{folder}, which holds other things", "Choose another folder.")
+        refuse("out", f"a new folder, or an earlier {whose}'s", f"{folder}, which holds other things", "Choose another folder.")
     return folder
 
 

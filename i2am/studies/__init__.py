@@ -1,5 +1,11 @@
 """DAAM's studies on any model: words segmented, syntax, entanglement.
 
-Imports: evaluation.
-Begin with: `run.py`.
+Imports: evaluation, models, data, attach, families, maps, show, common.
+Begin with: `run.py`, which paints a list of prompts with word maps; `words.py` is the first of the studies.
 """
+
+from i2am.common.extras import need
+
+need("a study", "accelerate", "PIL", "matplotlib", "tqdm", "scipy", "diffusers", "transformers")  # before anything is painted
+
+__all__ = ["options", "painted", "run", "words"]
