@@ -33,7 +33,8 @@ class Calls:
 
     def __post_init__(self) -> None:
         parameters = inspect.signature(self.pipe.__call__).parameters
-        anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+        # diffusers' own take deprecated arguments as **kwargs, and drop whatever else comes
+        anything = "prompt" not in parameters and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
         self.takes, self.fixed = None if anything else parameters, self.options.asked()
         name = type(self.pipe).__name__
         wanted = [*self.fixed, *(["negative_prompt"] if self.options.negative_prompt is not None else [])]
