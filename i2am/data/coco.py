@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -69,51 +69,72 @@ class Annotated:
         return max(fit, key=lambda one: one.area if choose == "largest" else 0) if fit else None
 
 
-def read_coco(path: str | Path) -> list[Annotated]:
-    """Every image of the file, those without objects too."""
-    try:
-        content = json.loads(as_path("path", path, "It is one JSON file in COCO's format.").read_bytes())
-    except OSError as error:
-        refuse("path", "a file of annotations", f"{path} ({error.strerror})", "It is one JSON file in COCO's format.")
-    except (ValueError, RecursionError) as error:
-        refuse(str(path), "JSON", f"something else ({error})", "Annotations are one JSON file in COCO's format.")
-    parts: dict[str, list[Any]] = {}
-    for part in ("images", "annotations", "categories"):
-        found = content.get(part) if isinstance(content, dict) else None
-        parts[part] = found if isinstance(found, list) else []
-        if not isinstance(found, list):
-            there = ", ".join(content) if isinstance(content, dict) else type(content).__name__
-            refuse(str(path), f'COCO\'s format, with a list "{part}"', there or "nothing", "Captions and results are other files.")
+class Entries:
+    """The lists of a file of annotations, each entry read with a check that names it."""
 
-    def read(part: str, place: int, key: str, good: Callable[[Any], bool], expected: str) -> Any:
-        entry = parts[part][place]
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        try:
+            content = json.loads(as_path("path", path, "It is one JSON file in COCO's format.").read_bytes())
+        except OSError as error:
+            refuse("path", "a file of annotations", f"{path} ({error.strerror})", "It is one JSON file in COCO's format.")
+        except (ValueError, RecursionError) as error:
+            refuse(str(path), "JSON", f"something else ({error})", "Annotations are one JSON file in COCO's format.")
+        self.parts: dict[str, list[Any]] = {}
+        for part in ("images", "annotations", "categories"):
+            found = content.get(part) if isinstance(content, dict) else None
+            self.parts[part] = found if isinstance(found, list) else []
+            if not isinstance(found, list):
+                there = ", ".join(content) if isinstance(content, dict) else type(content).__name__
+                refuse(str(path), f'COCO\'s format, with a list "{part}"', there or "nothing", "Captions and results are other files.")
+
+    def read(self, part: str, place: int, key: str, good: Callable[[Any], bool], expected: str) -> Any:
+        entry = self.parts[part][place]
         if not isinstance(entry, dict) or key not in entry:
-            refuse(f"{part}[{place}] of {path}", f'an object with "{key}"', json.dumps(entry)[:200], "Complete the annotations.")
+            refuse(f"{part}[{place}] of {self.path}", f'an object with "{key}"', json.dumps(entry)[:200], "Complete the annotations.")
         if not good(entry[key]):
-            refuse(f'"{key}" of {part}[{place}] of {path}', expected, json.dumps(entry[key])[:200], "Correct the annotations.")
+            refuse(f'"{key}" of {part}[{place}] of {self.path}', expected, json.dumps(entry[key])[:200], "Correct the annotations.")
         return entry[key]
 
-    categories: dict[int, str] = {}
-    for i in range(len(parts["categories"])):
-        number = read("categories", i, "id", lambda x: is_whole(x) and x not in categories, "a whole number that no other category has")
-        categories[number] = read("categories", i, "name", is_text, "a name")
-    images: dict[int, tuple[str, Grid]] = {}
-    for i in range(len(parts["images"])):
-        number = read("images", i, "id", lambda x: is_whole(x) and x not in images, "a whole number that no other image has")
-        height, width = (read("images", i, key, lambda x: is_whole(x, 1), "a number of pixels") for key in ("height", "width"))
-        images[number] = (read("images", i, "file_name", is_text, "a file's name"), (height, width))
+    def categories(self) -> dict[int, str]:
+        """Names by number."""
+        found: dict[int, str] = {}
+        for i in range(len(self.parts["categories"])):
+            number = self.read("categories", i, "id", lambda x: is_whole(x) and x not in found, "a whole number that no other category has")
+            found[number] = self.read("categories", i, "name", is_text, "a name")
+        return found
+
+    def images(self) -> dict[int, tuple[str, Grid]]:
+        """Files and sizes by number."""
+        found: dict[int, tuple[str, Grid]] = {}
+        for i in range(len(self.parts["images"])):
+            number = self.read("images", i, "id", lambda x: is_whole(x) and x not in found, "a whole number that no other image has")
+            height, width = (self.read("images", i, key, lambda x: is_whole(x, 1), "a number of pixels") for key in ("height", "width"))
+            found[number] = (self.read("images", i, "file_name", is_text, "a file's name"), (height, width))
+        return found
+
+    def belongs(self, place: int, images: Mapping[int, Any], categories: Mapping[int, str]) -> tuple[int, str]:
+        """An annotation's image and category."""
+        number = self.read("annotations", place, "image_id", lambda x: is_whole(x) and x in images, "the id of one of the images")
+        kind = self.read("annotations", place, "category_id", lambda x: is_whole(x) and x in categories, "the id of one of the categories")
+        return number, categories[kind]
+
+
+def read_coco(path: str | Path) -> list[Annotated]:
+    """Every image of the file, those without objects too."""
+    entries = Entries(path)
+    categories, images = entries.categories(), entries.images()
     objects: dict[int, list[Object]] = {number: [] for number in images}
-    for i, entry in enumerate(parts["annotations"]):
-        number = read("annotations", i, "image_id", lambda x: is_whole(x) and x in images, "the id of one of the images")
-        category = read("annotations", i, "category_id", lambda x: is_whole(x) and x in categories, "the id of one of the categories")
-        x, y, w, h = read("annotations", i, "bbox", is_box, "[x, y, width, height], the last two above 0")
+    for i, entry in enumerate(entries.parts["annotations"]):
+        number, category = entries.belongs(i, images, categories)
+        x, y, w, h = entries.read("annotations", i, "bbox", is_box, "[x, y, width, height], the last two above 0")
         height, width = images[number][1]
         box = (float(max(x, 0)), float(max(y, 0)), float(min(x + w, width)), float(min(y + h, height)))
         beyond = max(-x, -y, x + w - width, y + h - height)
         if beyond > SLACK or box[0] >= box[2] or box[1] >= box[3]:
             refuse(f'"bbox" of annotations[{i}] of {path}', f"inside its image of {width} x {height} pixels", [x, y, w, h],
                    "[x, y, width, height], in pixels of the size that the file gives.")  # fmt: skip
-        objects[number].append(Object(categories[category], box, bool(entry.get("iscrowd", 0))))
+        objects[number].append(Object(category, box, bool(entry.get("iscrowd", 0))))
     return [Annotated(number, file, size, tuple(objects[number])) for number, (file, size) in images.items()]
 
 
