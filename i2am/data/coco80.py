@@ -47,5 +47,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "indoor": CLASSES[73:],
 }
 KIND_OF = {name: kind for kind, names in KINDS.items() for name in names}
-OTHERS = "kitchen, outdoor, ceiling, floor, rawmaterial, textile, wall, window, building, ground, sky, solid, structural, water"
-STUFF = tuple(dict.fromkeys([*KINDS, *OTHERS.split(", ")]))  # 25: two of COCO-Stuff's 27 stand there both as things and as stuff
+STUFF = (
+    *("electronic", "appliance", "food", "furniture", "indoor", "kitchen", "accessory", "animal", "outdoor", "person", "sports", "vehicle"),
+    *("ceiling", "floor", "food", "furniture", "rawmaterial", "textile", "wall", "window"),
+    *("building", "ground", "plant", "sky", "solid", "structural", "water"),
+)  # COCO-Stuff's 27: things, stuff indoors, stuff outdoors; food and furniture stand there as both

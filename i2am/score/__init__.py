@@ -1,7 +1,8 @@
-"""Scores of maps and pictures: IMACS, detection, pointing at a known truth, hiding what a map points at, and picture quality.
+"""Scores of maps and pictures: IMACS, detection, segmentation, pointing at a known truth, hiding what a map points at, picture quality.
 
 Imports: data, maps, common.
-Begin with: `imacs.py`, a score of maps and masks; `correspondence.py`, of the field; `pointing.py`, a score against the truth.
+Begin with: `imacs.py`, a score of maps and masks; `correspondence.py`, of the field; `pointing.py`, a score against the truth;
+`segmentation.py`, of words' maps and masks.
 """
 
 __all__ = [
@@ -16,5 +17,7 @@ __all__ = [
     "intervals",
     "pointing",
     "quality",
+    "segmentation",
+    "segmentation_rivals",
     "similarity",
 ]
