@@ -31,11 +31,12 @@ class Version(argparse.Action):
 
 
 def command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], *, help: str, about: str, stopped: str, examples: Sequence[str]
-) -> argparse.ArgumentParser:
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], *, help: str, about: str, stopped: str, examples: Sequence[str],
+    of: str = "",
+) -> argparse.ArgumentParser:  # fmt: skip
     """The parser of a command, and what runs it. help: a line among the others; about: what it does; stopped: what is said after Ctrl-C,
-    of what is kept and how to go on, with {options} in braces."""
-    shown = "\n".join(f"  i2am {name} {example}".rstrip() for example in examples)
+    of what is kept and how to go on, with {options} in braces; of: the command that this is a kind of."""
+    shown = "\n".join(f"  i2am {f'{of} {name}'.strip()} {example}".rstrip() for example in examples)
     parser = commands.add_parser(
         name, help=help, description=about, epilog=f"example{'s' * (len(examples) > 1)}:\n\n{shown}", formatter_class=Paragraphs
     )

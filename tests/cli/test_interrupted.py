@@ -17,6 +17,7 @@ COMMANDS = {  # command -> where the work is, what is said
     "imacs --maps run.safetensors --data data --out new": ("i2am.evaluation.rescore.VitonHD", "No report was written."),
     "detect --maps run.safetensors --boxes boxes.json": ("i2am.maps.levels.load", "No report was written."),
     "convert stableviton model.ckpt new": ("torch.load", "Nothing is left in new."),
+    "prompts pairs --count 2 --out new.csv": ("i2am.language.making.pairs", "No list was written."),
     "train-small --out new --device cpu": ("i2am.models.small.train.Model", "The same command goes on from what new last saved."),
 }
 
