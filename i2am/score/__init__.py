@@ -17,6 +17,7 @@ __all__ = [
     "intervals",
     "pointing",
     "quality",
+    "relations",
     "segmentation",
     "segmentation_rivals",
     "similarity",
