@@ -4,4 +4,4 @@ Imports: common.
 Begin with: `sentences.py`, what a parsed sentence is; `parsed.py`, what is known of a list of prompts.
 """
 
-__all__ = ["conllu", "making", "parsed", "parser", "relations", "sentences", "swapped"]
+__all__ = ["conllu", "making", "pairs", "parsed", "parser", "relations", "sentences", "swapped"]
