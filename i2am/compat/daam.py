@@ -15,16 +15,16 @@ Square, guided runs of one prompt give DAAM's numbers. What it refuses or gets w
 - layers whose `factor` is 8 or no power of two: left out in silence | the same by default, with a warning; factors={3, 8} takes them
 - a word inside another ("cat" in "catalog"): found | whole words and phrases only
 - expand_as(absolute=True): keeps what bicubic makes of 0 | nothing below 0
-- saved experiments: pickles, executed when loaded | safetensors
+- a parser's token that is part of a word: found where its pieces stand in the prompt | left out, and named in a warning
+- saved experiments: pickles, executed when loaded | safetensors, the rest of the folder as there
 
-Attention is not stored, so load_heads and save_heads are refused; syntax (parsed_heat_maps, dependency_relations) needs a parser and is
-not here: `i2am.maps.words.overlap` compares two words.
+Attention is not stored, so load_heads and save_heads are refused: `i2am.hold` holds it fixed. Everything that DAAM exports can be imported
+from here; classes that patch modules refuse to be made and say what to do instead.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -32,20 +32,50 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from i2am.attach.finder import Finder
 from i2am.attach.steps import wrap
 from i2am.attach.trace import Trace
 from i2am.common.checks import is_whole, refuse
-from i2am.compat.daam_maps import GenerationExperiment, GlobalHeatMap, WordHeatMap, gathered
+from i2am.compat.daam_classes import (
+    COCO80_INDICES,
+    COCO80_LABELS,
+    COCO80_ONTOLOGY,
+    COCO80_TO_27,
+    COCOSTUFF27_LABELS,
+    UNUSED_LABELS,
+    build_word_list_coco80,
+)
+from i2am.compat.daam_evaluate import MeanEvaluator, UnsupervisedEvaluator, compute_ioa, compute_iou, load_mask
+from i2am.compat.daam_experiment import GenerationExperiment
+from i2am.compat.daam_maps import GlobalHeatMap, gathered, placed
+from i2am.compat.daam_parts import (
+    AggregateHooker,
+    ModuleLocator,
+    ObjectHooker,
+    RawHeatMapCollection,
+    UNetCrossAttentionLocator,
+    auto_autocast,
+    auto_device,
+    cache_dir,
+    compute_token_merge_indices,
+    set_seed,
+)
+from i2am.compat.daam_syntax import ParsedHeatMap, SyntacticHeatMapPair, cached_nlp
+from i2am.compat.daam_words import WordHeatMap, plot_mask_heat_map, plot_overlay_heat_map
 from i2am.maps.canvas import picture
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.prompt import Prompt
 from i2am.maps.recorder import Recorder
 from i2am.maps.tokens import Grid
 
-__all__ = ["DiffusionHeatMapHooker", "GenerationExperiment", "GlobalHeatMap", "WordHeatMap", "set_seed", "trace"]
+__all__ = [
+    "COCO80_INDICES", "COCO80_LABELS", "COCO80_ONTOLOGY", "COCO80_TO_27", "COCOSTUFF27_LABELS", "UNUSED_LABELS", "AggregateHooker",
+    "DiffusionHeatMapHooker", "GenerationExperiment", "GlobalHeatMap", "MeanEvaluator", "ModuleLocator", "ObjectHooker", "ParsedHeatMap",
+    "RawHeatMapCollection", "SyntacticHeatMapPair", "UNetCrossAttentionLocator", "UnsupervisedEvaluator", "WordHeatMap", "auto_autocast",
+    "auto_device", "build_word_list_coco80", "cache_dir", "cached_nlp", "compute_ioa", "compute_iou", "compute_token_merge_indices",
+    "load_mask", "plot_mask_heat_map", "plot_overlay_heat_map", "set_seed", "trace",
+]  # fmt: skip
 
 FACTORS = (0, 1, 2, 4, 16, 32, 64)  # what DAAM records and aggregates; it never records 8
 
@@ -64,12 +94,24 @@ class DiffusionHeatMapHooker:
     def __init__(self, pipeline: Any, low_memory: bool = False, load_heads: bool = False, save_heads: bool = False,
                  data_dir: str | Path | None = None) -> None:  # fmt: skip
         if load_heads or save_heads:
-            refuse("load_heads and save_heads", "left out", (load_heads, save_heads), "Attention is not stored, so it cannot be swapped.")
+            refuse("load_heads and save_heads", "left out", (load_heads, save_heads),
+                   "Attention is not stored: i2am.hold holds the first picture's fixed in the others of a batch.")  # fmt: skip
         self.pipe, self.low_memory = pipeline, low_memory
+        self.hooked, self.time_idx = False, 0
         self.run: Trace | None = None
         self.images: list[Any] = []
 
     def __enter__(self) -> DiffusionHeatMapHooker:
+        return self.hook()
+
+    def __exit__(self, *error: Any) -> None:
+        self.hooked = False
+        self.undo.__exit__(*error)
+
+    def hook(self) -> DiffusionHeatMapHooker:
+        """What entering the block does; `unhook` is leaving it."""
+        if self.hooked:
+            refuse("hook", "called once", "a second call", "Call unhook() first.")
         self.undo = ExitStack()
         self.run = LastCall(Finder(self.pipe, "auto"), Recorder(groups=1), self.pipe.scheduler, layers=self.takes, words=True,
                             guidance="auto", reference_grid=None, special=0)  # fmt: skip
@@ -84,10 +126,18 @@ class DiffusionHeatMapHooker:
                 return out
 
             wrap(processor, "postprocess", keep, self.undo)
+        self.hooked = True
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.undo.__exit__(*error)
+    def unhook(self) -> DiffusionHeatMapHooker:
+        if not self.hooked:
+            refuse("unhook", "called after hook", "nothing that is traced", "Call hook() first.")
+        self.__exit__(None, None, None)
+        return self
+
+    def time_callback(self, *args: Any, **options: Any) -> None:
+        """For a pipeline's `callback`: counts steps in `time_idx`."""
+        self.time_idx += 1
 
     def takes(self, layer: str) -> bool:
         """DAAM hooks the up and down blocks."""
@@ -149,6 +199,22 @@ class DiffusionHeatMapHooker:
                 refuse("head_idx", f"below {max(heads.values())}", repr(head_idx), "Heads are counted from 0.")
         return gathered(maps.level("words", "unified", size, layers=names, heads=head_idx)[0], maps.columns, tokens, normalize)
 
+    @property
+    def all_heat_maps(self) -> RawHeatMapCollection:
+        """Each head's sum over steps, on its layer's grid, of a run of one image: the tokens of the prompt and one on each side."""
+        maps, found = self.maps, RawHeatMapCollection()
+        if len(maps) > 1 or not maps.prompts:
+            refuse("the run", "of one image and a prompt", f"{len(maps)} images, {len(maps.prompts)} prompts", "See tc.maps[i].sums.")
+        _, area = self.canvas(maps)
+        sums = {s.layer: s for s in maps.sums if s.words is not None}
+        for layer, name in enumerate(self.layer_names):
+            words, grid = sums[name].words, picture(sums[name], "words", "DAAM's maps")
+            assert words is not None
+            _, at = placed(words.shape[3], maps.columns, maps.prompts[0])
+            for head, map in enumerate(words[0].sum(0)[:, at]):
+                found.update(math.isqrt(area // (grid[0] * grid[1])), layer, head, map.view(-1, *grid))
+        return found
+
     def canvas(self, maps: AttributionMaps) -> tuple[Grid, int]:
         """The maps' grid, DAAM's 64 or 96 squared for square images and the largest layer's for others, and what it calls latent_hw."""
         grids = [picture(s, "words", "DAAM's canvas") for s in maps.sums if s.generated_grid is not None]
@@ -184,15 +250,8 @@ class DiffusionHeatMapHooker:
         image = self.images[options.get("image") or 0]
         if not hasattr(image, "save"):
             refuse("the pipeline's images", "pictures", type(image).__name__, 'Call it with output_type="pil".')
-        return GenerationExperiment(image, self.compute_global_heat_map(**options), seed, id, subtype, Path(path))
+        heat, words = self.compute_global_heat_map(**options), getattr(self.pipe, "tokenizer", None)
+        return GenerationExperiment(image, heat.heat_maps, heat.prompt, seed, id, Path(path), subtype=subtype, tokenizer=words, heat=heat)
 
 
 trace = DiffusionHeatMapHooker
-
-
-def set_seed(seed: int) -> torch.Generator:
-    """Seeds Python, numpy and torch; the generator is on the GPU where there is one."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-    return torch.Generator("cuda" if torch.cuda.is_available() else "cpu").manual_seed(seed)

@@ -1,54 +1,30 @@
 """DAAM's interface over our trace: its numbers where it has an answer, and answers where it has none.
 
 The numbers in `compat_numbers.npz` were made with DAAM's own code (castorini/daam at 09564e0) on this pipeline, every second row and
-column of its maps.
+column of its maps; `daam_numbers.py` says how.
 """
 
 from __future__ import annotations
 
-import zlib
-from pathlib import Path
-
+import daam_numbers
 import joint
 import numpy as np
-import parts
 import pipelines
 import pytest
 import torch
+from daam_numbers import PROMPT, call, case
 
 import i2am
-from i2am.compat.daam import GenerationExperiment, GlobalHeatMap, WordHeatMap, set_seed, trace
+import i2am.compat.daam
+from i2am.compat.daam import GenerationExperiment, GlobalHeatMap, WordHeatMap, trace
 from i2am.show.pictures import overlay
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 
-PROMPT = "a red shirt and a striped cat on the dog"
-CALL = {"prompt": PROMPT, "negative_prompt": "a plain dog", "num_inference_steps": 2, "guidance_scale": 5.0}
-
-
-def case() -> pipelines.Case:
-    """SD that DAAM takes for one of 512 pixels, whose maps are 64x64, with weights that depend on their names alone."""
-    torch.manual_seed(0)
-    made = pipelines.stable_diffusion(parts.unet(sample_size=128, attention_head_dim=(2, 4), use_linear_projection=True))
-    for module in (made.pipe.unet, made.pipe.text_encoder):
-        with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                if parameter.ndim > 1:
-                    draw = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
-                    parameter.copy_(draw * (3.0 if "to_q" in name else 1.0) * parameter[0].numel() ** -0.5)
-                else:
-                    parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-    return made
-
-
-def call(made: pipelines.Case, side: tuple[int, int] = (128, 128), **more: object) -> object:
-    return made.pipe(**{**CALL, "height": side[0], "width": side[1], "generator": torch.Generator().manual_seed(1), **more})
-
 
 @pytest.fixture(scope="module")
 def numbers():
-    with np.load(Path(__file__).parents[1] / "helpers" / "compat_numbers.npz") as file:
-        return {name.removeprefix("daam "): file[name] for name in file.files if name.startswith("daam ")}
+    return daam_numbers.kept()
 
 
 @pytest.fixture(scope="module")
@@ -150,29 +126,59 @@ def test_a_new_call_replaces_and_the_pipeline_is_as_it_was():
     assert {name: type(p) for name, p in made.pipe.unet.attn_processors.items()} == before
     assert "postprocess" not in vars(made.pipe.image_processor)
     assert all(".attentions.0." in name for name in tc.layer_names)
-    with trace(made.pipe, low_memory=True) as tc:
-        made(seed=2, batch=1)
+    tc = trace(made.pipe, low_memory=True).hook()
+    with pytest.raises(ValueError, match="hook must be called once"):
+        tc.hook()
+    made(seed=2, batch=1)
+    tc.unhook()
+    with pytest.raises(ValueError, match="unhook must be called after hook"):
+        tc.unhook()
     assert torch.equal(tc.compute_global_heat_map().heat_maps, last)
+
+
+def test_each_heads_sums_are_those_of_daam(numbers, daam):
+    tc, _ = daam
+    found = daam_numbers.heads(tc, len(tc.compute_global_heat_map().heat_maps))
+    assert found["keys"].tolist() == numbers["heads keys"].tolist()
+    np.testing.assert_allclose(found["sums"], numbers["heads sums"], atol=1e-5)
+    assert np.abs(found["sums"] - numbers["heads sums"][::-1]).max() > 1e-2
+    raw = tc.all_heat_maps
+    assert (raw.factors(), raw.layers(), raw.heads()) == ({2, 4}, set(range(6)), set(range(4)))
+    raw.update(2, 0, 0, torch.ones(3, 2, 2))
+    raw.update(2, 0, 0, torch.ones(3, 2, 2))
+    assert raw.ids_to_heatmaps[2, 0, 0].unique().tolist() == [2]
+    raw.clear()
+    assert not list(raw)
+
+
+def test_words_and_relations_are_those_of_daam(numbers, daam):
+    with daam_numbers.small_parser():
+        daam_numbers.same(daam_numbers.syntax(i2am.compat.daam, daam[0].compute_global_heat_map()), numbers, "run")
+
+
+def test_experiments_are_those_of_daam(numbers, daam, tmp_path):
+    """The folder's files, what is read from it in which way, and what stays behind."""
+    daam_numbers.same(daam_numbers.experiment(i2am.compat.daam, daam[0], tmp_path), numbers, "folder")
+    with pytest.raises(ValueError, match=r"generation\.safetensors, which is not there"):
+        GenerationExperiment.load(tmp_path / "one")
 
 
 def test_experiments_survive_a_folder(tmp_path, daam):
     tc, image = daam
-    experiment = tc.to_experiment(tmp_path, seed=7, id="one")
-    folder = experiment.save()
-    assert {path.name for path in folder.iterdir()} >= {
-        "generation.safetensors",
-        "output.png",
-        "prompt.txt",
-        "seed.txt",
-        "dog.heat_map.png",
-    }
-    back = GenerationExperiment.load(tmp_path / "one")
-    assert (back.prompt, back.seed, back.image.size) == (PROMPT, 7, image.size)
-    ours, theirs = back.heat_map().compute_word_heat_map("striped"), tc.compute_global_heat_map().compute_word_heat_map("striped")
-    assert torch.equal(ours.heatmap, theirs.heatmap)
-    (tmp_path / "one" / "generation.safetensors").write_bytes(b"nothing")
+    experiment = tc.to_experiment(tmp_path, seed=7, id="one", subtype="first")
+    assert experiment.save(heat_maps=False) == tmp_path / "one" / "first"
+    back = GenerationExperiment.load(tmp_path / "one", subtype="first")
+    assert (back.prompt, back.seed, back.image.size, back.annotations) == (PROMPT, 7, image.size, None)
+    (again,) = GenerationExperiment.load(tmp_path / "one", all_subtypes=True)
+    theirs = tc.compute_global_heat_map().compute_word_heat_map("striped")
+    for heat in (back.heat_map(), again.heat_map(tc.pipe.tokenizer), GlobalHeatMap(tc.pipe.tokenizer, PROMPT, back.global_heat_map)):
+        assert torch.equal(heat.compute_word_heat_map("striped").heatmap, theirs.heatmap)
+    made = GenerationExperiment(back.image, back.global_heat_map, PROMPT, tokenizer=tc.pipe.tokenizer)  # as DAAM's own scripts make one
+    assert torch.equal(made.heat_map().compute_word_heat_map("striped").heatmap, theirs.heatmap)
+    assert back.save(tmp_path / "two", heat_maps=False) == tmp_path / "two" / "one" / "first"
+    (tmp_path / "one" / "first" / "generation.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="damaged or no safetensors"):
-        GenerationExperiment.load(tmp_path / "one")
+        GenerationExperiment.load(tmp_path / "one", all_subtypes=True)
     tc.maps.save(tmp_path / "run.safetensors")
     with pytest.raises(ValueError, match=r"i2am daam 1.*i2am\.load"):
         GlobalHeatMap.load(tmp_path / "run.safetensors")
@@ -207,7 +213,7 @@ def test_what_is_wrong_is_said(daam):
         lambda: tc.compute_global_heat_map(layer_idx=6): r"layer_idx must be below 6, got 6\. See tc\.layer_names",
         lambda: tc.compute_global_heat_map(head_idx=4): r"head_idx must be below 4, got 4",
         lambda: tc.compute_global_heat_map(prompt=PROMPT + " and a cat" * 9): r"prompt must be one of the run's",
-        lambda: trace(tc.pipe, save_heads=True): r"load_heads and save_heads must be left out",
+        lambda: trace(tc.pipe, save_heads=True): r"load_heads and save_heads must be left out, got .* i2am\.hold",
         lambda: trace(tc.pipe).compute_global_heat_map(): r"nothing was traced",
     }.items():
         with pytest.raises(ValueError, match=message):
@@ -224,10 +230,3 @@ def test_attention_map_diffusers_loop_in_our_words(tmp_path):
         for word, map in run.maps[i].words().items():
             overlay(image, map)[0].save(tmp_path / f"{i}-{word}.png")
     assert {path.name for path in tmp_path.iterdir()} == {f"{i}-{w}.png" for i in (0, 1) for w in run.maps.prompts[i].words}
-
-
-def test_a_seed_seeds_everything():
-    first = set_seed(3), torch.rand(1), np.random.rand()  # noqa: NPY002
-    second = set_seed(3), torch.rand(1), np.random.rand()  # noqa: NPY002
-    assert first[1:] == second[1:]
-    assert first[0].initial_seed() == second[0].initial_seed() == 3
