@@ -11,6 +11,7 @@ __all__ = [
     "correspondence_metric",
     "detection",
     "end_points",
+    "entanglement",
     "faithfulness",
     "imacs",
     "imacs_metric",
