@@ -182,7 +182,7 @@ def test_bad_prompts_are_named_before_anything_is_painted(pipe: Any, tmp_path: P
     assert [one.asked.id for one in kept] == ["dog", *[f"more{i}" for i in range(4)]]
     assert list(left_out(tmp_path / "out")) == ["fine", "long", "torn", "seed"]
     assert "fine: it has no 'zebra'" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"'a' twice|a twice"):
+    with pytest.raises(ValueError, match="a twice or more"):
         paint([Asked("a", "a cat"), Asked("A", "a dog")], pipe, out=tmp_path / "twice", cpu=True)
 
 
@@ -247,16 +247,20 @@ def test_what_takes_no_list_of_generators_paints_one_at_a_time(
 def test_what_cannot_be_studied_is_refused_before_it_begins(pipe: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a parameter of StableDiffusionPipeline must be one of prompt"):
         paint(ASKED, pipe, out=tmp_path / "out", options=Options(arguments={"colour": 1}), cpu=True)
-    for wrong, said in (({"arguments": {"prompt": "x"}}, "The list has them"), ({"steps": 0}, "steps must be"),
-                        ({"size": 7}, "size must be"),
-                        ({"seed": -1}, "seed must be"), ({"layers": "x"}, "layers must be"),
-                        ({"guidance_scale": -1}, "guidance_scale")):  # fmt: skip
+    for wrong, said in (
+        ({"arguments": {"prompt": "x"}}, "The list has them"),
+        ({"steps": 0}, "steps must be"),
+        ({"size": 7}, "size must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"layers": "x"}, "layers must be"),
+        ({"guidance_scale": -1}, "guidance_scale must be"),
+    ):
         with pytest.raises(ValueError, match=said):
-            Options(**wrong)
+            Options(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="arguments must be numbers"):
         paint(ASKED, pipe, out=tmp_path / "out", options=Options(arguments={"eta": object()}), cpu=True)
     for prompts in ("", 7, [], ["a", Asked("b", "b")], [1]):
-        with pytest.raises(ValueError, match=r"prompts must be|no such|must be a file"):
+        with pytest.raises(ValueError, match="prompts must be "):
             paint(prompts, pipe, out=tmp_path / "out", cpu=True)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="model must be a pipeline that is called with a prompt, got PaintByExamplePipeline"):
         paint(["a cat"], pipelines.paint_by_example().pipe, out=tmp_path / "out", cpu=True)
