@@ -8,4 +8,4 @@ from i2am.common.extras import need
 
 need("a study", "accelerate", "PIL", "matplotlib", "tqdm", "scipy", "diffusers", "transformers")  # before anything is painted
 
-__all__ = ["options", "painted", "run", "words"]
+__all__ = ["condensed", "joint", "looks", "options", "painted", "painter", "run", "words"]

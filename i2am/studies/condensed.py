@@ -10,7 +10,6 @@ was. Layers on other grids stay, as they are resized and clamped one by one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -24,11 +23,15 @@ from i2am.maps.tokens import Grid
 CELLS = 8  # along the longer side, at most
 SIDES = {"r2g": "generated_grid", "g2r": "reference_grid", "specific": "reference_grid"}
 TOTAL = "all layers of the largest grid"
+ABOUT = "cells"
 Key = tuple[str, object, object, int, tuple[str, ...]]
 
 
-def condensed(maps: AttributionMaps) -> AttributionMaps:
-    """The same unified maps of every reference, from as few sums as they can be made of; words have a file of their own."""
+def condensed(maps: AttributionMaps, cells: Grid | None) -> AttributionMaps:
+    """The same unified maps of every reference, from as few sums as they can be made of; words have a file of their own.
+
+    cells: the rows and columns of the regions that were traced.
+    """
     kept = list[LayerSums]()
     for source in maps.references:
         there = [s for s in maps.sums if s.source == source and s.r2g is not None]
@@ -42,7 +45,16 @@ def condensed(maps: AttributionMaps) -> AttributionMaps:
             ours = sum(getattr(s, name) is not None for s in merged)
             merged = [s if getattr(s, name) is None else replace(s, **{name: getattr(s, name) * (ours / heads)}) for s in merged]
         kept += merged
-    return AttributionMaps(tuple(kept), maps.steps, maps.regions, None, (), maps.about, pictures=maps.pictures)
+    about = maps.about if cells is None else {**maps.about, ABOUT: f"{cells[0]} x {cells[1]}"}
+    return AttributionMaps(tuple(kept), maps.steps, maps.regions, None, (), about, pictures=maps.pictures)
+
+
+def cells_in(maps: AttributionMaps) -> Grid | None:
+    """The rows and columns of cells that a file's maps have."""
+    if ABOUT not in maps.about:
+        return None
+    rows, columns = maps.about[ABOUT].split(" x ")
+    return int(rows), int(columns)
 
 
 def names(sums: LayerSums) -> tuple[str, ...]:
@@ -95,14 +107,19 @@ def of_region(maps: AttributionMaps, weights: Tensor, size: Grid | None = None, 
     """[H, W], the unified map on the reference of a region of one picture: weights [cells]; with 1 everywhere it is the unified G2R."""
 
     def weighed(s: LayerSums) -> LayerSums:
-        assert s.specific is not None
-        assert s.r2g is not None
-        sums = torch.einsum("bghnr,n->bghr", s.specific.double(), weights.double()) / s.r2g.shape[-1]
-        return replace(s, g2r=sums.float(), specific=None)
+        return s if s.specific is None else replace(s, g2r=by_weight(s, weights).float(), specific=None)
 
-    return changed(maps, weighed).unified("g2r", size, reference=reference)[0]
+    return replace(maps, sums=tuple(map(weighed, maps.sums))).unified("g2r", size, reference=reference)[0]
 
 
-def changed(maps: AttributionMaps, how: Callable[[LayerSums], LayerSums]) -> AttributionMaps:
-    """With other sums in the layers that have regions."""
-    return replace(maps, sums=tuple(s if s.specific is None else how(s) for s in maps.sums))
+def taken(maps: AttributionMaps, weights: Tensor, reference: str) -> float:
+    """How much attention a region gives to the reference's tokens that have a place, over all layers."""
+    there = [s for s in maps.sums if s.source == reference and s.specific is not None]
+    return sum(float(by_weight(s, weights)[..., s.special :].sum()) for s in there)
+
+
+def by_weight(s: LayerSums, weights: Tensor) -> Tensor:
+    """[B, groups, heads, R], (1 / G) sum_c w_c S_c in float64."""
+    assert s.specific is not None
+    assert s.r2g is not None
+    return torch.einsum("bghnr,n->bghr", s.specific.double(), weights.double()) / s.r2g.shape[-1]

@@ -43,7 +43,7 @@ def look(painted: Painted) -> Picture:
 
 
 def captioned(cells: Sequence[tuple[str, Any]], title: str, columns: int = COLUMNS) -> Picture:
-    """Pictures of one size in rows, each with its caption under it, under a title."""
+    """Pictures in rows, each with its caption under it, under a title; all have the room of the first."""
     wide, high = cells[0][1].size
     scale = max(1, SIDE // max(wide, high))  # small pictures are shown larger, pixel by pixel
     wide, high = wide * scale, high * scale
@@ -58,10 +58,18 @@ def captioned(cells: Sequence[tuple[str, Any]], title: str, columns: int = COLUM
         pen.text((GAP, GAP + n * line), text, "black", font=font(SIZE))
     for n, (caption, one) in enumerate(cells):
         x, y = GAP + n % columns * (wide + GAP), top + n // columns * down
-        whole.paste(one.resize((wide, high), Image.Resampling.NEAREST), (x, y))
+        put = fitted(one, (wide, high))
+        whole.paste(put, (x + (wide - put.width) // 2, y + (high - put.height) // 2))
         size = max(6, int(min(SIZE, SIZE * wide / max(1.0, text_width(caption, SIZE)))))
         pen.text((x + wide / 2, y + high + line / 2), caption, "black", font=font(size), anchor="mm")
     return whole
+
+
+def fitted(picture: Picture, room: tuple[int, int]) -> Picture:
+    """As large as the room allows."""
+    scale = min(room[0] / picture.width, room[1] / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BICUBIC)
 
 
 def write_looks(out: Path, pictures: Sequence[Painted]) -> Path:

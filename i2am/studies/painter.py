@@ -126,4 +126,4 @@ class Painter:
         if self.calls.options.beside and maps.references:
             references = [] if one.image is None or len(maps.references) > 1 else [read_picture(one)]
             shown = {name: [references[0]] for name in maps.references} if references else None
-            condensed(maps).with_pictures([painted], shown).save(where["reference"])
+            condensed(maps, self.cells).with_pictures([painted], shown).save(where["reference"])
