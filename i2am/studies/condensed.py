@@ -1,16 +1,18 @@
 """The maps of a run in a hundredth of their size, and what a part of the picture takes from the reference.
 
 A run recorded, for each cell c of the picture, S_c = sum over the cell's patches i of P_i, a map on the reference. With weights w_c of the
-cells the reference map of a region is (1 / G) sum_c w_c S_c, and of the whole picture, w = 1, it is the unified G2R.
+cells the reference map of a region is sum_c w_c S_c / G, and of the whole picture, w = 1, it is the unified G2R.
 
-Heads are added up, and so are the layers that lie on the output grid already, of which no resizing depends: every unified map is what it
-was. Layers on other grids stay, as they are resized and clamped one by one.
+Layers that lie on the output grid already, which no resizing changes, are added up with their heads; so every unified map is what it was.
+Layers on other grids stay head by head, as each is resized and clamped by itself. Kept of a cell is S_c / G, of layers with different G.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +20,12 @@ from torch import Tensor
 from i2am.maps.layer_sums import LayerSums
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.regions import cells
-from i2am.maps.tokens import Grid
+from i2am.maps.tokens import AnyGrid, Grid
 
 CELLS = 8  # along the longer side, at most
-SIDES = {"r2g": "generated_grid", "g2r": "reference_grid", "specific": "reference_grid"}
+GENERATED, REFERENCE = ("r2g",), ("g2r", "specific")  # what lies on which canvas
 TOTAL = "all layers of the largest grid"
 ABOUT = "cells"
-Key = tuple[str, object, object, int, tuple[str, ...]]
 
 
 def condensed(maps: AttributionMaps, cells: Grid | None) -> AttributionMaps:
@@ -34,19 +35,46 @@ def condensed(maps: AttributionMaps, cells: Grid | None) -> AttributionMaps:
     """
     kept = list[LayerSums]()
     for source in maps.references:
-        there = [s for s in maps.sums if s.source == source and s.r2g is not None]
-        found: dict[Key, list[LayerSums]] = {}
-        for place, sums in enumerate(there):
-            key = (TOTAL if largest(sums, there) else f"{place}", sums.generated_grid, sums.reference_grid, sums.special, names(sums))
-            found.setdefault(key, []).append(added_up(sums))
-        merged = [merge(parts, key[0] == TOTAL) for key, parts in found.items()]
-        for name in SIDES:  # a level is a mean over heads: ours have one each, which weighs as much as all of theirs
-            heads = sum(getattr(s, name).shape[2] for s in there if getattr(s, name) is not None)
-            ours = sum(getattr(s, name) is not None for s in merged)
-            merged = [s if getattr(s, name) is None else replace(s, **{name: getattr(s, name) * (ours / heads)}) for s in merged]
-        kept += merged
+        there = [plain(s) for s in maps.sums if s.source == source and s.r2g is not None]
+        merged: dict[str, Tensor] = {}
+        apart: list[dict[str, Tensor]] = [{} for _ in there]
+        grids = {"generated_grid": largest([s.generated_grid for s in there]),
+                 "reference_grid": largest([s.reference_grid for s in there if s.g2r is not None])}  # fmt: skip
+        for names, grid in ((GENERATED, "generated_grid"), (REFERENCE, "reference_grid")):
+            for name in names:
+                for one, own in zip(there, apart):
+                    sums = getattr(one, name)
+                    fits = name not in merged or (sums is not None and sums.shape[-1] == merged[name].shape[-1])
+                    if sums is not None and fits and getattr(one, grid) == grids[grid]:
+                        sums = sums.sum(2, keepdim=True)
+                        merged[name] = merged[name] + sums if name in merged else sums
+                    elif sums is not None:
+                        own[name] = sums
+                heads = sum(getattr(s, name).shape[2] for s in there if getattr(s, name) is not None)
+                ours = sum(own[name].shape[2] for own in [merged, *apart] if name in own)
+                for own in [merged, *apart]:  # a level is a mean over heads: ours weigh as much as all of theirs
+                    if name in own:
+                        own[name] = own[name] * (ours / heads)
+        special = max((s.special for s in there if s.reference_grid == grids["reference_grid"]), default=0)
+        kept.append(LayerSums(TOTAL, source, special=special, **grids, **merged))  # type: ignore[arg-type]
+        nothing: dict[str, Any] = dict.fromkeys((*GENERATED, *REFERENCE))
+        kept += [replace(one, **{**nothing, **own}) for one, own in zip(there, apart) if own]
     about = maps.about if cells is None else {**maps.about, ABOUT: f"{cells[0]} x {cells[1]}"}
     return AttributionMaps(tuple(kept), maps.steps, maps.regions, None, (), about, pictures=maps.pictures)
+
+
+def plain(sums: LayerSums) -> LayerSums:
+    """Without time groups and what is kept elsewhere, and cells as parts of the picture."""
+    found = {name: getattr(sums, name).sum(1, keepdim=True) for name in (*GENERATED, *REFERENCE) if getattr(sums, name) is not None}
+    if "specific" in found:
+        found["specific"] = found["specific"] / found["r2g"].shape[-1]
+    return replace(sums, calls=(), **{**dict.fromkeys(sums.recorded), **found})
+
+
+def largest(grids: Sequence[AnyGrid | None]) -> AnyGrid | None:
+    """The grid to which the others are resized; None where a layer has none: its tokens have no place."""
+    known = [grid for grid in grids if grid is not None]
+    return max(known, key=lambda grid: math.prod(grid[-2:])) if len(known) == len(grids) and known else None
 
 
 def cells_in(maps: AttributionMaps) -> Grid | None:
@@ -55,32 +83,6 @@ def cells_in(maps: AttributionMaps) -> Grid | None:
         return None
     rows, columns = maps.about[ABOUT].split(" x ")
     return int(rows), int(columns)
-
-
-def names(sums: LayerSums) -> tuple[str, ...]:
-    return tuple(name for name in SIDES if getattr(sums, name) is not None)
-
-
-def largest(sums: LayerSums, among: list[LayerSums]) -> bool:
-    """Whether every map of this layer lies on the output grid, to which the others are resized."""
-    for name in names(sums):
-        grids = [grid for s in among if getattr(s, name) is not None and (grid := getattr(s, SIDES[name])) is not None]
-        if grids and getattr(sums, SIDES[name]) != max(grids, key=lambda grid: math.prod(grid[-2:])):
-            return False
-    return True
-
-
-def added_up(sums: LayerSums) -> LayerSums:
-    """Over heads and time groups, and without what is kept elsewhere."""
-    nothing: dict[str, None] = dict.fromkeys(sums.recorded)
-    return replace(sums, calls=(), **{**nothing, **{name: getattr(sums, name).sum((1, 2), keepdim=True) for name in names(sums)}})
-
-
-def merge(parts: list[LayerSums], total: bool) -> LayerSums:
-    """Layers of one shape added up, in their order."""
-    if not total:
-        return parts[0]
-    return replace(parts[0], layer=TOTAL, **{name: sum(getattr(s, name) for s in parts) for name in names(parts[0])})
 
 
 def cells_of(grids: list[Grid], asked: Grid | None = None) -> Grid:
@@ -119,7 +121,6 @@ def taken(maps: AttributionMaps, weights: Tensor, reference: str) -> float:
 
 
 def by_weight(s: LayerSums, weights: Tensor) -> Tensor:
-    """[B, groups, heads, R], (1 / G) sum_c w_c S_c in float64."""
+    """[B, groups, heads, R], sum_c w_c S_c / G in float64."""
     assert s.specific is not None
-    assert s.r2g is not None
-    return torch.einsum("bghnr,n->bghr", s.specific.double(), weights.double()) / s.r2g.shape[-1]
+    return torch.einsum("bghnr,n->bghr", s.specific.double(), weights.double())
