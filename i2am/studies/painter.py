@@ -85,10 +85,11 @@ class Painter:
         return rows
 
     def paint(self, some: Sequence[Asked], seeds: Sequence[int], short: bool = False) -> tuple[Tensor, AttributionMaps]:
-        """The images [B, 3, H, W] and their maps."""
+        """The images [B, 3, H, W] and their maps. short: in few steps and with nothing around, to see what there is."""
+        around = contextlib.nullcontext if short else self.around
         options, pictures = self.calls.options, [read_picture(one) for one in some if one.image is not None]
         regions = None if self.cells is None else cells(*self.cells)
-        with self.around(self.calls.pipe), trace(
+        with around(self.calls.pipe), trace(
             self.calls.pipe, groups=1, words=True, layers=options.layers, reference=options.reference, guidance=options.guidance,
             specific=regions,
         ) as run:  # fmt: skip

@@ -135,8 +135,8 @@ def test_groups_are_painted_in_one_call(pipe: Any, done: list[Painted], tmp_path
             del pipe.encode_prompt
 
     paint(ASKED, pipe, out=tmp_path, options=OPTIONS, batch_size=1, cpu=True, together=True, around=Around, about={"held": True})
-    assert parts[1:] == [1, 1, 1, 2]  # after the first look
-    assert entered == [pipe] * 5
+    assert parts == [1, 1, 1, 2]  # and nothing around the first look
+    assert entered == [pipe] * 4
     assert json.loads((tmp_path / "run.json").read_text())["options"]["held"] is True
     with pytest.raises(ValueError, match="held: true there, null now"):
         paint(ASKED, pipe, out=tmp_path, options=OPTIONS, cpu=True, together=True)
