@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from i2am.cli.convert import add_convert
 from i2am.cli.demo import add_demo
 from i2am.cli.detect import add_detect
+from i2am.cli.entangle import add_entangle
 from i2am.cli.evaluate import add_evaluate
 from i2am.cli.explain import add_explain
 from i2am.cli.failures import line
@@ -25,19 +26,7 @@ from i2am.cli.train_small import add_train_small
 from i2am.cli.view import add_view
 from i2am.cli.words import add_words
 
-COMMANDS = (
-    add_view,
-    add_demo,
-    add_evaluate,
-    add_imacs,
-    add_detect,
-    add_convert,
-    add_train_small,
-    add_explain,
-    add_families,
-    add_words,
-    add_prompts,
-)
+COMMANDS = (add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert, add_train_small, add_explain, add_families, add_words, add_prompts, add_entangle)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "painter",
     "processes",
     "provenance",
+    "report",
     "report_charts",
     "report_parts",
     "rescore",

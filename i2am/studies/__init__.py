@@ -1,6 +1,6 @@
 """DAAM's studies on any model: words segmented, syntax, entanglement.
 
-Imports: evaluation, models, data, attach, families, maps, show, common.
+Imports: evaluation, models, score, data, attach, families, maps, show, language, common.
 Begin with: `run.py`, which paints a list of prompts with word maps; `words.py` is the first of the studies.
 """
 
@@ -8,4 +8,4 @@ from i2am.common.extras import need
 
 need("a study", "accelerate", "PIL", "matplotlib", "tqdm", "scipy", "diffusers", "transformers")  # before anything is painted
 
-__all__ = ["condensed", "joint", "looks", "options", "painted", "painter", "run", "words"]
+__all__ = ["adjectives", "condensed", "joint", "looks", "options", "painted", "painter", "pairs", "run", "words"]

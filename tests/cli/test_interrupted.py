@@ -18,6 +18,8 @@ COMMANDS = {  # command -> where the work is, what is said
     "detect --maps run.safetensors --boxes boxes.json": ("i2am.maps.levels.load", "No report was written."),
     "convert stableviton model.ckpt new": ("torch.load", "Nothing is left in new."),
     "prompts pairs --count 2 --out new.csv": ("i2am.language.making.pairs", "No list was written."),
+    "words --prompts prompts.txt --out new": ("i2am.studies.words.paint", "The same command goes on from what new holds."),
+    "entangle pairs --count 4 --out new": ("i2am.studies.pairs.paint", "The same command goes on from what new holds."),
     "train-small --out new --device cpu": ("i2am.models.small.train.Model", "The same command goes on from what new last saved."),
 }
 
