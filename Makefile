@@ -30,7 +30,7 @@ GPU_PYTHON ?= python3
 WORKERS := -n auto --dist loadfile
 PARALLEL := OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: help setup docs test test-cpus test-versions test-oldest test-projects check format fuzz soak codegen bench bench-full bench-peers gate demo gpu-first gpu-second gpu-third gpu-pack gpu-land clean
+.PHONY: help setup docs test test-cpus test-versions test-oldest test-projects check format fuzz soak codegen bench bench-full bench-peers bench-studies gate demo gpu-first gpu-second gpu-third gpu-pack gpu-land clean
 
 help:
 	@echo "make test      set up .venv and run the suite"
@@ -45,6 +45,7 @@ help:
 	@echo "make bench     operator, layers, whole runs, evaluation, growth: against their baselines, on this machine; under 15 minutes"
 	@echo "make bench-full     the same with every case and more rounds"
 	@echo "make bench-peers  DAAM and attention-map-diffusers beside i2am, on this machine"
+	@echo "make bench-studies  a study of words by DAAM's own loop and by ours, on this machine"
 	@echo "make gate      compare counts of operations and instructions with the recorded ones"
 	@echo "make gpu-pack  everything a machine with a GPU is asked to do: gpu-first, gpu-second, gpu-third (5, 7, 5 minutes), into OUT=$(OUT)"
 	@echo "make gpu-land  put the rows in OUT where the report finds them, and write its tables"
@@ -141,6 +142,11 @@ bench-full: $(READY)
 bench-peers: $(READY) $(PEERS)
 	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers.tracers daam
 	PYTHONPATH=.peer-attention-map-diffusers $(BIN)/python -m benchmarks.peers.tracers attention-map-diffusers
+	$(BIN)/python -m benchmarks.report.tables
+	$(BIN)/python -m benchmarks.report.page
+
+bench-studies: $(READY) .peer-daam
+	PYTHONPATH=.peer-daam $(BIN)/python -m benchmarks.peers.studies
 	$(BIN)/python -m benchmarks.report.tables
 	$(BIN)/python -m benchmarks.report.page
 

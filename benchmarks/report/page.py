@@ -19,7 +19,7 @@ from benchmarks.measuring.table import pipelines
 from benchmarks.operator import growth, host, layer_set
 from benchmarks.operator.gate import BOUNDS
 from benchmarks.pipeline import breakdown
-from benchmarks.report import evaluation, peers, release_hook, tables, targets
+from benchmarks.report import evaluation, peers, release_hook, studies, tables, targets
 from benchmarks.report.targets import TARGETS, Rows, calls, device, on
 from benchmarks.world.tables import plots
 
@@ -35,7 +35,7 @@ def everything() -> Rows:
     both = tables.recorded()
     return {
         "operators": [row for row in both if "shape" in row], "pipelines": [row for row in both if "untraced_peak_mb" in row],
-        **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth", "peers", "host")},
+        **{kind: recorded(kind) for kind in ("evaluation", "where", "layer-set", "growth", "peers", "studies", "host")},
         "hook": recorded("release-hook"),
     }  # fmt: skip
 
@@ -168,6 +168,7 @@ def page(rows: Rows) -> str:
         *section("A test set", "evaluation", evaluation.summary),
         *section("The release's hook and its drop-in", "hook", release_hook.summary),
         *section("Beside other tracers", "peers", peers.summary),
+        *section("A study of words", "studies", studies.summary),
         *section("How it grows", "growth", growth.summary),
         *(f"![How it grows]({path.name})" for path in sorted(RESULTS.glob("*-growth.png")) if rows["growth"]),
         *section("Where the time goes", "where", breakdown.summary),

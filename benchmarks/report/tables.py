@@ -22,6 +22,7 @@ from benchmarks.report.gradients import summary as gradient_cost
 from benchmarks.report.grouped import summary as grouped_cost
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
+from benchmarks.report.studies import summary as studies
 from benchmarks.world.tables import ends, follow, steering, trainings, weighings
 from benchmarks.world.tables import summary as small_world
 
@@ -37,7 +38,7 @@ NAMES = {"streaming": "ours", "triton": "ours (Triton)", "eager": "eager, two so
 
 def recorded() -> list[Row]:
     """The rows of the operator's benchmark and of the pipelines'."""
-    others = [path for kind in ("evaluation", "release-hook", "peers", "grouped") for path in RESULTS.glob(f"*-{kind}.jsonl")]
+    others = [path for kind in ("evaluation", "release-hook", "peers", "studies", "grouped") for path in RESULTS.glob(f"*-{kind}.jsonl")]
     rows = [row for path in sorted(set(RESULTS.glob("*.jsonl")) - set(others)) for row in read(path) if "runner" in row]
     return [row for row in rows if "untraced_peak_mb" in row or ("shape" in row and timed(row))]
 
@@ -149,6 +150,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: pipelines -->": pipelines,
     "<!-- table: evaluation -->": lambda _: evaluation(rows_of("evaluation")),
     "<!-- table: peers -->": lambda _: peers(rows_of("peers")),
+    "<!-- table: studies -->": lambda _: studies(rows_of("studies")),
     "<!-- table: release hook -->": lambda _: hook(rows_of("release-hook")),
     "<!-- table: field cost -->": lambda _: field_cost(rows_of("field")),
     "<!-- table: families -->": lambda _: family_cost(rows_of("families")),

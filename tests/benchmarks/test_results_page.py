@@ -44,7 +44,7 @@ def scored(runner: str, batch: int, speed: float, processes: int = 1, environmen
 
 @pytest.fixture
 def rows() -> page.Rows:
-    kinds = dict.fromkeys(("operators", "pipelines", "evaluation", "hook", "where", "layer-set", "growth", "peers", "host"))
+    kinds = dict.fromkeys(("operators", "pipelines", "evaluation", "hook", "where", "layer-set", "growth", "peers", "studies", "host"))
     return {
         **{kind: [] for kind in kinds},
         "operators": [call("sdpa", 1.0), call("streaming", 1.9), call("streaming", 1.5, peak=11.0), call("eager", 4.0, peak=70.0),
