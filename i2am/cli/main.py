@@ -26,7 +26,20 @@ from i2am.cli.train_small import add_train_small
 from i2am.cli.view import add_view
 from i2am.cli.words import add_words
 
-COMMANDS = (add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert, add_train_small, add_explain, add_families, add_words, add_prompts, add_entangle)
+COMMANDS = (
+    add_view,
+    add_demo,
+    add_evaluate,
+    add_imacs,
+    add_detect,
+    add_convert,
+    add_train_small,
+    add_explain,
+    add_families,
+    add_words,
+    add_prompts,
+    add_entangle,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
