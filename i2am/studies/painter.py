@@ -27,6 +27,7 @@ from i2am.studies.condensed import cells_of, condensed
 from i2am.studies.painted import files
 
 Around = Callable[[Any], contextlib.AbstractContextManager]
+Seen = Callable[[Asked, Grid], None]  # a prompt, and (height, width) of its picture
 
 
 def seed_for(one: Asked, study: int) -> int:
@@ -96,10 +97,12 @@ class Painter:
             images = self.calls.paint(some, pictures, seeds, short)
         return images, run.maps
 
-    def look_first(self, one: Asked) -> None:
+    def look_first(self, one: Asked, seen: Seen | None = None) -> None:
         """One prompt in few steps: what cannot be traced is refused before the work is begun, and the reference's layers are seen."""
         self.cells = None
-        _, maps = self.paint([one], [seed_for(one, self.calls.options.seed)], short=True)
+        images, maps = self.paint([one], [seed_for(one, self.calls.options.seed)], short=True)
+        if seen is not None:
+            seen(one, (images.shape[-2], images.shape[-1]))
         self.words_of(maps, one)
         beside = [s for s in maps.sums if s.g2r is not None]
         grids = [s.generated_grid for s in beside]

@@ -23,7 +23,7 @@ from i2am.studies import refused
 from i2am.studies.calls import Calls, read_picture
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted, files
-from i2am.studies.painter import Around, Painter
+from i2am.studies.painter import Around, Painter, Seen
 
 LINE = {"id": str, "seed": int}
 AGAIN = "its prompt is painted again"
@@ -43,6 +43,7 @@ def paint(
     together: bool = False,
     around: Around | None = None,
     about: Mapping[str, Any] | None = None,
+    seen: Seen | None = None,
 ) -> list[Painted]:
     """Paint every prompt of a list with its word maps; returns the pictures in the list's order. Started again with the same `out`, it
     goes on. Under accelerate launch or torchrun every process paints a part, and all return the same.
@@ -51,7 +52,8 @@ def paint(
     batch_size: "auto" or a number. words: that every prompt, or the prompt of an id, must have. keep_going: prompts that cannot be painted
     are named, counted and left out (`left_out` reads them); else they stop the run before it starts.
     together: prompts of one `group` are painted in one call. around: a function of the pipeline whose context each call runs in. about:
-    what else the pictures depend on, for who starts again with the same folder.
+    what else the pictures depend on, for who starts again with the same folder. seen: gets the first prompt and its picture's size before
+    anything is written, and may refuse them.
     """
     state, ours = processes.started(cpu)
     batches.check_batch_size(batch_size)
@@ -80,7 +82,7 @@ def paint(
             for told in ([f"left out:\n{refused.in_words(asked, wrong)}"] if wrong else []) + ([calls.alone] if calls.alone else []):
                 tqdm.write(f"i2am: {told}" + (": prompts are painted one at a time." if told == calls.alone else ""))
         if left := [i for i in good if i not in done or "failed" in done[i]]:
-            painter.look_first(asked[good[0]])
+            painter.look_first(asked[good[0]], seen)
             size = processes.agreed_size(batch_size, out, lambda n: painter.peak(n, alike(asked, calls, left)), state)
             todo = shards.todo(chunks([kind(asked[i], i, calls, together) for i in good], good, None if together else size), done)
             run(painter, todo, shard, done, state)
