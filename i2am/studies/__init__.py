@@ -8,4 +8,18 @@ from i2am.common.extras import need
 
 need("a study", "accelerate", "PIL", "matplotlib", "tqdm", "scipy", "diffusers", "transformers")  # before anything is painted
 
-__all__ = ["adjectives", "condensed", "joint", "looks", "options", "painted", "painter", "pairs", "run", "words"]
+__all__ = [
+    "adjectives",
+    "charts",
+    "condensed",
+    "joint",
+    "looks",
+    "options",
+    "page",
+    "painted",
+    "painter",
+    "pairs",
+    "run",
+    "segment",
+    "words",
+]
