@@ -46,8 +46,8 @@ def sampled(pairs: Mapping[str, Sequence[Place]], count: int, seed: int) -> dict
 
 def coreferent(parsed: Parsed) -> list[Place]:
     """Two words each that name one thing, the earlier first."""
-    marks = [(place, (word.coreferent, "")) for place, word in enumerate(parsed.words) if word.coreferent]
-    alike = marks or [(place, (word.lemma.casefold(), "")) for place, word in enumerate(parsed.words) if word.pos in NOUNS]
+    marks = [(place, word.coreferent) for place, word in enumerate(parsed.words) if word.coreferent]
+    alike = marks or [(place, word.lemma.casefold()) for place, word in enumerate(parsed.words) if word.pos in NOUNS]
     return [(one, two) for (one, first), (two, second) in combinations(alike, 2) if first == second]
 
 
