@@ -81,6 +81,10 @@ class Overlaps:
         both, first, second = (float(self.both[at]) for at in ((head, dependent), (head, head), (dependent, dependent)))
         return Overlap(*(self.share(both, whole) for whole in (first + second - both, second, first)))
 
+    def empty(self, *places: int) -> bool:
+        """Whether one of these masks covers nothing."""
+        return any(not self.both[at, at] for at in places)
+
     def share(self, part: float, whole: float) -> float:
         return part / whole if whole else self.how.empty
 
@@ -95,7 +99,7 @@ class Pair(NamedTuple):
 
 def mean_of(pairs: Sequence[Pair], *, resamples: int = RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0) -> dict[str, Any]:
     """Means over the pairs, each with an interval from a bootstrap over prompts, whose pairs are no independent draws; `empty` were not
-    counted. None is a mean of nothing."""
+    counted. None is a mean of nothing, and the interval of one prompt."""
     found: dict[str, Any] = {"count": len(pairs), "prompts": len({pair.prompt for pair in pairs})}
     for measure in MEASURES:
         sums = dict[str, list[float]]()
@@ -104,7 +108,7 @@ def mean_of(pairs: Sequence[Pair], *, resamples: int = RESAMPLES, confidence: fl
                 sums.setdefault(pair.prompt, []).append(value)
         values = torch.tensor([math.fsum(each) for each in sums.values()], dtype=torch.float64, device="cpu")
         counts = torch.tensor([float(len(each)) for each in sums.values()], dtype=torch.float64, device="cpu")
-        low, high = bootstrap(values, resamples, confidence, seed, counts) if sums else (None, None)
+        low, high = bootstrap(values, resamples, confidence, seed, counts) if len(sums) > 1 else (None, None)
         total = int(counts.sum())
         found[measure] = {
             "mean": math.fsum(value for each in sums.values() for value in each) / total if total else None,

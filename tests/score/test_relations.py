@@ -45,6 +45,8 @@ def test_a_share_of_an_empty_mask():
     assert all(math.isnan(x) for x in paper.pair(0, 0))
     assert notebook.pair(0, 0) == notebook.pair(0, 1) == (0, 0, 0)
     assert notebook.pair(1, 1) == (1, 1, 1)
+    assert paper.empty(1, 0)
+    assert not paper.empty(1)
 
 
 def test_means_are_over_pairs_and_intervals_over_prompts():
@@ -59,8 +61,8 @@ def test_means_are_over_pairs_and_intervals_over_prompts():
     assert found["iod"] | {"low": 0, "high": 0} == {"mean": 0.75, "low": 0, "high": 0, "empty": 1}
     assert found["delta"] == 0.5
     assert (found["iou"]["low"], found["iou"]["high"]) == (0.25, 1.0)  # the draws are a a, a b and b b
-    one = mean_of(pairs[:2])
-    assert one["iou"]["low"] == one["iou"]["high"] == one["iou"]["mean"]  # a prompt's pairs are drawn together
+    alone = mean_of(pairs[:2])["iou"]
+    assert (alone["mean"], alone["low"], alone["high"]) == (0.25, None, None)  # a prompt's pairs are drawn together
 
 
 def test_without_any_share_there_is_no_mean():
