@@ -22,24 +22,28 @@ from i2am.cli.families import add_families
 from i2am.cli.imacs import add_imacs
 from i2am.cli.parsers import Paragraphs, Version
 from i2am.cli.prompts import add_prompts
+from i2am.cli.syntax import add_syntax
 from i2am.cli.train_small import add_train_small
 from i2am.cli.view import add_view
 from i2am.cli.words import add_words
 
 COMMANDS = (
-    add_view,
-    add_demo,
-    add_evaluate,
-    add_imacs,
-    add_detect,
     add_convert,
-    add_train_small,
+    add_demo,
+    add_detect,
+    add_entangle,
+    add_evaluate,
     add_explain,
     add_families,
-    add_words,
+    add_imacs,
     add_prompts,
-    add_entangle,
+    add_train_small,
+    add_view,
+    add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert, add_train_small, add_explain, add_families,
+    add_words,
+    add_words, add_syntax, add_prompts,
 )
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

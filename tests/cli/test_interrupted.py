@@ -17,6 +17,7 @@ COMMANDS = {  # command -> where the work is, what is said
     "imacs --maps run.safetensors --data data --out new": ("i2am.evaluation.rescore.VitonHD", "No report was written."),
     "detect --maps run.safetensors --boxes boxes.json": ("i2am.maps.levels.load", "No report was written."),
     "convert stableviton model.ckpt new": ("torch.load", "Nothing is left in new."),
+    "syntax --prompts list.txt --out new --conllu x.conllu": ("i2am.studies.syntax.read_conllu", "The same command goes on from what new"),
     "prompts pairs --count 2 --out new.csv": ("i2am.language.making.pairs", "No list was written."),
     "words --prompts prompts.txt --out new": ("i2am.studies.words.paint", "The same command goes on from what new holds."),
     "entangle pairs --count 4 --out new": ("i2am.studies.pairs.paint", "The same command goes on from what new holds."),
@@ -33,6 +34,7 @@ def test_every_command_says_how_to_go_on(command, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     known(1).save(tmp_path / "run.safetensors")
     (tmp_path / "model.ckpt").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("a dog\n")
     image, box = {"id": 1, "file_name": "run.jpg", "height": 9, "width": 9}, {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}
     content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "x"}]}
     (tmp_path / "boxes.json").write_text(json.dumps(content))
