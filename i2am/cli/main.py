@@ -28,22 +28,20 @@ from i2am.cli.view import add_view
 from i2am.cli.words import add_words
 
 COMMANDS = (
-    add_convert,
+    add_view,
     add_demo,
-    add_detect,
-    add_entangle,
     add_evaluate,
+    add_imacs,
+    add_detect,
+    add_words,
+    add_syntax,
+    add_entangle,
+    add_prompts,
+    add_convert,
+    add_train_small,
     add_explain,
     add_families,
-    add_imacs,
-    add_prompts,
-    add_train_small,
-    add_view,
-    add_view, add_demo, add_evaluate, add_imacs, add_detect, add_convert, add_train_small, add_explain, add_families,
-    add_words,
-    add_words, add_syntax, add_prompts,
 )
-)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
