@@ -58,7 +58,7 @@ def lock(file: Any, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        refuse("out", "a folder that no other evaluation is writing to", f"{path}, which is in use", "Wait for it, or choose another.")
+        refuse("out", "a folder that no other process is writing to", f"{path}, which is in use", "Wait for it, or choose another.")
 
 
 def whole_length(text: bytes) -> int:

@@ -16,7 +16,10 @@ from i2am.attach.explain import few_steps
 from i2am.common.checks import refuse, said
 from i2am.data.prompts import Asked
 from i2am.families.pipelines import pictures_of
+from i2am.maps.tokens import Grid
 from i2am.studies.options import Options
+
+ORIENTATION = 0x0112  # of a photograph, in its EXIF
 
 
 @dataclass
@@ -59,6 +62,12 @@ class Calls:
         """Whether this prompt may be painted beside others. Of a list of pictures only UNets' pipelines say surely that they are one for
         each prompt; others take it for several references of one."""
         return not self.alone and (asked.image is None or (self.picture == "image" and hasattr(self.pipe, "unet")))
+
+    def why_alone(self, asked: Sequence[Asked]) -> str:
+        """Why prompts are painted one at a time, if some of them are."""
+        if self.alone or all(self.together(one) for one in asked):
+            return self.alone
+        return f"{type(self.pipe).__name__} may take a list of pictures for several references of one"
 
     def keywords(self, some: Sequence[Asked], pictures: Sequence[Any], seeds: Sequence[int], short: bool = False) -> dict[str, Any]:
         """Of one call. short: of as few steps as the pipeline takes."""
@@ -122,9 +131,19 @@ def has_adapter(pipe: Any) -> bool:
 
 
 def read_picture(one: Asked) -> Any:
-    """The picture that a prompt begins from."""
+    """The picture that a prompt begins from, upright."""
+    from PIL import Image, ImageOps
+
+    assert one.image is not None
+    with Image.open(one.image) as found:
+        return ImageOps.exif_transpose(found).convert("RGB")
+
+
+def size_of(one: Asked) -> Grid:
+    """(height, width) of the picture that a prompt begins from, which is not read for it."""
     from PIL import Image
 
     assert one.image is not None
     with Image.open(one.image) as found:
-        return found.convert("RGB")
+        lying = found.getexif().get(ORIENTATION, 1) >= 5
+        return (found.width, found.height) if lying else (found.height, found.width)

@@ -23,7 +23,7 @@ def problems(asked: Sequence[Asked], calls: Calls, words: Words = None, progress
     """What is wrong, by place in the list."""
     readers, found = readers_of(calls), dict[int, str]()
     for place, one in enumerate(tqdm(asked, desc="checking", unit="prompt", delay=2, disable=not progress)):
-        wrong = [*seed_wrong(one), *picture_wrong(one, calls), *text_wrong(one, readers, wanted(words, one))]
+        wrong = [*seed_wrong(one), *picture_wrong(one, calls), *text_wrong(one, readers, wanted(words, one)), *own_wrong(one, calls.pipe)]
         if wrong:
             found[place] = "; ".join(wrong)
     return found
@@ -52,6 +52,17 @@ def refuse_all(asked: Sequence[Asked], found: Mapping[int, str]) -> None:
 
 def seed_wrong(one: Asked) -> list[str]:
     return [f"its seed must be at most 2^64 - 1, got {one.seed}"] if (one.seed or 0) > LARGEST_SEED else []
+
+
+def own_wrong(one: Asked, pipe: Any) -> list[str]:
+    """What the pipeline itself says against a prompt, where it has a `check_prompt`: ours of few words know no others."""
+    if not hasattr(pipe, "check_prompt"):
+        return []
+    try:
+        pipe.check_prompt(one.prompt)
+    except ValueError as error:
+        return [str(error).removeprefix("i2am: ")]
+    return []
 
 
 def picture_wrong(one: Asked, calls: Calls) -> list[str]:

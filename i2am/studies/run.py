@@ -20,7 +20,7 @@ from i2am.evaluation import batches, processes, shards
 from i2am.evaluation.options import fingerprint, results_folder, write_options
 from i2am.models.folder import pipeline_of
 from i2am.studies import refused
-from i2am.studies.calls import Calls, read_picture
+from i2am.studies.calls import Calls, size_of
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted, files
 from i2am.studies.painter import Around, Painter, Seen
@@ -79,8 +79,10 @@ def paint(
         painter = Painter(calls, asked, out, state.device, keep_going, tqdm.write, around or contextlib.nullcontext, whole=together)
         good = [i for i in range(len(asked)) if i not in wrong]
         if state.is_main_process:
-            for told in ([f"left out:\n{refused.in_words(asked, wrong)}"] if wrong else []) + ([calls.alone] if calls.alone else []):
-                tqdm.write(f"i2am: {told}" + (": prompts are painted one at a time." if told == calls.alone else ""))
+            if wrong:
+                tqdm.write(f"i2am: left out:\n{refused.in_words(asked, wrong)}")
+            if why := calls.why_alone([asked[i] for i in good]):
+                tqdm.write(f"i2am: {why}: prompts are painted one at a time.")
         if left := [i for i in good if i not in done or "failed" in done[i]]:
             painter.look_first(asked[good[0]], seen)
             size = processes.agreed_size(batch_size, out, lambda n: painter.peak(n, alike(asked, calls, left)), state)
@@ -135,11 +137,11 @@ def kind(one: Asked, place: int, calls: Calls, together: bool) -> Hashable:
     if not calls.together(one):
         if together and one.group:
             refuse("a pipeline for prompts that are painted together", "one that takes several at a time", type(calls.pipe).__name__,
-                   calls.alone or "It may take a list of pictures for several references of one.")  # fmt: skip
+                   f"{calls.why_alone([one])}.")  # fmt: skip
         return place
     if together:
         return one.group or place
-    return None if one.image is None else read_picture(one).size
+    return None if one.image is None else size_of(one)
 
 
 def chunks(kinds: Sequence[Hashable], places: Sequence[int], size: int | None) -> list[list[int]]:
@@ -160,7 +162,7 @@ def described(options: Options, calls: Calls, model: Any, everything: Sequence[A
     """The options as JSON, with fingerprints of the model and of the list."""
     listing = hashlib.sha256()
     for one in everything:
-        picture = None if one.image is None else (one.image.name, one.image.stat().st_size)
+        picture = None if one.image is None else (one.image.name, one.image.stat().st_size if one.image.is_file() else None)
         listing.update(f"{one.id}\t{one.prompt}\t{one.seed}\t{picture}\t{one.group}\n".encode())
     found = {name: value for name, value in asdict(options).items() if name != "limit"}  # more of the same prompts may follow
     name = str(model) if isinstance(model, (str, Path)) else type(model).__name__

@@ -14,6 +14,7 @@ COMMANDS = {  # command -> where the work is, what is said
     "view run.safetensors --no-open": ("i2am.viewer.html.within_size", "No page was written"),
     "demo --out new": ("i2am.cli.demo_pictures.paint", "What new may hold is not whole. The same command begins anew."),
     "evaluate --data data --out new --cpu": ("i2am.evaluation.run.VitonHD", "The same command goes on from what new holds."),
+    "words --prompts prompts.txt --out new --cpu": ("i2am.studies.run.pipeline_of", "The same command goes on from what new holds."),
     "imacs --maps run.safetensors --data data --out new": ("i2am.evaluation.rescore.VitonHD", "No report was written."),
     "detect --maps run.safetensors --boxes boxes.json": ("i2am.maps.levels.load", "No report was written."),
     "convert stableviton model.ckpt new": ("torch.load", "Nothing is left in new."),
@@ -33,6 +34,7 @@ def interrupt(*_: object, **__: object) -> None:
 def test_every_command_says_how_to_go_on(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     known(1).save(tmp_path / "run.safetensors")
+    (tmp_path / "prompts.txt").write_text("a red circle\n")
     (tmp_path / "model.ckpt").write_bytes(b"x")
     (tmp_path / "list.txt").write_text("a dog\n")
     image, box = {"id": 1, "file_name": "run.jpg", "height": 9, "width": 9}, {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5]}

@@ -116,7 +116,7 @@ def test_without_a_command_there_is_the_help(capsys):
     assert printed.out == ""
     assert all(
         f"\n    {name}" in printed.err
-        for name in ("view", "demo", "evaluate", "imacs", "detect", "explain", "families", "convert", "train-small")
+        for name in ("view", "demo", "evaluate", "imacs", "detect", "explain", "families", "convert", "train-small", "words")
     )
 
 

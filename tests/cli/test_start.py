@@ -46,7 +46,7 @@ for line in ("", "--help", "--version", "nothing", "--wrong", *(f"{name} {option
 
 def test_help_and_refused_options_need_no_torch():
     names = [add.__name__.removeprefix("add_").replace("_", "-") for add in cli.COMMANDS]
-    assert len(names) > 8
+    assert len(names) >= 13
     printed = python(QUICK.replace("NAMES", repr(names)))
     assert all(f"usage: i2am {name} " in printed for name in names)
 

@@ -72,7 +72,7 @@ def test_killed_and_started_again(tree: Path, model: str, tmp_path: Path) -> Non
 def test_shards_keep_whole_lines(tmp_path: Path) -> None:
     shard = Shard(tmp_path, 0)
     shard.append([{"index": 0, "scores": {"imacs_g": 0.25}}, {"index": 1, "failed": "torn"}])
-    with pytest.raises(ValueError, match="no other evaluation is writing to"):
+    with pytest.raises(ValueError, match="no other process is writing to"):
         Shard(tmp_path, 0)
     shard.close()
     with (tmp_path / "0000.jsonl").open("ab") as file:

@@ -19,6 +19,7 @@ import pipelines
 import projects
 import torch
 import videos
+from edits import joint_study, words_study
 from made_up import tailor
 from parts import PROMPTS
 from PIL import Image
@@ -257,6 +258,8 @@ GIVEN: dict[str, Callable[[], Names]] = {
     "text": text,
     "words": text_run,
     "words run": text_run,
+    "words study": words_study,
+    "joint study": joint_study,
     "viton": viton,
     "stableviton": stableviton,
     "mending": mending,

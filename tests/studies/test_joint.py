@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
-from typing import Any
 
 import joint as transformers
 import oracle
-import parts
 import pipelines
 import pytest
 import torch
+from edits import CALL, GENERATED, REFERENCE, TEXT, edits, kontext
 from PIL import Image
 from tolerance import alike
 
@@ -28,34 +28,15 @@ pytestmark = pytest.mark.usefixtures("on_the_cpu")
 TERMS = 1000
 
 
-def kontext() -> Any:
-    """Flux Kontext with its text encoders: keys [text 16, image, reference]."""
-    try:
-        from diffusers import FluxKontextPipeline
-    except ImportError as error:
-        parts.absent("Flux Kontext", error)
-    torch.manual_seed(0)
-    return parts.ready(FluxKontextPipeline(
-        scheduler=transformers.flow(), vae=parts.autoencoder(shift_factor=0.0), text_encoder=parts.clip_text(32),
-        tokenizer=parts.clip_tokenizer(), text_encoder_2=parts.t5_text(32), tokenizer_2=parts.t5_tokenizer(),
-        transformer=transformers.flux_transformer(True),
-    ))  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
-    path = tmp_path_factory.mktemp("pictures") / "garment.png"
-    parts.as_pil(parts.pictures(1, transformers.REFERENCE))[0].save(path)
-    return [Asked("one", "a red shirt on a blue cat", image=path), Asked("two", "the plain dog", image=path)]
-
-
-CALL: dict[str, Any] = {"_auto_resize": False, "max_area": 64 * 48, "max_sequence_length": 16}
+    return edits(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
 def edited(asked: list[Asked], tmp_path_factory: pytest.TempPathFactory) -> list[Painted]:
     """On a grid of 8 by 6, with as many cells."""
-    options = Options(steps=2, size=(64, 48), arguments=CALL, parts=(8, 6))
+    options = Options(steps=2, size=(64, 48), arguments=CALL, parts=GENERATED)
     return paint(asked, kontext(), out=tmp_path_factory.mktemp("edited") / "out", options=options, cpu=True)
 
 
@@ -69,7 +50,7 @@ def test_a_words_region_is_what_the_stored_attention_says(edited: list[Painted],
     assert maps is not None
     assert cells_in(maps) == (8, 6)
     assert 0 < mask.sum() < 48
-    text, generated, reference = 16, 48, 35
+    text, generated, reference = TEXT, math.prod(GENERATED), math.prod(REFERENCE)
     total = torch.zeros(reference, dtype=torch.float64)
     for call in calls:
         weights = call.scores.softmax(-1)[0, :, text : text + generated, text + generated :]  # [heads, G, R]
