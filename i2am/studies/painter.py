@@ -22,6 +22,7 @@ from i2am.evaluation.shards import Row
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.regions import cells
 from i2am.maps.tokens import Grid
+from i2am.maps.words import WordMaps
 from i2am.studies.calls import Calls, read_picture
 from i2am.studies.condensed import cells_of, condensed
 from i2am.studies.painted import files
@@ -109,8 +110,11 @@ class Painter:
         if self.calls.options.beside and beside and all(grid is not None and len(grid) == 2 for grid in grids):
             self.cells = cells_of([(grid[-2], grid[-1]) for grid in grids if grid is not None], self.calls.options.parts)
 
-    def words_of(self, maps: AttributionMaps, one: Asked) -> Any:
+    def words_of(self, maps: AttributionMaps, one: Asked) -> WordMaps:
         """The word maps of one picture."""
+        if all(sums.words is None for sums in maps.sums):
+            refuse("model", "a pipeline whose attention reads the prompt", type(self.calls.pipe).__name__,
+                   "i2am explain shows what each of its attention calls holds.")  # fmt: skip
         return maps.words(None if maps.prompts else one.prompt).own()
 
     def peak(self, count: int, some: Sequence[Asked]) -> int:

@@ -1,4 +1,4 @@
-"""An editing pipeline that reads its prompt as text, beside a reference picture, lists of prompts, and what the pages on them take for granted."""
+"""An editing pipeline that reads its prompt as text, beside a reference picture; and what the page on words takes for granted."""
 
 from __future__ import annotations
 

@@ -159,7 +159,15 @@ def test_memory_that_runs_out_halves_the_batch(pipe: Any, done: list[Painted], t
         paint([replace(one, group="all") for one in ASKED], pipe, out=tmp_path / "whole", options=OPTIONS, cpu=True, together=True)
 
 
-def test_bad_prompts_are_named_before_anything_is_painted(pipe: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def own(prompt: str) -> None:
+    """What a pipeline of few words says against a prompt."""
+    if "red" in prompt:
+        raise ValueError("i2am: every word must be known, got red")
+
+
+def test_bad_prompts_are_named_before_anything_is_painted(
+    pipe: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     asked = [
         Asked("fine", "a red cat"),
@@ -182,6 +190,9 @@ def test_bad_prompts_are_named_before_anything_is_painted(pipe: Any, tmp_path: P
     assert [one.asked.id for one in kept] == ["dog", *[f"more{i}" for i in range(4)]]
     assert list(left_out(tmp_path / "out")) == ["fine", "long", "torn", "seed"]
     assert "fine: it has no 'zebra'" in capsys.readouterr().out
+    monkeypatch.setattr(pipe, "check_prompt", own, raising=False)
+    with pytest.raises(ValueError, match=r"1 prompt of 2 cannot be painted.*\n  fine: every word must be known, got red"):
+        paint([asked[0], asked[5]], pipe, out=tmp_path / "own", options=OPTIONS, cpu=True)
     with pytest.raises(ValueError, match="a twice or more"):
         paint([Asked("a", "a cat"), Asked("A", "a dog")], pipe, out=tmp_path / "twice", cpu=True)
 
