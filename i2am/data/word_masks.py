@@ -90,9 +90,10 @@ def read_masks(path: str | Path, ids: Sequence[str], *, size: Grid | None = None
     if size is not None and not is_size(size):
         refuse("size", "(height, width)", size, "The size of the pictures, in pixels.")
     if path.is_dir():
-        need("a folder of masks", "PIL")
+        need("a folder of masks", "PIL", "tqdm")
         return gathered(path, ids, size, *of_folder(path, SUFFIX))
     if path.suffix.lower() == ".json":
+        need("a file of masks", "tqdm")
         return gathered(path, ids, size, *of_instances(path, ids))
     refuse("truth", "a folder, or a .json file", str(path) if path.exists() else f"{path}, which is not there",
            "DIR/<id>/<word>.gt.png, or COCO's instances.")  # fmt: skip
@@ -105,7 +106,7 @@ def read_predictions(path: str | Path, ids: Sequence[str], prefix: str, *, compo
     path = as_path("predictions", path, "A folder as castorini/daam has it.")
     if not path.is_dir():
         refuse("predictions", "a folder", str(path), "DIR/<id>/<word>.<prefix>.pred.png.")
-    need("a folder of masks", "PIL")
+    need("a folder of masks", "PIL", "tqdm")
     if not composite:
         return gathered(path, ids, size, *of_folder(path, f".{prefix}.pred.png", but="composite"))
     return gathered(path, ids, size, *of_labels(path, f"composite.{prefix}.pred.png", vocabulary))
@@ -120,7 +121,7 @@ def gathered(path: Path, ids: Sequence[str], size: Grid | None, sources: Any, si
     faults = [*faults, *(f"{id}: no prompt of the list has this id" for id in sources if id not in known)]
     for id, found in sizes.items():
         own = Counter(one for _, one in found)
-        agreed[id] = size or own.most_common(1)[0][0]
+        agreed[id] = own.most_common(1)[0][0] if size is None else (size[0], size[1])
         whose = "the picture has" if size else "others of this picture have"
         faults += [f"{name}: {h} x {w} pixels, {whose} {agreed[id][0]} x {agreed[id][1]}" for name, (h, w) in found if (h, w) != agreed[id]]
     if faults:
@@ -140,7 +141,7 @@ def gathered(path: Path, ids: Sequence[str], size: Grid | None, sources: Any, si
 def of_folder(path: Path, suffix: str, but: str | None = None) -> Found:
     """DIR/<id>/<word><suffix>; files of one word in other letters are united."""
     sources, sizes, faults = dict[str, dict[str, list[Source]]](), dict[str, list[tuple[str, Grid]]](), list[str]()
-    for file in sorted(path.glob(f"*/*{suffix}")):
+    for file in slowly(sorted(path.glob(f"*/*{suffix}"))):
         id, word = file.parent.name, file.name.removesuffix(suffix).lower()
         if not word or word == but:
             continue
@@ -157,7 +158,7 @@ def of_folder(path: Path, suffix: str, but: str | None = None) -> Found:
 def of_labels(path: Path, name: str, vocabulary: Sequence[str]) -> Found:
     """DIR/<id>/<name>, whose numbers are labels: these have to be read to know which there are."""
     sources, sizes, faults = dict[str, dict[str, list[Source]]](), dict[str, list[tuple[str, Grid]]](), list[str]()
-    for file in sorted(path.glob(f"*/{name}")):
+    for file in slowly(sorted(path.glob(f"*/{name}"))):
         said, id = f"{file.parent.name}/{file.name}", file.parent.name
         size, fault = headed(file, alpha=False)
         if size is None:
@@ -182,7 +183,7 @@ def of_instances(path: Path, ids: Sequence[str]) -> Found:
         if times > 1:
             faults.append(f"{name}: {times} images with this name or number")
     sources, sizes = dict[str, dict[str, list[Source]]](), dict[str, list[tuple[str, Grid]]]()
-    for i in range(len(entries.parts["annotations"])):
+    for i in slowly(range(len(entries.parts["annotations"]))):
         number, category = entries.belongs(i, images, categories)
         size, what = images[number][1], f'"segmentation" of annotations[{i}] of {path}'
         outline = entries.read("annotations", i, "segmentation", lambda x: isinstance(x, (list, dict)), "polygons or run lengths")
@@ -191,6 +192,13 @@ def of_instances(path: Path, ids: Sequence[str]) -> Found:
         sizes.setdefault(id, [(images[number][0], size)])
         sources.setdefault(id, {}).setdefault(category.lower(), []).append(functools.partial(inside, outline, size, what))
     return sources, sizes, faults
+
+
+def slowly(items: Sequence[Any]) -> Any:
+    """With a bar, if it takes long."""
+    from tqdm.auto import tqdm
+
+    return tqdm(items, desc="masks", unit="mask", delay=2, leave=False)
 
 
 def headed(file: Path, alpha: bool) -> tuple[Grid | None, str]:

@@ -58,17 +58,19 @@ class Protocol:
         object.__setattr__(self, "thresholds", tuple(sorted({float(t) for t in found})))
         for name, choices in (("nouns", tuple(SETS)), ("matching", MATCHINGS), ("missing", MISSING)):
             if getattr(self, name) not in choices:
-                refuse(name, f"one of {', '.join(choices)}", said(getattr(self, name)), Protocol.__doc__ or "")
+                refuse(name, f"one of {', '.join(choices)}", said(getattr(self, name)), "The first is the default.")
 
     def named(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """By the names that this set of nouns has; what becomes one name is united, levels by the larger one."""
-        if self.nouns != "coco27":
-            return dict(found)
         united = dict[str, Tensor]()
         for word in found:
-            kind = KIND_OF.get(word, word)
-            united[kind] = torch.maximum(united[kind], found[word]) if kind in united else found[word]
+            name = self.name(word)
+            united[name] = torch.maximum(united[name], found[word]) if name in united else found[word]
         return united
+
+    def name(self, word: str) -> str:
+        """The name of a word in this set of nouns."""
+        return KIND_OF.get(word, word) if self.nouns == "coco27" else word
 
     def counts(self, name: str) -> bool:
         """Whether a mask of this name is scored."""

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from i2am.data.coco80 import CLASSES
+from i2am.data.coco80 import CLASSES, STUFF
 from i2am.evaluation.provenance import every_version
 from i2am.evaluation.report import plain
 from i2am.maps.tokens import Grid
@@ -39,8 +39,8 @@ def levels_of(words: WordMaps, masks: Mapping[str, Tensor], protocol: Protocol, 
     wanted = [word for word in masks if word in words]
     if protocol.matching != "labelled":
         wanted += [word for word in words if any(letter.isalnum() for letter in word)]
-    if protocol.nouns != "every":  # other words of a noun's kind, and what an assignment may choose from
-        wanted += [word for word in CLASSES if word in words]
+    if protocol.nouns == "coco27" or protocol.matching != "labelled":  # other words of a noun's kind, and names of several words
+        wanted += [word for word in (*CLASSES, *STUFF) if word in words]
     return levels(words, list(dict.fromkeys(wanted)), size)
 
 

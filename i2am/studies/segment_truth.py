@@ -38,11 +38,11 @@ class Truth:
         return cls(read_masks(path, ids, size=size), protocol, found, seed)
 
     def words(self) -> dict[str, list[str]]:
-        """By id what the prompts must have, so that every mask that counts has a map; none where that is allowed or does not matter."""
+        """By id what the prompts must have, so that every mask that counts has a map; nothing where they may lack it."""
         how = self.protocol
-        if how.missing != "refuse" or how.matching != "labelled" or how.nouns == "coco27":
+        if how.missing != "refuse" or how.matching != "labelled":
             return {}
-        return {id: [word for word in words if how.counts(word)] for id, words in self.masks.words().items()}
+        return {id: [word for word in words if how.counts(how.name(word))] for id, words in self.masks.words().items()}
 
     def fits(self, asked: Sequence[Asked]) -> Callable[[Asked, Grid], None]:
         """What refuses a picture of another size than its masks, before the others are painted."""
