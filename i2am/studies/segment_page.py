@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from i2am.score.segmentation import Scored, nearest
+from i2am.score.segmentation import PRESET, Scored, nearest
 from i2am.studies.charts import curves
 from i2am.studies.page import (
     Pictures,
@@ -78,7 +78,7 @@ def thresholds(report: Mapping[str, Any], more: str) -> str:
                **{text(name): lines for name, lines in report["others"].items()}}  # fmt: skip
     lines = []
     for i, own in enumerate(report["maps"]):
-        marks = [" <small>DAAM's</small>"] if own["threshold"] == report["preset"] else []
+        marks = [" <small>DAAM's</small>"] if own["threshold"] == PRESET else []
         marks += [" <small>best</small>"] if own["threshold"] == report["best"] else []
         cells = [f"{own['threshold']:g}{''.join(marks)}", sure(own["mean"], own["half"]), number(own["mean_of_classes"])]
         cells += [sure(one[i]["mean"], one[i]["half"]).replace("<b>", "").replace("</b>", "") for one in list(columns.values())[1:]]

@@ -38,7 +38,7 @@ def levels_of(words: WordMaps, masks: Mapping[str, Tensor], protocol: Protocol, 
     """The levels that the masks of one picture are held against: of their words, or of all words where names do not matter."""
     wanted = [word for word in masks if word in words]
     if protocol.matching != "labelled":
-        wanted += [word for word in words if any(letter.isalnum() for letter in word)]
+        wanted += [word.lower() for word in words if any(letter.isalnum() for letter in word)]
     if protocol.nouns == "coco27" or protocol.matching != "labelled":  # other words of a noun's kind, and names of several words
         wanted += [word for word in (*CLASSES, *STUFF) if word in words]
     return levels(words, list(dict.fromkeys(wanted)), size)

@@ -35,7 +35,16 @@ class Truth:
             prefix: read_predictions(folder, ids, prefix, composite=composite, vocabulary=vocabulary, size=size)
             for prefix, (folder, composite) in (predictions or {}).items()
         }
-        return cls(read_masks(path, ids, size=size), protocol, found, seed)
+        masks = read_masks(path, ids, size=size)
+        for prefix, others in found.items():
+            wrong = {id: own for id, own in others.sizes.items() if id in masks.sizes and own != masks.sizes[id]}
+            if wrong:
+                listed = [
+                    f"{id}: {own[0]} x {own[1]}, the true ones {masks.sizes[id][0]} x {masks.sizes[id][1]}" for id, own in wrong.items()
+                ]
+                refuse(f"what {prefix} predicted", "of the true masks' size", f"{counted(len(wrong), 'picture')} of another: "
+                       f"{cited(listed, 5)}", "Resize its masks.")  # fmt: skip
+        return cls(masks, protocol, found, seed)
 
     def words(self) -> dict[str, list[str]]:
         """By id what the prompts must have, so that every mask that counts has a map; nothing where they may lack it."""

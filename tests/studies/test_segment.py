@@ -160,6 +160,9 @@ def test_masks_of_another_size_are_refused(study, tmp_path):
     truth.fits(asked)(asked[0], (32, 48))
     own = [Asked(one.id, one.prompt, image=Path("x.png")) for one in asked]
     truth.fits(own)(own[0], SIZE)  # the picture to begin from may have a size of its own
+    write_alpha(tmp_path / "truth" / "0002" / "ring.clip.pred.png", box(SIZE, 1, 1, 9, 9))
+    with pytest.raises(ValueError, match=r"what clip predicted must be .* 0002: 64 x 96, the true ones 32 x 48"):
+        Truth.read(tmp_path / "truth", asked, predictions={"clip": (tmp_path / "truth", False)})
     with pytest.raises(ValueError, match="at least one with a mask"):
         segment(pictures[:2], truth, out=tmp_path)
 
