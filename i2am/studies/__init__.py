@@ -1,6 +1,9 @@
 """DAAM's studies on any model: words segmented, syntax, entanglement.
 
+@@@
 Imports: evaluation, models, score, data, attach, families, maps, show, language, common.
+@@@
+Imports: evaluation, models, score, data, attach, families, maps, show, common.
 Begin with: `run.py`, which paints a list of prompts with word maps; `words.py` is the first of the studies.
 """
 
