@@ -1,9 +1,12 @@
 """DAAM's studies on any model: words segmented, syntax, entanglement.
 
 @@@
+@@@
 Imports: evaluation, models, score, data, attach, families, maps, show, language, common.
 @@@
 Imports: evaluation, models, score, data, attach, families, maps, show, common.
+@@@
+Imports: evaluation, models, score, data, attach, families, maps, show, language, common.
 Begin with: `run.py`, which paints a list of prompts with word maps; `words.py` is the first of the studies.
 """
 
@@ -24,5 +27,6 @@ __all__ = [
     "pairs",
     "run",
     "segment",
+    "syntax",
     "words",
 ]

@@ -13,19 +13,20 @@ from i2am.data.prompts import Asked
 from i2am.evaluation import shards
 from i2am.evaluation.options import FILE
 from i2am.studies.painted import Painted
-from i2am.studies.run import AGAIN, LINE, done_already, painted
+from i2am.studies.run import AGAIN, LEFT_OUT, LINE, done_already, left_out, painted
 
 
 def earlier(folder: str | Path, asked: Sequence[Asked]) -> list[Painted]:
-    """The pictures of a list's prompts; all of them must be there."""
+    """The pictures of a list's prompts; all must be there but those that the run left out."""
     folder = as_path("the painted pictures", folder, "It is the --out of i2am words.")
     if not (folder / "shards").is_dir():
         refuse("the painted pictures", "the --out of an earlier study", f"{folder}, without a folder shards", "Paint with i2am words.")
     rows = {i: row for i, row in done_already(shards.read(folder / "shards", LINE, AGAIN), asked, folder).items() if "failed" not in row}
-    if missing := [one.id for i, one in enumerate(asked) if i not in rows]:
+    lost = left_out(folder) if (folder / LEFT_OUT).is_file() else {}
+    if missing := [one.id for i, one in enumerate(asked) if i not in rows and one.id not in lost]:
         refuse(str(folder), "pictures of all prompts", f"none of {counted(len(missing), 'prompt')} ({cited(missing, 5)})",
                "Go on painting with the command that began it, or shorten the list.")  # fmt: skip
-    found = [painted(one, folder, rows[i]) for i, one in enumerate(asked)]
+    found = [painted(one, folder, rows[i]) for i, one in enumerate(asked) if i in rows]
     others = [one.asked.id for one in found if letters(one.words().prompts[0].text) != letters(one.asked.prompt)]
     if others:
         refuse(str(folder), "pictures of this list", f"another prompt under the id {others[0]}", "Give the list that was painted.")

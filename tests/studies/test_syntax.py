@@ -109,6 +109,8 @@ def test_what_was_painted_is_read_instead(there: Path, monkeypatch: pytest.Monke
         syntax.study(there / "list.csv", **{**how, "painted": there})
     with pytest.raises(ValueError, match=r"pictures of all prompts, got none of 1 prompt \(0003\)"):
         syntax.earlier(there / "out", as_asked([*TREES, "a dog"]))
+    (there / "out" / "left-out.json").write_text('{"0003": "its prompt is too long"}')
+    assert [one.asked.id for one in syntax.earlier(there / "out", as_asked([*TREES, "a dog"]))] == ["0000", "0001", "0002"]
     with pytest.raises(ValueError, match=r"pictures of this list, got another prompt under the id 0000"):
         syntax.earlier(there / "out", as_asked(["a dog", *list(TREES)[1:]]))
 
