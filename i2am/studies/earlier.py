@@ -22,7 +22,7 @@ def earlier(folder: str | Path, asked: Sequence[Asked]) -> list[Painted]:
     if not (folder / "shards").is_dir():
         refuse("the painted pictures", "the --out of an earlier study", f"{folder}, without a folder shards", "Paint with i2am words.")
     rows = {i: row for i, row in done_already(shards.read(folder / "shards", LINE, AGAIN), asked, folder).items() if "failed" not in row}
-    lost = left_out(folder) if (folder / LEFT_OUT).is_file() else {}
+    lost = omitted(folder)
     if missing := [one.id for i, one in enumerate(asked) if i not in rows and one.id not in lost]:
         refuse(str(folder), "pictures of all prompts", f"none of {counted(len(missing), 'prompt')} ({cited(missing, 5)})",
                "Go on painting with the command that began it, or shorten the list.")  # fmt: skip
@@ -36,6 +36,11 @@ def earlier(folder: str | Path, asked: Sequence[Asked]) -> list[Painted]:
 def letters(text: str) -> str:
     """What stays of a text when a tokenizer has taken it apart and put it together."""
     return re.sub("[^a-z0-9]", "", text.casefold())
+
+
+def omitted(folder: str | Path) -> dict[str, str]:
+    """The prompts that a run left out, by id, and why; a run that ended early has said nothing yet."""
+    return left_out(folder) if (Path(folder) / LEFT_OUT).is_file() else {}
 
 
 def options_of(folder: str | Path) -> dict[str, Any]:

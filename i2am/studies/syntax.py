@@ -20,7 +20,7 @@ from i2am.language.parsed import Parsed, matched, parsed
 from i2am.language.parser import model_name
 from i2am.language.relations import unknown
 from i2am.score.relations import Convention, convention
-from i2am.studies.earlier import earlier, options_of
+from i2am.studies.earlier import earlier, omitted, options_of
 from i2am.studies.measured import COREFERENT, RELATION, UNRELATED, Left, Measured, Wanted, measure
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted
@@ -73,12 +73,13 @@ def study(
         write_conllu(out / "parsed.conllu", [sentence for one in found.values() for sentence in one.sentences])
         left = Left()
         measured = measure_all(pictures, found, wanted, chosen, left)
-        ran = options_of(out if painted is None else painted)
+        place = out if painted is None else Path(painted)
+        ran = options_of(place)
         about = {
             "study": "syntax", "model": ran.get("model"), "steps": ran.get("steps"),
-            "prompts": {"asked": len(asked), "painted": len(pictures)}, "parser": {**by, **counts(found)},
+            "prompts": {"asked": len(asked), "painted": len(pictures), "left_out": omitted(place)}, "parser": {**by, **counts(found)},
             "coreference": None if coreference is None else str(coreference),
-            "painted_in": str(out if painted is None else painted), "options": ran, "versions": every_version(),
+            "painted_in": str(place), "options": ran, "versions": every_version(),
         }  # fmt: skip
         report(out, pictures, found, measured, chosen, facts(measured, chosen, left, relations, options.seed, about))
     return out / "report.html"
