@@ -93,10 +93,13 @@ def changes(found: Mapping[str, Any]) -> str:
     say = (f"Every two pictures of one seed, compared where the {noun} is in neither of them, and where it is in one of them. An adjective "
            "that describes its noun alone changes nothing outside. Pixels: the mean difference of their values, from 0 to 1.")  # fmt: skip
     held = HELD if "held" in runs else "<b>--held</b> paints the same with the first adjective's attention held fixed."
+    lost = sum(one["changes"]["ssim_outside"]["nan"] for one in runs.values())
+    nowhere = f"{lost} comparisons have no outside, as the {noun}'s masks leave nothing; they are not counted as 0." if lost else ""
     apart = found["moved"]
     moved = (f"In {len(apart)} prompts the {noun} is not the same tokens as in the first of their seed ({text(', '.join(apart[:5]))}), so "
              "that held attention looks for other words there: take adjectives of as many tokens.") if apart else ""  # fmt: skip
-    return section("What changes between adjectives", say, table("What changes between adjectives", heads, rows), notes(held, moved))
+    title = "What changes between adjectives"
+    return section(title, say, table(title, heads, rows), notes(held, moved, nowhere))
 
 
 def change_row(name: str, one: Mapping[str, Any], kind: str = "") -> str:

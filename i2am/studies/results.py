@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -33,8 +34,14 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
         if writer is None:
             writer = csv.DictWriter(text, list(row), lineterminator="\n")
             writer.writeheader()
-        writer.writerow({name: "" if value is None else int(value) if isinstance(value, bool) else value for name, value in row.items()})
+        writer.writerow({name: cell(value) for name, value in row.items()})
     return text.getvalue()
+
+
+def cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return int(value) if isinstance(value, bool) else value
 
 
 def write(out: Path, tables: Mapping[str, Iterable[Mapping[str, Any]]], report: Mapping[str, Any], page: str) -> Path:

@@ -17,7 +17,7 @@ from reported import Page
 import i2am
 from i2am.cli.main import main
 from i2am.score.entanglement import leaking
-from i2am.studies import adjectives
+from i2am.studies import adjectives, results
 from i2am.studies.described import Described
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted
@@ -82,6 +82,10 @@ def test_the_numbers_are_those_of_the_maps_and_pictures(out: Path) -> None:
     assert report["runs"]["free"]["looks"]["leak"]["clusters"] == 2
     looks = {row["id"]: row for row in table(out, "adjectives") if row["run"] == "held"}
     assert float(looks["red-0000"]["area"]) == pytest.approx(float(looks["blue-0000"]["area"]), abs=0.01)  # one attention, one mask
+
+
+def test_a_table_has_nothing_where_there_is_no_number() -> None:
+    assert results.table([{"a": 1.5, "b": True, "c": "x,y"}, {"a": float("nan"), "b": None, "c": ""}]) == 'a,b,c\n1.5,1,"x,y"\n,,\n'
 
 
 def test_the_page_shows_every_row(out: Path) -> None:
