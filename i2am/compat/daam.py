@@ -77,6 +77,7 @@ __all__ = [
     "load_mask", "plot_mask_heat_map", "plot_overlay_heat_map", "set_seed", "trace",
 ]  # fmt: skip
 
+__version__ = "0.2.0"  # of the interface
 FACTORS = (0, 1, 2, 4, 16, 32, 64)  # what DAAM records and aggregates; it never records 8
 
 

@@ -80,7 +80,7 @@ def test_everything_daam_exports_is_there():
         AggregateHooker UNetCrossAttentionLocator set_seed compute_token_merge_indices plot_mask_heat_map cached_nlp cache_dir auto_device
         auto_autocast DiffusionHeatMapHooker compute_iou MeanEvaluator load_mask compute_ioa UnsupervisedEvaluator"""
     assert set(theirs.split()) <= set(library.__all__)
-    assert all(getattr(library, name) is not None for name in library.__all__)
+    assert all(getattr(library, name) is not None for name in (*library.__all__, "__version__"))
 
 
 @pytest.mark.parametrize(
