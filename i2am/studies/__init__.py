@@ -1,11 +1,5 @@
 """DAAM's studies on any model: words segmented, syntax, entanglement.
 
-@@@
-@@@
-Imports: evaluation, models, score, data, attach, families, maps, show, language, common.
-@@@
-Imports: evaluation, models, score, data, attach, families, maps, show, common.
-@@@
 Imports: evaluation, models, score, data, attach, families, maps, show, language, common.
 Begin with: `run.py`, which paints a list of prompts with word maps; `words.py` is the first of the studies.
 """
@@ -14,19 +8,4 @@ from i2am.common.extras import need
 
 need("a study", "accelerate", "PIL", "matplotlib", "tqdm", "scipy", "diffusers", "transformers")  # before anything is painted
 
-__all__ = [
-    "adjectives",
-    "charts",
-    "condensed",
-    "joint",
-    "looks",
-    "options",
-    "page",
-    "painted",
-    "painter",
-    "pairs",
-    "run",
-    "segment",
-    "syntax",
-    "words",
-]
+__all__ = ["adjectives", "options", "painted", "pairs", "run", "segment", "syntax", "words"]
