@@ -127,7 +127,7 @@ def gathered(path: Path, ids: Sequence[str], size: Grid | None, sources: Any, si
     if faults:
         listed = "".join(f"\n  {one}" for one in faults[:QUOTED])
         more = f"\n  and {len(faults) - QUOTED:,} more" if len(faults) > QUOTED else ""
-        refuse(str(path), "masks of the list's pictures, in their size", f"{counted(len(faults), 'fault')}:{listed}{more}\n",
+        refuse(str(path), "masks of the list's pictures, in their size", f"{counted(len(faults), 'fault')}:{listed}{more}",
                "Ask for pictures of the masks' size or resize the masks; rename folders or complete the list.")  # fmt: skip
     if not sources:
         refuse(str(path), "masks of at least one prompt of the list", f"none for {cited(list(ids))}",

@@ -44,7 +44,8 @@ LEFT_OUT = 'missing="skip" leaves it out as DAAM\'s released code does, "zero" c
 @dataclass(frozen=True)
 class Protocol:
     """nouns: "every" one that has a mask, the "coco80" classes, or these as kinds of COCO-Stuff, "coco27", masks and maps of a kind united.
-    missing: a noun with a mask and without a map to hold it against: refused, left out as DAAM's released code does ("skip"), or IoU 0."""
+    missing: a noun with a mask and without a map to hold it against: refused, left out as DAAM's released code does ("skip"), or IoU 0.
+    Where names do not matter nothing is refused: such a picture has no map of any noun of the set."""
 
     thresholds: tuple[float, ...] = THRESHOLDS
     nouns: str = "every"
@@ -136,7 +137,7 @@ class Segmentation:
         candidates = [name for name in found if how.matching == "best" or name == word or (how.matching != "labelled" and how.counts(name))]
         if not candidates:
             self.missing.append((id, word))
-            if how.missing == "refuse":
+            if how.missing == "refuse" and how.matching == "labelled":
                 refuse(f"the maps of {id}", f"of {word!r} too, which has a mask", cited(list(found)),
                        f"Is the word in the prompt? {LEFT_OUT}")  # fmt: skip
             nothing = Scored(id, word, share, (0.0,) * len(thresholds), ("",) * len(thresholds))

@@ -83,7 +83,7 @@ def thresholds(report: Mapping[str, Any], more: str) -> str:
         cells = [f"{own['threshold']:g}{''.join(marks)}", sure(own["mean"], own["half"]), number(own["mean_of_classes"])]
         cells += [sure(one[i]["mean"], one[i]["half"]).replace("<b>", "").replace("</b>", "") for one in list(columns.values())[1:]]
         lines.append(row(*cells, kind="own" if own["threshold"] == report["preset"] else ""))
-    heads = ("Cut above", "Word maps", "mean over nouns", *list(columns)[1:])
+    heads = ("Cut above", "Word maps", "Mean over nouns", *list(columns)[1:])
     curve = {
         name: [(one["threshold"], one["mean"], one["mean"] - one["half"], one["mean"] + one["half"]) for one in found]
         for name, found in columns.items()

@@ -148,6 +148,18 @@ def test_predictions_of_others_stand_beside(study, tmp_path):
     assert "2 masks for which perfect has nothing" in Page(page).text
 
 
+@pytest.mark.parametrize(("matching", "missing"), [("labelled", "skip"), ("hungarian", "refuse")])
+def test_nothing_to_score_has_a_page_too(tmp_path, matching, missing):
+    """The prompt has no word of the mask, nor any of COCO's classes."""
+    pictures = painted(tmp_path / "study", count=1, seed=0)
+    assert "light" not in pictures[0].asked.prompt
+    write_alpha(tmp_path / "truth" / "0000" / "zebra.gt.png", box(SIZE, 1, 1, 9, 9))
+    how = Protocol(matching=matching, missing=missing, nouns="coco80")
+    text = Page(segment(pictures, Truth.read(tmp_path / "truth", [pictures[0].asked], protocol=how), out=tmp_path)).text
+    assert "No noun could be scored." in text
+    assert "0000: zebra" in text
+
+
 def test_masks_of_another_size_are_refused(study, tmp_path):
     _, pictures = study
     asked = [one.asked for one in pictures]
