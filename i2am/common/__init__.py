@@ -4,4 +4,4 @@ Imports: nothing of this project.
 Begin with: `checks.py`: `refuse`, and `said` for what came.
 """
 
-__all__ = ["checks", "extras", "machine", "notebook", "outputs"]
+__all__ = ["checks", "extras", "machine", "notebook", "outputs", "tables"]

@@ -18,6 +18,7 @@ from typing import Any
 
 from i2am.common.checks import as_path, is_whole, refuse, said
 from i2am.common.outputs import write_whole
+from i2am.common.tables import read_text, rows_of
 
 COLUMNS = ("id", "prompt", "seed", "image", "group")
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -45,13 +46,7 @@ class Asked:
 
 def read_prompts(path: str | Path) -> list[Asked]:
     """The prompts of a list, in its order; each id once."""
-    path = as_path("prompts", path, "It is a file: .txt, .csv, .tsv or COCO's captions as .json.")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        refuse("prompts", "a file that can be read", f"{path} ({error.strerror})", "Write one prompt a line.")
-    except UnicodeDecodeError as error:
-        refuse(str(path), "text in UTF-8", f"other bytes at {error.start}", "Save it as UTF-8.")
+    path, text = read_text("prompts", path, "It is a file: .txt, .csv, .tsv or COCO's captions as .json.")
     found = captions(text, path) if path.suffix.lower() == ".json" else table(text, path) if path.suffix.lower() in TABLES else lines(text)
     if not found:
         refuse(str(path), "at least one prompt", "none", "Write one prompt a line.")
@@ -90,22 +85,17 @@ def numbered(prompts: Sequence[str]) -> list[Asked]:
 
 def table(text: str, path: Path) -> list[Asked]:
     """The rows of a table with a line of names."""
-    try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=TABLES[path.suffix.lower()], strict=True))
-    except csv.Error as error:
-        refuse(str(path), "a table", f"something else ({error})", "Look at its quotes.")
-    names = [name.strip() for name in rows[0]] if rows else []
+    rows = rows_of(text, path, TABLES[path.suffix.lower()])
+    names = rows[0][1] if rows else []
     if "prompt" not in names or len(set(names)) != len(names) or not set(names) <= set(COLUMNS):
         refuse(
             str(path), f'a first line of names: "prompt", and any of {", ".join(COLUMNS)}', said(names), "A file of prompts alone is .txt."
         )
     found = list[Asked]()
-    for place, row in enumerate(rows[1:], 2):
-        if not any(row):
-            continue
+    for place, row in rows[1:]:
         if len(row) != len(names):
             refuse(f"line {place} of {path}", f"{len(names)} columns", said(len(row)), "Put a prompt that holds the separator in quotes.")
-        one: dict[str, Any] = {name: value.strip() for name, value in zip(names, row) if value.strip()}
+        one: dict[str, Any] = {name: value for name, value in zip(names, row) if value}
         one.setdefault("id", f"{len(found):04d}")
         if "seed" in one:
             if not one["seed"].isdecimal():

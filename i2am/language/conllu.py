@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from i2am.common.checks import as_path, refuse, said
 from i2am.common.outputs import write_whole
+from i2am.common.tables import read_text
 from i2am.language.sentences import Edge, Sentence, Token
 
 COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
@@ -23,13 +24,7 @@ Line = tuple[int, list[str]]  # its number in the file, and its columns
 
 def read_conllu(path: str | Path) -> list[Sentence]:
     """The sentences of a file, in its order."""
-    path = as_path("the parsed sentences", path, "It is a file, .conllu.")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        refuse("the parsed sentences", "a file that can be read", f"{path} ({error.strerror})", "Write CoNLL-U.")
-    except UnicodeDecodeError as error:
-        refuse(str(path), "text in UTF-8", f"other bytes at {error.start}", "Save it as UTF-8.")
+    path, text = read_text("the parsed sentences", path, "It is a file in CoNLL-U, .conllu.")
     return sentences(text, str(path))
 
 

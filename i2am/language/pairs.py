@@ -6,14 +6,13 @@ speaks of a prompt, by a noun that is there more than once; a pronoun's antecede
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from i2am.common.checks import as_path, refuse, said
+from i2am.common.checks import refuse, said
+from i2am.common.tables import read_text, rows_of
 from i2am.language.parsed import Parsed
 
 CONTENT = ("NOUN", "PROPN", "VERB", "ADJ", "ADV", "NUM")
@@ -53,24 +52,21 @@ def coreferent(parsed: Parsed) -> list[Place]:
 
 def read_coreference(path: str | Path, parsed: Mapping[str, Parsed]) -> dict[str, list[Place]]:
     """A table (.csv) of prompts' ids and of the numbers, from 1, of two words each that name one thing."""
-    path = as_path("coreference", path, "It is a file, .csv.")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        refuse("coreference", "a table in UTF-8 that can be read", f"{path} ({error})", f"Its first line is {','.join(COLUMNS)}.")
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    if not rows or [name.strip() for name in rows[0]] != COLUMNS:
-        refuse(str(path), f"a table that begins with {','.join(COLUMNS)}", said(rows[0] if rows else []), "first and second count words.")
+    path, text = read_text("coreference", path, f"It is a table: {','.join(COLUMNS)}.")
+    rows = rows_of(text, path)
+    if not rows or rows[0][1] != COLUMNS:
+        got = said(rows[0][1] if rows else [])
+        refuse(str(path), f"a table that begins with {','.join(COLUMNS)}", got, "first and second count words.")
     found: dict[str, list[Place]] = {}
-    for row in rows[1:]:
-        key = row[0].strip()
+    for place, row in rows[1:]:
+        key = row[0]
         if key not in parsed:
             refuse(str(path), "about the list's prompts", f"id {said(key)}", "Delete the row, or correct the id.")
         count = len(parsed[key].words)
-        places = [int(one) - 1 for one in row[1:] if one.strip().isdecimal() and 0 < int(one) <= count]
+        places = [int(one) - 1 for one in row[1:] if one.isdecimal() and 0 < int(one) <= count]
         if len(row) != len(COLUMNS) or len(set(places)) != 2:
             listed = " ".join(f"{at}:{word.text}" for at, word in enumerate(parsed[key].words, 1))
-            refuse(f"the row {','.join(row)} of {path}", f"two of the words {listed}", said(row[1:]), "Words are counted from 1.")
+            refuse(f"line {place} of {path}", f"two of the words {listed}", said(row[1:]), "Words are counted from 1.")
         first, second = sorted(places)
         found.setdefault(key, []).append((first, second))
     return found

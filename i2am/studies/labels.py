@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection
 from pathlib import Path
 
-from i2am.common.checks import as_path, cited, refuse, said
+from i2am.common.checks import cited, refuse, said
+from i2am.common.tables import read_text, rows_of
 
 NAMES = (["id", "both"], ["id", "first", "second"])
 
@@ -14,19 +14,15 @@ NAMES = (["id", "both"], ["id", "first", "second"])
 def read_labels(path: str | Path, ids: Collection[str]) -> dict[str, bool]:
     """Whether both things of a prompt are in its picture, by the prompt's id. Ids that have no prompt are refused; prompts without a label
     have none."""
-    path = as_path("labels", path, "It is a file: .csv.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), strict=True) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        refuse("labels", "a table in UTF-8 that can be read", f"{path} ({error})", "Its first line is id,both or id,first,second.")
-    names = rows[0] if rows else []
+    path, text = read_text("labels", path, "It is a table: id,both or id,first,second.")
+    rows = rows_of(text, path)
+    names = rows[0][1] if rows else []
     if names not in NAMES:
         refuse(str(path), "a table whose first line is id,both or id,first,second", said(",".join(names)), "Write 1 where a thing is "
                "there, 0 where it is not; of several people write what most of them say.")  # fmt: skip
     found: dict[str, bool] = {}
     wrong = []
-    for place, row in enumerate(rows[1:], 2):
+    for place, row in rows[1:]:
         if len(row) != len(names) or not set(row[1:]) <= {"0", "1"} or row[0] in found:
             wrong.append(f"line {place}: {','.join(row)}" + (" (again)" if row and row[0] in found else ""))
         else:

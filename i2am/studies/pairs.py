@@ -6,13 +6,13 @@ from labels how often both things were painted.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from i2am.common.checks import as_path, cited, number, refuse, said
+from i2am.common.checks import cited, number, refuse, said
+from i2am.common.tables import read_text, rows_of
 from i2am.data.coco80 import GROUPS
 from i2am.data.prompts import Asked
 from i2am.language import making
@@ -39,17 +39,14 @@ def pair_prompts(count: int, seed: int = 0, groups: Mapping[str, Sequence[str]] 
 
 def read_groups(path: str | Path) -> dict[str, list[str]]:
     """Groups of words for `pair_prompts`: a table with the columns group and word."""
-    path = as_path("classes", path, "It is a file: .csv.")
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        refuse("classes", "a table in UTF-8 that can be read", f"{path} ({error})", "Its first line is group,word.")
-    if not rows or set(rows[0]) != {"group", "word"}:
-        refuse(str(path), "a table whose first line is group,word", said(list(rows[0]) if rows else []), "One word a line.")
+    path, text = read_text("classes", path, "It is a table: group,word.")
+    rows = rows_of(text, path)
+    if not rows or rows[0][1] != ["group", "word"]:
+        refuse(str(path), "a table whose first line is group,word", said(rows[0][1] if rows else []), "One word a line.")
     found: dict[str, list[str]] = {}
-    for place, row in enumerate(rows, 2):
-        group, word = ((row[name] or "").strip() for name in ("group", "word"))
-        if not group or not word or any(word in words for words in found.values()):
+    for place, row in rows[1:]:
+        group, word, *more = [*row, "", ""][: max(2, len(row))]
+        if more or not group or not word or any(word in words for words in found.values()):
             refuse(f"line {place} of {path}", "a group and a word that is in no other line", said(row), "A word has one group.")
         found.setdefault(group, []).append(word)
     if len(found) < 2:

@@ -51,5 +51,5 @@ def test_a_table_says_who_names_the_same(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=said):
             read_coreference(path, {"x": dogs()})
-    with pytest.raises(ValueError, match="a table in UTF-8 that can be read"):
+    with pytest.raises(ValueError, match="coreference must be a file that can be read"):
         read_coreference(tmp_path / "none.csv", {})
