@@ -22,7 +22,7 @@ from i2am.studies.adjectives_page import page_of
 from i2am.studies.described import Described
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted
-from i2am.studies.results import facts_of, named, told, write
+from i2am.studies.results import facts_of, named, table, told, write
 from i2am.studies.run import is_first, left_out, paint
 
 LOOKS = ("outside", "chance", "leak", "iod", "area")
@@ -125,5 +125,5 @@ def report(out: Path, described: Described, runs: Mapping[str, Sequence[Painted]
         "moved": moved(described, runs["held"]) if "held" in runs else [], "threshold": threshold,
         "left out": {run: left for run, left in lost.items() if left}, **facts_of(out),
     }  # fmt: skip
-    tables = {name: [row for both in rows.values() for row in both[place]] for place, name in enumerate(("adjectives", "changes"))}
+    tables = {name: table([row for both in rows.values() for row in both[place]]) for place, name in enumerate(("adjectives", "changes"))}
     return write(out, tables, found, page_of(found, described, runs, threshold))

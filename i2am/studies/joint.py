@@ -9,8 +9,6 @@ Of each picture and word: M = the word's mask, its map min-max > 0.4, as DAAM dr
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -31,6 +29,7 @@ from i2am.show.pictures import overlay
 from i2am.studies.condensed import cells_in, of_region, per_cell, taken
 from i2am.studies.looks import SIDE, captioned, content_words
 from i2am.studies.painted import Painted
+from i2am.studies.results import table
 
 TABLE, THRESHOLD = "joint.csv", 0.4
 PLACED = ("peak_y", "peak_x", "top", "left", "bottom", "right")  # fractions of the reference's height and width
@@ -69,7 +68,7 @@ def joint(
             sheet = captioned(shown, one.asked.prompt, columns=6 if len(shown) > 8 else 4 if len(shown) > 2 else 2)
             write_whole(folder / f"{one.asked.id}.jpg", partial(sheet.save, format="JPEG", quality=88))
     if out is not None:
-        write_whole(Path(out) / TABLE, lambda part: part.write_text(table(rows), "utf-8"))
+        write_whole(Path(out) / TABLE, lambda part: part.write_text(table(rows, COLUMNS), "utf-8"))
     return rows
 
 
@@ -109,17 +108,6 @@ def places(where: Tensor, threshold: float) -> Row:
 def known(value: Any) -> float | None:
     """A number, or None."""
     return float(value) if math.isfinite(float(value)) else None
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows as CSV; empty where there is nothing to say."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(
-        [f"{value:.6g}" if isinstance(value := row[name], float) else "" if value is None else value for name in COLUMNS] for row in rows
-    )
-    return text.getvalue()
 
 
 def sides(picture: Picture, word: Tensor, maps: AttributionMaps, reference: str, where: Tensor | None, name: str) -> list[tuple[str, Any]]:

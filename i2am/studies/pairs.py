@@ -21,7 +21,7 @@ from i2am.score.entanglement import OVERLAPS, Pair, pairs_by_group
 from i2am.studies.labels import read_labels
 from i2am.studies.painted import Painted
 from i2am.studies.pairs_page import page_of
-from i2am.studies.results import facts_of, told, write
+from i2am.studies.results import facts_of, table, told, write
 from i2am.studies.run import is_first, left_out, paint
 
 TWO = re.compile(r"(?:an?|the)\s+(.+?)\s+and\s+(?:an?|the)\s+(.+?)\s*\.?", re.IGNORECASE)
@@ -109,4 +109,4 @@ def report(out: Path, painted: Sequence[Painted], nouns: Nouns, known: Mapping[s
         "study": "entangle pairs", **pairs_by_group(pairs), "threshold": threshold, "pictures": len(pairs), "labels": len(known),
         "without a label": unlabelled, "left out": left_out(out), "paper": PAPER, **facts_of(out),
     }  # fmt: skip
-    return write(out, {"pairs": rows}, found, page_of(found, painted, pairs, nouns))
+    return write(out, {"pairs": table(rows)}, found, page_of(found, painted, pairs, nouns))

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,15 +27,12 @@ def told(things: Sequence[One], doing: str, unit: str = "picture") -> Iterator[O
     return iter(tqdm(things, desc=doing, unit=unit, delay=2))
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows of the same names as CSV, numbers with all their digits, nothing where there is none, yes and no as 1 and 0."""
+def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> str:
+    """Rows as CSV, numbers with all their digits, nothing where there is none, yes and no as 1 and 0. names: by default the first row's."""
     text = io.StringIO()
-    writer: Any = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(text, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow({name: cell(value) for name, value in row.items()})
+    writer = csv.DictWriter(text, names or list(rows[0] if rows else ["id"]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -44,13 +42,12 @@ def cell(value: Any) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
-def write(out: Path, tables: Mapping[str, Iterable[Mapping[str, Any]]], report: Mapping[str, Any], page: str) -> Path:
-    """NAME.csv for each table, report.json and report.html, each whole or not at all; the page is written last."""
-    texts = {f"{name}.csv": table(rows) for name, rows in tables.items()}
-    texts["report.json"] = json.dumps(plain(report), indent=2, allow_nan=False) + "\n"
+def write(out: Path, tables: Mapping[str, str], report: Mapping[str, Any], page: str) -> Path:
+    """NAME.csv for each table, report.json and report.html, each whole or not at all; the page, which is returned, is written last."""
+    texts = {f"{name}.csv": text for name, text in tables.items()}
+    texts["report.json"] = json.dumps(plain(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     for name, text in {**texts, "report.html": page}.items():
-        data = text.encode("utf-8", "backslashreplace")  # a file's name need not be Unicode
-        write_whole(out / name, lambda part, data=data: part.write_bytes(data))  # type: ignore[misc]
+        write_whole(out / name, partial(Path.write_bytes, data=text.encode("utf-8", "backslashreplace")))  # a name need not be Unicode
     return out / "report.html"
 
 

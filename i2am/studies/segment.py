@@ -5,22 +5,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from i2am.common.checks import refuse
-from i2am.common.outputs import write_whole
 from i2am.studies.painted import Painted
+from i2am.studies.results import write
 from i2am.studies.segment_page import page_of
 from i2am.studies.segment_scores import score, summary, table
 from i2am.studies.segment_truth import Truth, check_sizes
 
 __all__ = ["Truth", "segment"]
-
-FILES = ("segmentation.csv", "report.json", "report.html")
 
 
 def segment(painted: Sequence[Painted], truth: Truth, *, out: str | Path, about: Mapping[str, Any] | None = None) -> Path:
@@ -34,11 +30,5 @@ def segment(painted: Sequence[Painted], truth: Truth, *, out: str | Path, about:
     check_sizes(masked, truth)
     scores = score(masked, truth)
     report = summary(scores, painted, truth, about or {})
-    texts = (
-        table(scores, truth.protocol),
-        json.dumps(report, indent=2, allow_nan=False) + "\n",
-        page_of(report, scores, {one.asked.id: one for one in masked}, truth),
-    )
-    for name, text in zip(FILES, texts):
-        write_whole(out / name, partial(Path.write_bytes, data=text.encode("utf-8", "backslashreplace")))
-    return out / "report.html"
+    page = page_of(report, scores, {one.asked.id: one for one in masked}, truth)
+    return write(out, {"segmentation": table(scores, truth.protocol)}, report, page)

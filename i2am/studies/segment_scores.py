@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from i2am.maps.tokens import Grid
 from i2am.maps.words import WordMaps
 from i2am.score.segmentation import PRESET, Protocol, Scored, Segmentation, levels, nearest
 from i2am.score.segmentation_rivals import Rivals
+from i2am.studies import results
 from i2am.studies.painted import Painted
 from i2am.studies.segment_truth import Truth
 
@@ -94,19 +93,13 @@ def summary(scores: Scores, painted: Sequence[Painted], truth: Truth, about: Map
 
 def table(scores: Scores, protocol: Protocol) -> str:
     """segmentation.csv: a line for each (picture, noun, threshold), with the rivals' IoU beside."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     rivals = scores.rivals.rows
-    writer.writerow([*COLUMNS, *rivals])
-    for place, row in enumerate(scores.maps.result()):
-        for i, threshold in enumerate(protocol.thresholds):
-            beside = [number(rows[place].iou[i]) for rows in rivals.values()]
-            writer.writerow([row.id, row.word, f"{threshold:g}", number(row.iou[i]), row.matched[i], number(row.share), *beside])
-    return file.getvalue()
-
-
-def number(x: float) -> str:
-    return "" if math.isnan(x) else f"{x:.6f}"
+    rows = [
+        {**dict(zip(COLUMNS, (row.id, row.word, threshold, row.iou[i], row.matched[i], row.share))),
+         **{name: found[place].iou[i] for name, found in rivals.items()}}
+        for place, row in enumerate(scores.maps.result()) for i, threshold in enumerate(protocol.thresholds)
+    ]  # fmt: skip
+    return results.table(rows, [*COLUMNS, *rivals])
 
 
 def extremes(rows: Sequence[Scored], place: int, count: int) -> tuple[list[Scored], list[Scored]]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from i2am.common.checks import refuse, said, whole_number
-from i2am.common.outputs import folder, write_whole
+from i2am.common.outputs import folder
 from i2am.data.prompts import Asked
 from i2am.evaluation.provenance import every_version, installed
 from i2am.language.conllu import read_conllu, write_conllu
@@ -24,6 +22,7 @@ from i2am.studies.earlier import earlier, omitted, options_of
 from i2am.studies.measured import COREFERENT, RELATION, UNRELATED, Left, Measured, Wanted, measure
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted
+from i2am.studies.results import write
 from i2am.studies.run import as_asked, is_first, paint
 from i2am.studies.syntax_page import page
 from i2am.studies.syntax_report import facts, table
@@ -81,7 +80,8 @@ def study(
             "coreference": None if coreference is None else str(coreference),
             "painted_in": str(place), "options": ran, "versions": every_version(),
         }  # fmt: skip
-        report(out, pictures, found, measured, chosen, facts(measured, chosen, left, relations, options.seed, about))
+        told = facts(measured, chosen, left, relations, options.seed, about)
+        write(out, {"relations": table(measured, chosen)}, told, page(told, pictures, found, measured, chosen[0]))
     return out / "report.html"
 
 
@@ -125,15 +125,3 @@ def measure_all(
         key, picture = one.asked.id, one.picture()
         measured += measure(key, one.words(), (picture.height, picture.width), found[key], wanted[key], chosen, left)
     return measured
-
-
-def report(out: Path, pictures: Sequence[Painted], found: Mapping[str, Parsed], measured: Sequence[Measured], chosen: Sequence[Convention],
-           summary: Mapping[str, Any]) -> None:  # fmt: skip
-    """Three files, each whole or not at all."""
-    texts = {
-        "relations.csv": table(measured, chosen),
-        "report.json": json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        "report.html": page(summary, pictures, found, measured, chosen[0]),
-    }
-    for name, text in texts.items():
-        write_whole(out / name, partial(Path.write_bytes, data=text.encode("utf-8", "backslashreplace")))

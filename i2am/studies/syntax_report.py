@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from i2am.score.relations import CONFIDENCE, MEASURES, RESAMPLES, Convention, by_relation, mean_of
+from i2am.studies import results
 from i2am.studies.measured import COREFERENT, RELATION, UNRELATED, Left, Measured
 
 KINDS = {RELATION: "all heads and dependents", UNRELATED: "unrelated words", COREFERENT: "coreferent words"}
 FREQUENT = 20  # words without a map that the report names
+COLUMNS = ("id", "kind", "relation", "head_number", "head", "dependent_number", "dependent")
 
 # in percent: mIoU, mIoD, mIoH; of the paper's table what the project has on record
 PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
@@ -72,14 +72,11 @@ def facts(measured: Sequence[Measured], conventions: Sequence[Convention], left:
 
 def table(measured: Sequence[Measured], conventions: Sequence[Convention]) -> str:
     """relations.csv; an empty cell is the share of an empty mask."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    rows = [
+        {"id": one.prompt, "kind": one.wanted.kind, "relation": one.wanted.name if one.wanted.kind == RELATION else "",
+         "head_number": one.wanted.head + 1, "head": one.head, "dependent_number": one.wanted.dependent + 1, "dependent": one.dependent,
+         **{f"{how.name}_{measure}": getattr(one.overlaps[how.name], measure) for how in conventions for measure in MEASURES}}
+        for one in measured
+    ]  # fmt: skip
     names = [f"{how.name}_{measure}" for how in conventions for measure in MEASURES]
-    writer.writerow(["id", "kind", "relation", "head_number", "head", "dependent_number", "dependent", *names])
-    for one in measured:
-        scores = [getattr(one.overlaps[how.name], measure) for how in conventions for measure in MEASURES]
-        wanted = one.wanted
-        name = wanted.name if wanted.kind == RELATION else ""
-        writer.writerow([one.prompt, wanted.kind, name, wanted.head + 1, one.head, wanted.dependent + 1, one.dependent,
-                         *("" if math.isnan(score) else score for score in scores)])  # fmt: skip
-    return text.getvalue()
+    return results.table(rows, [*COLUMNS, *names])
