@@ -37,7 +37,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
     },
 }
 SOURCES = {
-    "paper": "the paper's table (ACL 2023): Stable Diffusion 2, 1,000 prompts of COCO, CoreNLP",
+    "paper": "the paper's table (ACL 2023): Stable Diffusion, 1,000 prompts, CoreNLP",
     "notebook": "castorini/daam's notebook: Stable Diffusion 2.1, 30 steps, up to 1,500 prompts of COCO, CoreNLP",
 }
 
