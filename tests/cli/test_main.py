@@ -116,7 +116,21 @@ def test_without_a_command_there_is_the_help(capsys):
     assert printed.out == ""
     assert all(
         f"\n    {name}" in printed.err
-        for name in ("view", "demo", "evaluate", "imacs", "detect", "explain", "families", "convert", "train-small", "words")
+        for name in (
+            "view",
+            "demo",
+            "evaluate",
+            "imacs",
+            "detect",
+            "explain",
+            "families",
+            "convert",
+            "train-small",
+            "words",
+            "syntax",
+            "entangle",
+            "prompts",
+        )
     )
 
 
@@ -130,7 +144,9 @@ def test_every_help_ends_with_examples_that_parse(capsys):
         for example in examples:
             program, *words = shlex.split(example)
             assert program == "i2am"
-            assert parser().parse_args(words).run.__name__ == words[0].replace("-", "_")
+            run = parser().parse_args(words).run
+            assert run.__module__ == f"i2am.cli.{words[0].replace('-', '_')}"
+            assert run.__name__ in [word.replace("-", "_") for word in words]
 
 
 def test_our_own_bugs_are_not_hidden(run, monkeypatch):

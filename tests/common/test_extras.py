@@ -19,7 +19,11 @@ COMMANDS = [  # what is hidden, the command, what is said
     (["scipy"], "evaluate --data none --out new", "an evaluation needs scipy. pip install 'i2am[metrics]'"),
     (["accelerate", "tqdm"], "evaluate --data none --out new", "needs accelerate and tqdm. pip install 'i2am[diffusers,pictures]'"),
     (["scipy"], "imacs --data none --maps none", "an evaluation needs scipy. pip install 'i2am[metrics]'"),
-    (["accelerate", "diffusers"], "words --prompts none --out new", "a study needs accelerate, diffusers. pip install 'i2am[diffusers]'"),
+    (
+        ["accelerate", "diffusers"],
+        "words --prompts none --out new",
+        "a study needs accelerate and diffusers. pip install 'i2am[diffusers]'",
+    ),
     (["scipy"], f"detect {NOTHING}", "detect needs scipy. pip install 'i2am[metrics]'"),
     (["PIL", "matplotlib"], f"detect {NOTHING} --pictures new", "detect needs Pillow and matplotlib. pip install 'i2am[pictures]'"),
     (["diffusers"], "demo --out new", "the demo needs diffusers. pip install 'i2am[diffusers]'"),
