@@ -24,6 +24,7 @@ from i2am.models.small.pipeline import WEIGHTS, SmallTryOnPipeline
 from i2am.models.small.schedule import alphas_cumprod
 from i2am.models.small.train import Options
 from i2am.models.small.unet import small_unet
+from i2am.models.training import milestones
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 OPTIONS = Options(steps=3, batch=2, warmup=2)
@@ -201,7 +202,7 @@ def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
     assert rates[10:750] == [1e-3] * 740
     assert rates[1000] == 0
     assert all(later < earlier for earlier, later in pairwise(rates[750:]))
-    assert train.milestones(1000) == [0, 100, 200, 400, 800, 1000]
+    assert milestones(1000) == [0, 100, 200, 400, 800, 1000]
     assert [round(options.rich_at(step), 3) for step in (0, 3000, 6000, 9000)] == [0.6, 0.4, 0.2, 0.2]
 
 
