@@ -26,8 +26,9 @@ from benchmarks.world.pointing import HELD_OUT, noise, paint
 from benchmarks.world.tables import ROOT
 from i2am.data.synthetic import Pairs, draw, unit
 from i2am.losses import mass_outside
+from i2am.models.pixels import PATCH, patches
 from i2am.models.small import WEIGHTS, SmallTryOnPipeline, load
-from i2am.models.small.encoder import PATCH, known, patches
+from i2am.models.small.encoder import known
 from i2am.score.similarity import ssim
 from i2am.show.pictures import overlay
 

@@ -26,8 +26,8 @@ from i2am.data.synthetic import draw, unit
 from i2am.data.truth import oracle_maps
 from i2am.maps.levels import AttributionMaps
 from i2am.maps.weighing import WEIGHINGS
+from i2am.models.pixels import PATCH
 from i2am.models.small import WEIGHTS, load
-from i2am.models.small.encoder import PATCH
 from i2am.score.faithfulness import SHARES, hidden, on_garment, ways
 from i2am.score.intervals import bootstrap
 from i2am.score.pointing import Pointing, pointing

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am.models.small.encoder import PATCH, GarmentEncoder
+from i2am.models.pixels import PATCH
+from i2am.models.small.encoder import GarmentEncoder
 from i2am.models.small.pipeline import SmallTryOnPipeline
 from i2am.models.small.schedule import scheduler
 from i2am.models.small.unet import small_unet

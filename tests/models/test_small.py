@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import i2am
-from i2am.models.small.encoder import patches
+from i2am.models.pixels import patches
 from i2am.models.small.pipeline import SmallTryOnPipeline
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")

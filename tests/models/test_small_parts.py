@@ -11,7 +11,7 @@ import torch
 from small_model import REAL, TINY, inputs, run, tiny
 
 from i2am.models import small
-from i2am.models.small.encoder import patches, pictures
+from i2am.models.pixels import patches, pictures
 from i2am.models.small.pipeline import SmallTryOnPipeline
 from i2am.models.small.positions import PlacedLinear, tie, waves
 from i2am.models.small.schedule import alphas_cumprod

@@ -9,18 +9,8 @@ from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from torch import Tensor, nn
 
 from i2am.maps.tokens import Grid
+from i2am.models.pixels import PATCH, patches
 from i2am.models.small.positions import WAVES, waves
-
-PATCH = 4
-
-
-def patches(pictures: Tensor) -> Tensor:
-    """[B, 3, H, W] -> [B, 48, H / 4, W / 4], without loss."""
-    return nn.functional.pixel_unshuffle(pictures, PATCH)
-
-
-def pictures(patched: Tensor) -> Tensor:
-    return nn.functional.pixel_shuffle(patched, PATCH)
 
 
 def known(kept: Tensor, inside: Tensor, body: Tensor) -> Tensor:
