@@ -1,8 +1,8 @@
 """The prompt as tokens: a tokenizer of whole words, and a text encoder that tells where a word belongs.
 
 Each token leaves the encoder in two halves. The first knows the whole sentence, and is what attention looks for: "red" says that it is
-the circle's red. The second knows its word alone, and is what attention brings. So what is painted red has to look at "red", and no
-other token can stand in for it: that is what makes the maps of words mean the words.
+the circle's red. The second knows its word and the one before it, and is what attention brings. So what is painted red has to look at
+"red" or at the noun behind it, and no other token can stand in for them: that is what makes the maps of words mean the words.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SceneTextEncoder(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, words: int = len(SPECIAL) + len(VOCABULARY), length: int = LENGTH, channels: int = 64, heads: int = 4, layers: int = 2, blur: int = 2
+        self, words: int = len(SPECIAL) + len(VOCABULARY), length: int = LENGTH, channels: int = 64, heads: int = 4, layers: int = 2
     ) -> None:
         super().__init__()
         self.word = nn.Embedding(words, channels)
@@ -55,17 +55,10 @@ class SceneTextEncoder(ModelMixin, ConfigMixin):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        word = self.word(input_ids)
-        x = word + self.place[: input_ids.shape[1]]
-        padding = input_ids == 0
+        meaning, padding, words = self.word(input_ids), input_ids == 0, input_ids >= len(SPECIAL)
+        x = meaning + self.place[: input_ids.shape[1]]
         for layer in self.sentence:
             x = layer(x, src_key_padding_mask=padding)
-        return torch.cat([blurred(self.norm(x), self.config.blur), word], 2)
-
-
-def blurred(x: Tensor, times: int) -> Tensor:
-    """Each token with a share of its neighbours' looks."""
-    for _ in range(times):
-        before, behind = torch.cat([x[:, :1], x[:, :-1]], 1), torch.cat([x[:, 1:], x[:, -1:]], 1)
-        x = (before + 2 * x + behind) / 4
-    return x
+        both = words[:, 1:] & words[:, :-1]  # a word behind a word
+        brought = torch.cat([meaning[:, :1], meaning[:, 1:] + meaning[:, :-1] * both[:, :, None]], 1)
+        return torch.cat([self.norm(x) * ~padding[:, :, None], brought], 2)

@@ -15,24 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from i2am.data.scenes.render import Scenes, draw_scenes
+from i2am.data.scenes.render import SIZE, Scenes, draw_scenes
 from i2am.data.synthetic.numbers import TRAINING
 from i2am.models import training
 from i2am.models.pixels import PATCH, patches
-from i2am.models.scenes.pipeline import SmallTextPipeline
+from i2am.models.scenes.pipeline import SmallTextPipeline, load
 from i2am.models.scenes.text import SceneTextEncoder, SceneTokenizer, tokenizer
 from i2am.models.scenes.unet import SceneUNet, scene_unet
 from i2am.models.small.schedule import STEPS, scheduler
 from i2am.models.training import Course
-
-SIZE = (64, 96)
-
 
 @dataclass(frozen=True)
 class Options(Course):
     steps: int = 9_000
     batch: int = 32
     shift: float = 16.0  # where a thing lies and what it is must be read for most of the steps, not seen through the noise
+    size: tuple[int, int] = SIZE
+    start: str = ""  # the folder of a pipeline to begin with, of any size; "": random weights
     things: float = 2.0  # what the pixels of things count more than the ground's
     bound: bool = False  # every colour comes with one shape only, and tints the ground
 
@@ -52,8 +51,19 @@ class Model(nn.Module):
         return SmallTextPipeline(self.unet, self.text_encoder, tokenizer(), scheduler(shift))
 
 
+def networks(options: Options) -> Model:
+    """New networks for pictures of this size, with the weights of a pipeline's folder if there is one."""
+    height, width = options.size
+    model = Model(scene_unet(grid=(height // PATCH, width // PATCH)))
+    if options.start:
+        given = load(options.start)
+        model.unet.load_state_dict(given.unet.state_dict())
+        model.text_encoder.load_state_dict(given.text_encoder.state_dict())
+    return model
+
+
 def batch_of(options: Options, step: int) -> Scenes:
-    return draw_scenes(options.batch, seed=TRAINING + options.seed, first=step * options.batch, size=SIZE, bound=options.bound)
+    return draw_scenes(options.batch, seed=TRAINING + options.seed, first=step * options.batch, size=options.size, bound=options.bound)
 
 
 def loss_of(model: Model, scenes: Scenes, words: SceneTokenizer, options: Options, step: int, kept: Tensor, device: torch.device) -> Tensor:
@@ -80,4 +90,4 @@ def train(out: str | Path, options: Options | None = None, *, device: str | None
     def loss_at(model: Model, step: int, where: torch.device, kept: Tensor, run: Any) -> Tensor:
         return loss_of(model, batch_of(options, step), words, options, step, kept, where)
 
-    return training.train(out, options, Model, loss_at, what="scenes", device=device, save_every=save_every)
+    return training.train(out, options, lambda: networks(options), loss_at, what="scenes", device=device, save_every=save_every)

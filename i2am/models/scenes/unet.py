@@ -43,7 +43,7 @@ class SceneUNet(UNet2DConditionModel):
                 block.attn1, block.norm1 = NoAttention(), nn.Identity()
 
 
-def scene_unet(channels: tuple[int, int] = (64, 80), heads: int = 4, tokens: int = 128, grid: Grid = (16, 24)) -> SceneUNet:
+def scene_unet(channels: tuple[int, int] = (64, 80), heads: int = 2, tokens: int = 128, grid: Grid = (16, 24)) -> SceneUNet:
     """The shape of the shipped model, with random weights."""
     return SceneUNet(
         sample_size=grid,
