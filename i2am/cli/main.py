@@ -23,6 +23,7 @@ from i2am.cli.imacs import add_imacs
 from i2am.cli.parsers import Paragraphs, Version
 from i2am.cli.prompts import add_prompts
 from i2am.cli.syntax import add_syntax
+from i2am.cli.train_scenes import add_train_scenes
 from i2am.cli.train_small import add_train_small
 from i2am.cli.view import add_view
 from i2am.cli.words import add_words
@@ -39,6 +40,7 @@ COMMANDS = (
     add_prompts,
     add_convert,
     add_train_small,
+    add_train_scenes,
     add_explain,
     add_families,
 )

@@ -22,6 +22,7 @@ COMMANDS = {  # command -> where the work is, what is said
     "prompts pairs --count 2 --out new.csv": ("i2am.language.making.pairs", "No list was written."),
     "words --prompts prompts.txt --out new": ("i2am.studies.words.paint", "The same command goes on from what new holds."),
     "entangle pairs --count 4 --out new": ("i2am.studies.pairs.paint", "The same command goes on from what new holds."),
+    "train-scenes --out new --device cpu": ("i2am.models.scenes.train.Model", "The same command goes on from what new last saved."),
     "train-small --out new --device cpu": ("i2am.models.small.train.Model", "The same command goes on from what new last saved."),
 }
 

@@ -67,7 +67,7 @@ def laid_out(numbers: Sequence[float], aspect: float, bound: bool = False) -> La
     of = Draws(numbers)
     kind = of.weighted(KINDS)
     things = chosen(of, bound)
-    radii = [of(*RADII[thing.size]) for thing in things]
+    radii = [of(*RADII[thing.size]) * min(1.0, aspect / 1.2) for thing in things]  # smaller where two would not fit side by side
     turns = [of(-0.2, 0.2) for _ in things]
     place, relation, swap, upright = of.choice(list(PLACES)), of.choice(BESIDE), of.chance(0.5), of.chance(0.3)
     if kind in ("one", "one placed"):
@@ -127,7 +127,7 @@ def apart(of: Draws, radii: Sequence[float], upright: bool, swap: bool, aspect: 
 def in_touch(of: Draws, radii: Sequence[float], aspect: float) -> list[tuple[float, float]]:
     """The centres of two things that touch, side by side or a little aslant."""
     slant = of(-0.45, 0.45) + (math.pi if of.chance(0.5) else 0)
-    reach = (radii[0] + radii[1]) * 0.88
+    reach = (radii[0] + radii[1]) * 0.78  # a star or a cross reaches less far between its points
     dx, dy = reach * math.cos(slant), reach * math.sin(slant)
     edges = [r + EDGE for r in radii]
     x = of(max(edges[0], edges[1] - dx), min(aspect - edges[0], aspect - edges[1] - dx))

@@ -17,12 +17,12 @@ from i2am.models.scenes.text import MARK, SceneTextEncoder, SceneTokenizer
 from i2am.models.scenes.unet import SceneUNet
 
 WEIGHTS = Path(__file__).parent / "weights"
-BOUND = Path(__file__).parent / "weights_bound"  # of a world where each colour comes with one shape and tints the ground
+WEIGHTS_BOUND = Path(__file__).parent / "weights_bound"  # of a world where each colour comes with one shape and tints the ground
 
 
 def load(folder: str | Path = WEIGHTS, **options: Any) -> "SmallTextPipeline":
     """The shipped model, or one in a folder; float32 unless the options, which are `from_pretrained`'s, say otherwise."""
-    return load_small(SmallTextPipeline, folder, folder in (WEIGHTS, BOUND), "i2am train-scenes", **options)
+    return load_small(SmallTextPipeline, folder, folder in (WEIGHTS, WEIGHTS_BOUND), "i2am train-scenes", **options)
 
 
 class SmallTextPipeline(PixelPipeline):

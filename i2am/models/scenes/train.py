@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from i2am.common.checks import is_size, refuse, said
 from i2am.data.scenes.render import SIZE, Scenes, draw_scenes
 from i2am.data.synthetic.numbers import TRAINING
 from i2am.models import training
@@ -34,6 +35,11 @@ class Options(Course):
     start: str = ""  # the folder of a pipeline to begin with, of any size; "": random weights
     things: float = 2.0  # what the pixels of things count more than the ground's
     bound: bool = False  # every colour comes with one shape only, and tints the ground
+
+    def check(self) -> None:
+        super().check()
+        if not is_size(self.size) or any(side % (2 * PATCH) for side in self.size):
+            refuse("size", f"(height, width), multiples of {2 * PATCH}", said(self.size), "Patches are halved once.")
 
 
 class Model(nn.Module):
