@@ -167,7 +167,8 @@ def test_every_command_refuses_before_it_works(here, name, capsys, monkeypatch):
     known(1).save(here / "run.safetensors")
     (here / "model.ckpt").write_bytes(b"")
     (here / "boxes.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
-    for work in ("i2am.cli.demo_pictures.paint", "i2am.models.small.train.Model", "i2am.models.scenes.train.Model", "i2am.evaluation.run.resolve", "torch.load"):
+    trained = ("i2am.models.small.train.Model", "i2am.models.scenes.train.Model")
+    for work in ("i2am.cli.demo_pictures.paint", *trained, "i2am.evaluation.run.resolve", "torch.load"):
         monkeypatch.setattr(work, lambda *_, **__: pytest.fail("worked"))
     words, file = PLACES[name]
     suffix = {"view": ".html", "detect": ".json"}.get(name, "") if file else ""

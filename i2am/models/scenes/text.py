@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -33,6 +33,7 @@ def tokenizer(words: Sequence[str] = VOCABULARY, length: int = LENGTH) -> SceneT
     fast = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     fast.normalizer = normalizers.Lowercase()
     fast.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")])
+    fast.decoder = decoders.Metaspace(prepend_scheme="always")
     ends = [(name, vocabulary[name]) for name in ("<s>", "</s>")]
     fast.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
     names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL))

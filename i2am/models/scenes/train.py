@@ -26,6 +26,7 @@ from i2am.models.scenes.unet import SceneUNet, scene_unet
 from i2am.models.small.schedule import STEPS, scheduler
 from i2am.models.training import Course
 
+
 @dataclass(frozen=True)
 class Options(Course):
     steps: int = 9_000
