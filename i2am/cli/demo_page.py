@@ -46,6 +46,7 @@ LEVELS = {
     "layer": ("Which layer?", "Every layer by itself, each on its own scale, in the order in which the model calls them."),
 }
 FILES = {
+    "words.html": "the other half of the demo: prompts, and which word made which part of a picture",
     "viewer.html": "every map of every picture, in one file that needs nothing else",
     "sheet.png": "all pictures on one page",
     "scores.json": "the table, with what it was made from",

@@ -19,6 +19,8 @@ import torch
 from i2am.attach.trace import trace
 from i2am.cli.demo_page import FILES
 from i2am.cli.demo_scores import Scored, score, table
+from i2am.cli.demo_words import PAGE as WORDS
+from i2am.cli.demo_words import write_words
 from i2am.common import outputs
 from i2am.common.checks import is_whole, refuse
 from i2am.common.extras import need
@@ -69,6 +71,7 @@ def demo(
     scored = score(done.pairs, done.maps)
     print(f"{table(scored)}\n\nWriting {out} ...", flush=True)
     sizes = write(out, done, scored, "shipped" if model is None else Path(model).name)
+    sizes[WORDS] = write_words(out, seed).stat().st_size / 1e6
     index = out / "index.html"
     per = done.seconds / count
     print(f"It holds {sum(sizes.values()):.0f} MB; {sizes[MAPS]:.0f} of them are {MAPS}, {FILES[MAPS]}.")
@@ -81,7 +84,7 @@ def demo(
 
 def check(out: str | Path, count: int, seed: int, steps: int, model: str | Path | None) -> None:
     """Whatever can be refused is, before the model runs."""
-    need("the demo", "diffusers", "matplotlib", "PIL", "tqdm")
+    need("the demo", "diffusers", "transformers", "matplotlib", "PIL", "tqdm")
     if not is_whole(count, 1):
         refuse("count", "at least 1 picture", repr(count), "8 fit a screen.")
     if not is_whole(steps, 1):

@@ -14,6 +14,7 @@ import torch
 
 pytest.importorskip("diffusers")
 pytest.importorskip("matplotlib")
+import scene_model
 from PIL import Image
 
 import i2am
@@ -21,6 +22,7 @@ from i2am.cli import demo_pictures as room
 from i2am.cli.demo_page import ROWS, page
 from i2am.cli.demo_pictures import demo
 from i2am.cli.demo_scores import SCORES, Scored, score, shown, table
+from i2am.cli.demo_words import write_words
 from i2am.cli.main import main
 from i2am.data.synthetic import draw
 from i2am.models.small.encoder import GarmentEncoder
@@ -29,7 +31,7 @@ from i2am.models.small.schedule import scheduler
 from i2am.models.small.unet import small_unet
 
 DRAWN = ("warp", "r2g", "g2r", "r2g_mean", "g2r_mean")
-WHOLE = ["index.html", "viewer.html", "sheet.png", "time.png", "head.png", "layer.png", "scores.json", "maps.safetensors"]
+WHOLE = ["index.html", "words.html", "viewer.html", "sheet.png", "time.png", "head.png", "layer.png", "scores.json", "maps.safetensors"]
 NOTHING = dict.fromkeys((*SCORES, "truth_imacs_r", "baseline_accuracy"))
 NOTHING |= {"imacs_g": -0.5, "truth_imacs_g": 0.4}
 NONE = Scored([{"image": 0, **NOTHING, "patches": 0}], NOTHING, {"00 imacs_r": "the garment fills its picture & more"})
@@ -56,7 +58,8 @@ def made(tiny, tmp_path_factory):
     (out / "scores.json").write_text(json.dumps({"made by": room.MARK}))
     (out / "r2g" / "01.png").write_bytes(b"old")
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "write_words", lambda folder, seed: write_words(folder, seed, scene_model.tiny(), scene_model.tiny(1)))
         assert demo(out, count=1, steps=2, model=tiny) == out / "index.html"
     return out, printed.getvalue()
 
