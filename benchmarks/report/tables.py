@@ -23,7 +23,7 @@ from benchmarks.report.grouped import summary as grouped_cost
 from benchmarks.report.peers import summary as peers
 from benchmarks.report.release_hook import summary as hook
 from benchmarks.report.studies import summary as studies
-from benchmarks.world.tables import ends, follow, steering, trainings, weighings
+from benchmarks.world.tables import ends, follow, steering, trainings, weighings, words
 from benchmarks.world.tables import summary as small_world
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +163,9 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "<!-- table: small world weighings -->": lambda _: weighings(read(SMALL_WORLD), 0.2),
     "<!-- table: small world trainings -->": lambda _: trainings(read(SMALL_WORLD)),
     "<!-- table: small world steering -->": lambda _: steering(read(SMALL_WORLD)),
+    "<!-- table: small world words -->": lambda _: words(read(SMALL_WORLD), "segment"),
+    "<!-- table: small world syntax -->": lambda _: words(read(SMALL_WORLD), "syntax"),
+    "<!-- table: small world leaks -->": lambda _: words(read(SMALL_WORLD), "leak"),
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measuring.rows import SMALL_WORLD, Row, read
 from benchmarks.measuring.table import commit, place
-from benchmarks.world import field_tables, refined_tables, weighed_tables
+from benchmarks.world import field_tables, refined_tables, weighed_tables, words_tables
 from benchmarks.world.field_tables import short
 from benchmarks.world.plots import plots
 from i2am.score.correlation import spearman
@@ -189,6 +189,14 @@ def steering(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def words(rows: Sequence[Row], question: str) -> str:
+    """What word maps are worth, by one of the questions of `benchmarks.world.words`."""
+    if not any(row["benchmark"] == f"words {question}" for row in rows):
+        return words_tables.NOT_YET
+    here = latest(rows, f"words {question}")
+    return f"{words_tables.TABLES[question](here)}\n\n{words_tables.how(here[0])}; {place(here[0])}, at {commit(here[0])}."
+
+
 def report(rows: Sequence[Row]) -> str:
     truth, random, checkpoints = latest(rows, "truth")[-1], latest(rows, "random"), latest(rows, "checkpoints")
     hiding, swapping = latest(rows, "hiding"), latest(rows, "swapping")
@@ -207,6 +215,9 @@ def report(rows: Sequence[Row]) -> str:
         "## Ways of weighing", weighings(rows),
         "## Trained with losses on the maps", trainings(rows), "![refined](../../docs/refined.jpg)",
         "## Steering", steering(rows), "![steered](../../docs/steered.jpg)",
+        "## Words as segmentation", words(rows, "segment"),
+        "## Words that depend on each other", words(rows, "syntax"),
+        "## Colours that leak", words(rows, "leak"),
     ]) + "\n"  # fmt: skip
 
 

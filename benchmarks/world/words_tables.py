@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.measuring.rows import Row
 
 RIVALS = {"whole": "the whole picture", "random": "a random box", "bright": "what is bright", "dark": "what is dark"}
+NOT_YET = "*Nothing has been recorded yet: `python -m benchmarks.world.words`.*"
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
     """Those of the questions that were asked."""
-    made = {"words segment": segmentation, "words syntax": relations, "words leak": leaks}
-    return [table(here) for name, table in made.items() if (here := [row for row in rows if row["benchmark"] == name])]
+    return [table(here) for name, table in TABLES.items() if (here := [row for row in rows if row["benchmark"] == f"words {name}"])]
+
+
+def how(row: Row) -> str:
+    """What the pictures of a question were made with."""
+    many = f"{row['count']} seeds" if row["benchmark"] == "words leak" else f"{row['count']} held-out scenes"
+    noise = f"; rendered pictures under noise of strength {row['strength']:g}" if row.get("on") else ""
+    return f"{many}, {row['steps']} steps, guidance {row['guidance']:g}{noise}"
 
 
 def models(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -72,3 +79,6 @@ def leaks(rows: Sequence[Row]) -> str:
         changes = [mean([row["changes"][what]["mean"] for row in some]) for what in ("ssim_outside", "absolute_outside")]
         lines.append(f"| {name} | {' | '.join([*looks, *changes])} |")
     return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"segment": segmentation, "syntax": relations, "leak": leaks}

@@ -93,7 +93,7 @@ def scene(prompt: str, picture: Tensor, words: WordMaps, masks: dict[str, Tensor
     chosen = next(at for at, word in enumerate(said) if word in SHAPES)
     if masks is None:
         return Scene(prompt, url(image), [found[word] for word in said], chosen=chosen)
-    size = tuple(picture.shape[-2:])
+    size = (picture.shape[-2], picture.shape[-1])
     shown = {word: url(lit(image, mask)) for word, mask in masks.items()}
     scores = {word: iou(show(words[word][0], size=size, threshold=THRESHOLD), mask.float()).item() for word, mask in masks.items()}
     return Scene(prompt, url(image), [found[word] for word in said], [shown.get(word, "") for word in said],
