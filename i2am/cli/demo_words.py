@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from i2am.attach.trace import trace
-from i2am.cli.demo_words_page import THRESHOLD, page
+from i2am.cli.demo_words_page import THRESHOLD, Scene, page
 from i2am.common.outputs import write_whole
 from i2am.data.scenes import SHAPES
 from i2am.maps.words import WordMaps, iou, show
@@ -31,18 +30,6 @@ LEAKING = tuple(f"a {colour} square" for colour in ("red", "green", "blue"))
 SCENES = (4, 7, 17, 19, 22, 30)  # of a seed: rendered, and looked at
 STEPS, GUIDANCE, STRENGTH = 16, 3.0, 0.5
 ENLARGED = 4
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A prompt's picture, and by place in the prompt each word's map over it; with a truth, its pixels and the IoU of both."""
-
-    prompt: str
-    picture: str  # data URLs
-    maps: list[str]
-    truth: list[str] = field(default_factory=list)  # "" where a word has no pixels
-    iou: list[float | None] = field(default_factory=list)
-    chosen: int = 0  # the word that is shown first
 
 
 def write_words(out: Path, seed: int = 0, pipe: Any = None, bound: Any = None) -> Path:

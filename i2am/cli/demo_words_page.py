@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING
 
 from i2am.cli.demo_page import STYLE
 from i2am.data.scenes import COLOURS, SHAPES
-
-if TYPE_CHECKING:
-    from i2am.cli.demo_words import Scene
 
 MODELS = {
     "free": ("Colours free", "It has seen every shape in every colour, on grounds of any tint."),
@@ -44,6 +41,18 @@ MORE = """
 WIDEST = 18  # words of a prompt
 THRESHOLD = 0.4  # DAAM's
 THINGS = {*SHAPES, *COLOURS, "small", "big"}  # words that have pixels of their own
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A prompt's picture, and by place in the prompt each word's map over it; with a truth, its pixels and the IoU of both."""
+
+    prompt: str
+    picture: str  # data URLs
+    maps: list[str]
+    truth: list[str] = field(default_factory=list)  # "" where a word has no pixels
+    iou: list[float | None] = field(default_factory=list)
+    chosen: int = 0  # the word that is shown first
 
 
 def picking() -> str:
