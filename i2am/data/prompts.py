@@ -23,6 +23,7 @@ from i2am.common.tables import read_text, rows_of
 COLUMNS = ("id", "prompt", "seed", "image", "group")
 TABLES = {".csv": ",", ".tsv": "\t"}
 NAME = re.compile(r"[\w][\w.+-]*")
+LONGEST = 200  # bytes of an id: most file systems take names of 255
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Asked:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not NAME.fullmatch(self.id):
             refuse("id", "letters, digits, - _ + and dots, as it names files", said(self.id), "Leave the column out to have them numbered.")
+        if len(self.id.encode()) > LONGEST:
+            refuse("id", f"at most {LONGEST} bytes, as it names files", said(self.id), "Shorten it.")
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             refuse(f"prompt {self.id}", "some words", said(self.prompt), "Delete the line, or write a prompt.")
         if self.seed is not None and not is_whole(self.seed):

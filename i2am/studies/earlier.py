@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,7 @@ def earlier(folder: str | Path, asked: Sequence[Asked]) -> list[Painted]:
     if missing := [one.id for i, one in enumerate(asked) if i not in rows and one.id not in lost]:
         refuse(str(folder), "pictures of all prompts", f"none of {counted(len(missing), 'prompt')} ({cited(missing, 5)})",
                "Go on painting with the command that began it, or shorten the list.")  # fmt: skip
-    found = [painted(one, folder, rows[i]) for i, one in enumerate(asked) if i in rows]
-    others = [one.asked.id for one in found if letters(one.words().prompts[0].text) != letters(one.asked.prompt)]
-    if others:
-        refuse(str(folder), "pictures of this list", f"another prompt under the id {others[0]}", "Give the list that was painted.")
-    return found
-
-
-def letters(text: str) -> str:
-    """What stays of a text when a tokenizer has taken it apart and put it together."""
-    return re.sub("[^a-z0-9]", "", text.casefold())
+    return [painted(one, folder, rows[i]) for i, one in enumerate(asked) if i in rows]
 
 
 def omitted(folder: str | Path) -> dict[str, str]:

@@ -77,7 +77,7 @@ class Painter:
                    "Half precision overflows in some models: use float32; or leave such prompts out with --keep-going.")  # fmt: skip
         rows: list[Row] = []
         for i, (place, one) in enumerate(zip(places, some)):
-            row = {"index": place, "id": one.id, "seed": seeds[i]}
+            row = {"index": place, "id": one.id, "seed": seeds[i], "prompt": one.prompt}
             if i in lost:
                 row["failed"] = lost[i]
             else:

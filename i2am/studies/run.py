@@ -17,7 +17,7 @@ from i2am.common.checks import refuse, said
 from i2am.common.outputs import write_whole
 from i2am.data.prompts import Asked, check, numbered, read_prompts
 from i2am.evaluation import batches, processes, shards
-from i2am.evaluation.options import fingerprint, results_folder, write_options
+from i2am.evaluation.options import FILE, fingerprint, results_folder, write_options
 from i2am.models.folder import pipeline_of
 from i2am.studies import refused
 from i2am.studies.calls import Calls, size_of
@@ -25,7 +25,7 @@ from i2am.studies.options import Options
 from i2am.studies.painted import Painted, files
 from i2am.studies.painter import Around, Painter, Seen
 
-LINE = {"id": str, "seed": int}
+LINE = {"id": str, "seed": int, "prompt": str}
 AGAIN = "its prompt is painted again"
 LEFT_OUT = "left-out.json"
 
@@ -66,25 +66,29 @@ def paint(
     if not keep_going:
         refused.refuse_all(asked, wrong)
     processes.move_pipeline(calls.pipe, state.device)
+    options_now = described(options, calls, model, everything, {**(about or {}), "together": together})
     with processes.in_plain_words(out), contextlib.ExitStack() as stack:
+        processes.quiet(calls.pipe, stack)
+        painter = Painter(calls, asked, out, state.device, keep_going, tqdm.write, around or contextlib.nullcontext, whole=together)
+        good = [i for i in range(len(asked)) if i not in wrong]
+        if new := not (out / FILE).is_file() and bool(good):
+            painter.look_first(asked[good[0]], seen)  # what is refused leaves no folder that holds others to its options
         with state.main_process_first():
-            write_options(out, described(options, calls, model, everything, {**(about or {}), "together": together}))
+            write_options(out, options_now)
             for path in files(out, asked[0]).values():
                 path.parent.mkdir(exist_ok=True)
         shard = shards.Shard(out / "shards", state.process_index)
         stack.callback(shard.close)
         done = done_already(shards.read(out / "shards", LINE, AGAIN), asked, out)
         processes.gathered([], state)  # nobody writes before all have read
-        processes.quiet(calls.pipe, stack)
-        painter = Painter(calls, asked, out, state.device, keep_going, tqdm.write, around or contextlib.nullcontext, whole=together)
-        good = [i for i in range(len(asked)) if i not in wrong]
         if state.is_main_process:
             if wrong:
                 tqdm.write(f"i2am: left out:\n{refused.in_words(asked, wrong)}")
             if why := calls.why_alone([asked[i] for i in good]):
                 tqdm.write(f"i2am: {why}: prompts are painted one at a time.")
         if left := [i for i in good if i not in done or "failed" in done[i]]:
-            painter.look_first(asked[good[0]], seen)
+            if not new:
+                painter.look_first(asked[good[0]], seen)
             size = processes.agreed_size(batch_size, out, lambda n: painter.peak(n, alike(asked, calls, left)), state)
             todo = shards.todo(chunks([kind(asked[i], i, calls, together) for i in good], good, None if together else size), done)
             run(painter, todo, shard, done, state)
@@ -162,7 +166,7 @@ def described(options: Options, calls: Calls, model: Any, everything: Sequence[A
     """The options as JSON, with fingerprints of the model and of the list."""
     listing = hashlib.sha256()
     for one in everything:
-        picture = None if one.image is None else (one.image.name, one.image.stat().st_size if one.image.is_file() else None)
+        picture = None if one.image is None else contents(one.image)
         listing.update(f"{one.id}\t{one.prompt}\t{one.seed}\t{picture}\t{one.group}\n".encode())
     found = {name: value for name, value in asdict(options).items() if name != "limit"}  # more of the same prompts may follow
     name = str(model) if isinstance(model, (str, Path)) else type(model).__name__
@@ -173,14 +177,22 @@ def described(options: Options, calls: Calls, model: Any, everything: Sequence[A
         refuse("arguments", "numbers, texts and truth values", said(dict(options.arguments)), "What a run was made with is written down.")
 
 
+def contents(picture: Path) -> str | None:
+    """A hash of a picture to begin from, wherever it lies; none where it cannot be read."""
+    try:
+        return hashlib.sha256(picture.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def done_already(rows: Mapping[int, shards.Row], asked: Sequence[Asked], out: Path) -> dict[int, shards.Row]:
     """The lines of prompts that are asked for and whose files are there; what somebody deleted is painted again."""
     found = {i: row for i, row in rows.items() if i < len(asked)}
     for i, row in found.items():
-        if row["id"] != asked[i].id:
-            refuse(
-                f"the lines in {out / 'shards'}", f"of this list, whose prompt {i} is {asked[i].id}", row["id"], "Choose another folder."
-            )
+        for name, own in (("id", asked[i].id), ("prompt", asked[i].prompt)):
+            if row.get(name, own) != own:
+                refuse(f"the lines in {out / 'shards'}", f"of this list, whose prompt {i} has the {name} {own!r}", repr(row[name]),
+                       "Give the list that was painted, or choose another folder.")  # fmt: skip
     return {
         i: row for i, row in found.items() if "failed" in row or all(files(out, asked[i])[name].is_file() for name in ("image", "maps"))
     }

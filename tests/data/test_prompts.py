@@ -48,6 +48,7 @@ def test_captions_of_coco_may_repeat(tmp_path):
         ("list.csv", "prompt,id\na dog, asleep,d\n", "2 columns, got 3"),
         ("list.csv", "prompt,id\na dog,../d\n", "as it names files"),
         ("list.csv", "prompt,id\n,d\n", "prompt d must be some words"),
+        ("list.csv", f"prompt,id\na dog,{'d' * 201}\n", "at most 200 bytes"),
         ("list.csv", 'prompt,id\n"a dog,d\n', "a table"),
         ("list.json", '{"annotations": [{"caption": "a dog"}]}', "COCO's captions"),
         ("list.json", "[", "COCO's captions"),

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from i2am.evaluation.painter import seed_of
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted
 from i2am.studies.painter import Painter
-from i2am.studies.run import left_out, paint
+from i2am.studies.run import described, left_out, paint
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 ASKED = [
@@ -117,6 +118,14 @@ def test_other_results_are_not_mixed_in(change: dict[str, Any], named: str, done
         paint([*ASKED[:4], replace(ASKED[4], prompt="the blue cat")], pipe, out=out, options=OPTIONS, cpu=True)
     with pytest.raises(ValueError, match="weights: "):
         paint(ASKED, pipelines.sd2().pipe, out=out, options=OPTIONS, cpu=True)
+
+
+def test_a_first_look_that_fails_holds_nobody_to_its_options(pipe: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="8"):
+        paint(["a cat"], pipe, out=out, options=replace(OPTIONS, size=(64, 50)), cpu=True)
+    assert not out.exists()
+    assert len(paint(["a cat"], pipe, out=out, options=OPTIONS, cpu=True)) == 1
 
 
 def test_groups_are_painted_in_one_call(pipe: Any, done: list[Painted], tmp_path: Path) -> None:
@@ -235,6 +244,16 @@ def test_pictures_to_begin_from_have_a_batch_of_their_own_size(tmp_path: Path) -
     assert [one.picture().size for one in got] == [(64, 64), (48, 64), (64, 64)]
     alone = paint(asked, pipe, out=tmp_path / "alone", options=options, batch_size=1, cpu=True)
     assert all((numbers(one) - numbers(other)).abs().max() <= 1 for one, other in zip(got, alone))
+
+
+def test_a_picture_that_changed_between_runs_is_another_list(tmp_path: Path) -> None:
+    path = tmp_path / "one.ppm"  # both as large
+    about = []
+    for value in (0, 9):
+        path.write_bytes(b"P6 1 1 255\n" + bytes([value] * 3))
+        calls = SimpleNamespace(pipe=SimpleNamespace())
+        about.append(described(OPTIONS, calls, "model", [Asked("one", "a cat", image=path)], {})["list"])  # type: ignore[arg-type]
+    assert about[0] != about[1]
 
 
 def test_what_takes_no_list_of_generators_paints_one_at_a_time(

@@ -111,8 +111,17 @@ def test_what_was_painted_is_read_instead(there: Path, monkeypatch: pytest.Monke
         syntax.earlier(there / "out", as_asked([*TREES, "a dog"]))
     (there / "out" / "left-out.json").write_text('{"0003": "its prompt is too long"}')
     assert [one.asked.id for one in syntax.earlier(there / "out", as_asked([*TREES, "a dog"]))] == ["0000", "0001", "0002"]
-    with pytest.raises(ValueError, match=r"pictures of this list, got another prompt under the id 0000"):
+    with pytest.raises(ValueError, match=r"of this list, whose prompt 0 has the prompt 'a dog', got "):
         syntax.earlier(there / "out", as_asked(["a dog", *list(TREES)[1:]]))
+
+
+@pytest.mark.parametrize("prompt", ["一只红色的猫", "a café 😀"])
+def test_prompts_are_known_again_whatever_a_tokenizer_made_of_them(prompt: str, tmp_path: Path) -> None:
+    """Of these the small tokenizer keeps no letter, or not all."""
+    painted = paint([prompt], pipelines.sd15().pipe, out=tmp_path, options=Options(steps=1, size=(64, 48)), cpu=True)
+    assert [one.asked for one in syntax.earlier(tmp_path, as_asked([prompt]))] == [one.asked for one in painted]
+    with pytest.raises(ValueError, match="of this list"):
+        syntax.earlier(tmp_path, as_asked(["一只蓝色的狗"]))
 
 
 def test_everything_that_is_wrong_is_said_before_painting(there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
