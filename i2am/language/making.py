@@ -14,6 +14,7 @@ from i2am.common.checks import refuse, said, whole_number
 
 CHOICE = re.compile(r"\{([^{}]*)\}")
 LIKE_A = ("uni", "use", "usu", "eur", "one", "once", "ewe")  # written with a vowel, said without
+TRIES = 100  # to draw two words that are not part of each other
 LIKE_AN = ("hour", "honest", "honor", "honour", "heir")
 
 
@@ -43,14 +44,26 @@ def pairs(groups: Mapping[str, Sequence[str]], count: int, seed: int = 0) -> lis
     found = list[Made]()
     for place in range(count):
         drawn = random.Random(f"{seed}:{place}")
-        if place % 2 == 0:
-            first, second = drawn.sample(sorted(set(groups[drawn.choice(several)])), 2)
+        for _ in range(TRIES):
+            if place % 2 == 0:
+                first, second = drawn.sample(sorted(set(groups[drawn.choice(several)])), 2)
+            else:
+                first, second = (drawn.choice(groups[name]) for name in drawn.sample(list(groups), 2))
+            if not within(first, second):
+                break
         else:
-            first, second = (drawn.choice(groups[name]) for name in drawn.sample(list(groups), 2))
+            refuse("groups", "with words that are not part of each other", said(f"{first}, {second}"), "A word's map is that of all its "
+                   "places in the prompt.")  # fmt: skip
         group = "different" if place % 2 else "siblings"
         prompt = f"{article(first)} {first} and {article(second)} {second}"
         found.append(Made(f"{group}-{place:04d}", prompt, seed + place, group))
     return found
+
+
+def within(one: str, other: str) -> bool:
+    """Whether one's words are among the other's, as "bear" in "teddy bear": its map would be that of both."""
+    first, second = sorted((re.findall(r"\w+", word.casefold()) for word in (one, other)), key=len)
+    return any(second[at : at + len(first)] == first for at in range(len(second) - len(first) + 1))
 
 
 def adjectives(template: str, *, noun: str | None = None, seed: int = 0, seeds: int = 1) -> list[Made]:
@@ -69,6 +82,9 @@ def adjectives(template: str, *, noun: str | None = None, seed: int = 0, seeds: 
     noun = noun or next((word.strip(",.;:!?") for word in behind), "")
     if not noun or not re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", " ".join(before + behind), re.IGNORECASE):
         refuse("the noun", f"in the template {said(template)}", said(noun), "Name the word that the adjectives describe.")
+    if twice := [word for word in words if within(word, " ".join(before)) or within(word, " ".join(behind))]:
+        refuse("the template", "with each adjective in the braces alone", f"{said(twice[0])} also beside them",
+               "A word's map is that of all its places in the prompt: write it another way.")  # fmt: skip
     found = list[Made]()
     for place in range(seeds):
         for word in words:

@@ -57,19 +57,18 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
 def nouns_of(prompts: Sequence[Asked]) -> dict[str, tuple[str, str]]:
     """The two words of each prompt, by its id; refused where one has no two, or all are of one group."""
     found = {one.id: TWO.fullmatch(one.prompt.strip()) for one in prompts}
-    wrong = [f"{one.id} ({one.prompt!r})" for one in prompts if (match := found[one.id]) is None or alike(match) or " and " in match[2]]
+    wrong = [f"{one.id} ({one.prompt!r})" for one in prompts
+             if (match := found[one.id]) is None or " and " in match[2] or making.within(match[1], match[2])]  # fmt: skip
     if wrong:
-        refuse("the prompts", 'of the form "a(n) X and a(n) Y" with two different things', f"{len(wrong)} others: {cited(wrong, 5)}",
-               "i2am prompts pairs writes such a list.")  # fmt: skip
+        refuse("the prompts", 'of the form "a(n) X and a(n) Y" with two different things, none of them part of the other\'s name',
+               f"{len(wrong)} others: {cited(wrong, 5)}", "i2am prompts pairs writes such a list.")  # fmt: skip
     groups = {one.group for one in prompts}
+    if nameless := [one.id for one in prompts if not one.group]:
+        refuse("the prompts' groups", "one for each prompt", f"none for {len(nameless)}: {cited(nameless, 5)}", "Fill the column group.")
     if len(groups) < 2:
         refuse("the prompts' groups", "at least two, which are compared", cited([repr(group) for group in groups]),
                "Name each prompt's in the column group, such as siblings and different.")  # fmt: skip
     return {name: (match[1], match[2]) for name, match in found.items() if match}
-
-
-def alike(match: re.Match[str]) -> bool:
-    return match[1].lower() == match[2].lower()
 
 
 def score(painted: Painted, nouns: tuple[str, str], right: bool | None = None, threshold: float = 0.4) -> Pair:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from i2am.score.entanglement import Pair
 from i2am.studies import entangle_pictures as draw
 from i2am.studies.lanes import Dot, lanes
 from i2am.studies.page import (
+    TABS,
     Pictures,
     card,
     how,
@@ -30,6 +32,7 @@ from i2am.studies.painted import Painted
 from i2am.studies.results import lost as lost_prompts
 
 SHOWN = 6  # pictures of each end of each group
+TOLD = 3  # differences that the first sentences name; the table has all
 Nouns = Mapping[str, tuple[str, str]]
 
 
@@ -43,8 +46,8 @@ def page_of(found: Mapping[str, Any], painted: Sequence[Painted], pairs: Sequenc
 def said(found: Mapping[str, Any]) -> str:
     """What came out, in a sentence or two."""
     lines = []
-    for name, columns in found["differences"].items():
-        names = name.split(" - ")
+    for names in list(combinations(found["groups"], 2))[:TOLD]:
+        columns = found["differences"][" - ".join(names)]
         one, other = (f"&ldquo;{text(part)}&rdquo;" for part in names)
         for what, title in (("iou", "The masks of the two words overlap {}"), ("right", "Both things are painted {} often")):
             apart = columns[what]
@@ -140,7 +143,9 @@ def examples(painted: Sequence[Painted], pairs: Sequence[Pair], nouns: Nouns, th
                 figures = [example(painted[i], pairs[i], nouns[pairs[i].id], threshold, pictures) for i in places]
                 panels[f"{title} overlap, {text(group)}"] = looks(figures)
     say = "The picture, the two words' maps over it, and their masks: the first word's amber, the second one's blue, white where both lie."
-    return section("Examples", say, tabs("ends", panels)) if panels else ""
+    shown = dict(list(panels.items())[:TABS])
+    left = f"There is room for the first {TABS} of {len(panels)} tabs." if len(panels) > TABS else ""
+    return section("Examples", say, tabs("ends", shown), notes(left)) if panels else ""
 
 
 def example(one: Painted, pair: Pair, nouns: tuple[str, str], threshold: float, pictures: Pictures) -> str:

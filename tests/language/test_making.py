@@ -2,7 +2,7 @@
 
 import pytest
 
-from i2am.language.making import adjectives, article, pairs
+from i2am.language.making import adjectives, article, pairs, within
 from i2am.language.sentences import Sentence, Token
 from i2am.language.swapped import swapped
 
@@ -30,6 +30,26 @@ def test_pairs_are_of_one_group_and_of_two_by_turns():
     assert {word for one in found for word in nouns(one.prompt)} == set(OF)
     assert pairs(GROUPS, 7, seed=5) == found[:7]
     assert [one.prompt for one in pairs(GROUPS, 60, seed=6)] != [one.prompt for one in found]
+
+
+def test_no_word_of_a_pair_is_part_of_the_other():
+    """Else its map would be that of both."""
+    groups = {"animals": ("bear", "dog"), "things": ("teddy bear", "hot dog")}
+    made = [set(nouns(one.prompt)) for one in pairs(groups, 60)]
+    assert {"bear", "hot dog"} in made
+    assert {"bear", "teddy bear"} not in made
+    assert {"dog", "hot dog"} not in made
+    assert not within("cat", "catalog")
+    assert within("T-shirt", "red t-shirt")
+    assert within("Cat", "cat")
+    with pytest.raises(ValueError, match="groups must be with words that are not part of each other"):
+        pairs({"a": ("cat", "black cat"), "b": ("dog",)}, 4)
+
+
+def test_an_adjective_that_stands_twice_is_refused():
+    with pytest.raises(ValueError, match="with each adjective in the braces alone, got 'blue' also"):
+        adjectives("a {red,blue} car under a Blue sky")
+    assert adjectives("a {red,blue} car in blueish light")
 
 
 def test_groups_that_make_no_pairs_are_refused():

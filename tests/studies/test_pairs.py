@@ -14,8 +14,8 @@ from reported import Page
 from i2am.cli.main import main
 from i2am.data.prompts import Asked
 from i2am.maps.words import overlap
-from i2am.score.entanglement import OVERLAPS
-from i2am.studies import labels, pairs
+from i2am.score.entanglement import OVERLAPS, Pair
+from i2am.studies import labels, pairs, pairs_page
 from i2am.studies.options import Options
 from i2am.studies.painter import Painter
 from i2am.studies.run import paint
@@ -106,6 +106,23 @@ def test_lists_without_two_things_or_two_groups_are_refused_before_anything_is_p
     with pytest.raises(ValueError, match="threshold must be between 0 and 1"):
         pairs.study(ASKED, None, out=out, threshold=4)
     assert not out.exists()
+
+
+def test_groups_of_any_name_and_number_have_a_page(pipe: Any, tmp_path: Path) -> None:
+    asked = [Asked(f"{n}", f"a cat and a {word}", seed=n, group=f"pets - {n}")
+             for n, word in enumerate(("dog", "shirt", "coat", "hat", "mat", "bat", "rat"))]  # fmt: skip
+    page = pairs.study([*asked, *(Asked(f"{one.id}-again", one.prompt, seed=9, group=one.group) for one in asked)], pipe,
+                       out=tmp_path, **OPTIONS).read_text("utf-8")  # fmt: skip
+    assert "There is room for the first" not in page  # with two pictures a group, one tab each
+    assert page.count("overlap more in") + page.count("overlap less in") == 3
+    assert "pets - 5 - pets - 6" in page
+
+
+def test_more_tabs_than_there_is_room_for_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs_page, "example", lambda *_: "")
+    scored = [Pair(f"{n}", f"{n % 7}", 0.5, 0.0, 0.0) for n in range(7 * (pairs_page.SHOWN + 1))]
+    nouns = {one.id: ("cat", "dog") for one in scored}
+    assert "There is room for the first 12 of 14 tabs." in pairs_page.examples([None] * len(scored), scored, nouns, 0.4)  # type: ignore[list-item]
 
 
 def test_words_to_make_prompts_of(tmp_path: Path) -> None:
