@@ -25,7 +25,7 @@ from i2am.studies.options import Options
 from i2am.studies.painted import Painted, files
 from i2am.studies.painter import Around, Painter, Seen
 
-LINE = {"id": str, "seed": int, "prompt": str}
+LINE = {"id": str, "seed": int}
 AGAIN = "its prompt is painted again"
 LEFT_OUT = "left-out.json"
 
