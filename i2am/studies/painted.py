@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from i2am.common.checks import refuse
 from i2am.data.prompts import Asked
 from i2am.maps.levels import AttributionMaps, load
 from i2am.maps.words import WordMaps
@@ -25,8 +26,12 @@ class Painted:
         """The PIL image."""
         from PIL import Image
 
-        with Image.open(self.image) as found:
-            return found.convert("RGB")
+        try:
+            with Image.open(self.image) as found:
+                return found.convert("RGB")
+        except OSError as error:
+            refuse("a painted picture", "one that can be read", f"{self.image} ({error})", "Delete it, and the command that painted it "
+                   "paints it again.")  # fmt: skip
 
     def words(self) -> WordMaps:
         """The maps of its words, [1, h, w] each."""

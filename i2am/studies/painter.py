@@ -77,11 +77,11 @@ class Painter:
                    "Half precision overflows in some models: use float32; or leave such prompts out with --keep-going.")  # fmt: skip
         rows: list[Row] = []
         for i, (place, one) in enumerate(zip(places, some)):
-            row = {"index": place, "id": one.id, "seed": seeds[i], "prompt": one.prompt}
+            row: Row = {"index": place, "id": one.id, "seed": seeds[i], "prompt": one.prompt}
             if i in lost:
                 row["failed"] = lost[i]
             else:
-                self.keep(one, images[i], maps[i])
+                row["beside"] = self.keep(one, images[i], maps[i])
             rows.append(row)
         self.painted += len(some)
         return rows
@@ -125,13 +125,15 @@ class Painter:
         self.paint(batch, range(count), short=True)
         return torch.cuda.max_memory_allocated(self.device) - before
 
-    def keep(self, one: Asked, image: Tensor, maps: AttributionMaps) -> None:
-        """One picture's files; they are on disk, whole, before it counts as done."""
+    def keep(self, one: Asked, image: Tensor, maps: AttributionMaps) -> bool:
+        """One picture's files; they are on disk, whole, before it counts as done. Whether one of a reference is among them."""
         where = files(self.out, one)
         painted = picture(image.clamp(0, 1))
         write_whole(where["image"], partial(painted.save, format="PNG", compress_level=1))
         self.words_of(maps, one).save(where["maps"])
-        if self.calls.options.beside and maps.references:
+        beside = self.calls.options.beside and bool(maps.references)
+        if beside:
             references = [] if one.image is None or len(maps.references) > 1 else [read_picture(one)]
             shown = {name: [references[0]] for name in maps.references} if references else None
             condensed(maps, self.cells).with_pictures([painted], shown).save(where["reference"])
+        return beside

@@ -193,9 +193,9 @@ def done_already(rows: Mapping[int, shards.Row], asked: Sequence[Asked], out: Pa
             if row.get(name, own) != own:
                 refuse(f"the lines in {out / 'shards'}", f"of this list, whose prompt {i} has the {name} {own!r}", repr(row[name]),
                        "Give the list that was painted, or choose another folder.")  # fmt: skip
-    return {
-        i: row for i, row in found.items() if "failed" in row or all(files(out, asked[i])[name].is_file() for name in ("image", "maps"))
-    }
+    kept = ("image", "maps", "reference")
+    return {i: row for i, row in found.items()
+            if "failed" in row or all(files(out, asked[i])[name].is_file() for name in kept[: 3 if row.get("beside") else 2])}  # fmt: skip
 
 
 def painted(one: Asked, out: Path, row: shards.Row) -> Painted:

@@ -180,3 +180,13 @@ def test_tokens_without_a_place_have_a_share_alone(tmp_path: Path) -> None:
     without = paint(asked, case.pipe, out=tmp_path / "no", options=Options(steps=2, size=(64, 48), beside=False), batch_size=2, cpu=True)
     assert joint(without) == []
     assert torch.equal(without[0].words().maps, painted[0].words().maps)
+
+
+def test_a_lost_file_of_a_reference_is_made_again(asked: list[Asked], edited: list[Painted]) -> None:
+    one = edited[1]
+    assert one.reference is not None
+    before = one.reference.read_bytes()
+    one.reference.unlink()
+    options = Options(steps=2, size=(64, 48), arguments=CALL, parts=GENERATED)
+    assert paint(asked, kontext(), out=one.image.parent.parent, options=options, cpu=True) == edited
+    assert one.reference.read_bytes() == before

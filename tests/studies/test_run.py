@@ -89,6 +89,12 @@ def test_a_finished_run_is_not_painted_again_and_a_lost_picture_is(done: list[Pa
     assert done[2].image.read_bytes() == before
 
 
+def test_a_damaged_picture_says_what_to_do(done: list[Painted], tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"one that can be read, got .*a\.png .*Delete it"):
+        replace(done[0], image=tmp_path / "a.png").picture()
+
+
 def test_more_prompts_may_follow(done: list[Painted], pipe: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The torn line of a process that was killed is painted again; the pictures are those of one run."""
     listed = write_prompts(tmp_path / "prompts.csv", ASKED)
