@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -149,6 +150,8 @@ def write_prompts(path: str | Path, prompts: Sequence[Asked]) -> Path:
     writer = csv.writer(text, delimiter=TABLES[path.suffix.lower()], lineterminator="\n")
     writer.writerow(used)
     for one in prompts:
-        writer.writerow(["" if (value := getattr(one, name)) is None else value for name in used])
+        image = None if one.image is None else os.path.relpath(one.image, path.parent)  # as they are read
+        values = {"id": one.id, "prompt": one.prompt, "seed": one.seed, "image": image, "group": one.group}
+        writer.writerow(["" if values[name] is None else values[name] for name in used])
     write_whole(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
     return path

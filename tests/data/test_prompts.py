@@ -27,6 +27,10 @@ def test_a_table_is_read_and_written(tmp_path):
     assert read_prompts(again) == found
     assert again.read_text().splitlines()[0] == "id\tprompt\tseed\timage\tgroup"
     assert write_prompts(again, found[1:]).read_text() == "id\tprompt\n0001\ta cat\n"
+    (tmp_path / "lists").mkdir()
+    elsewhere = read_prompts(write_prompts(tmp_path / "lists" / "again.csv", found))  # a picture's name is relative to the table
+    assert elsewhere[0].image is not None
+    assert elsewhere[0].image.samefile(tmp_path / "dog.png")
 
 
 def test_captions_of_coco_may_repeat(tmp_path):
