@@ -101,7 +101,13 @@ class Painter:
     def look_first(self, one: Asked, seen: Seen | None = None) -> None:
         """One prompt in few steps: what cannot be traced is refused before the work is begun, and the reference's layers are seen."""
         self.cells = None
-        images, maps = self.paint([one], [seed_for(one, self.calls.options.seed)], short=True)
+        try:
+            images, maps = self.paint([one], [seed_for(one, self.calls.options.seed)], short=True)
+        except ValueError as error:  # a pipeline checks its own arguments, such as sizes
+            if str(error).startswith(("i2am:", "words:")):
+                raise
+            refuse("size, guidance_scale, the list's pictures and other arguments", f"what {type(self.calls.pipe).__name__} takes",
+                   f"its error {str(error).rstrip('.')!r}", "Nothing was painted: change what it names.")  # fmt: skip
         if seen is not None:
             seen(one, (images.shape[-2], images.shape[-1]))
         self.words_of(maps, one)
