@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from i2am.common.checks import counted
 from i2am.studies import entangle_pictures as draw
 from i2am.studies.described import Described
 from i2am.studies.page import TABS, Pictures, how, interval, notes, number, page, percent, row, section, share, table, tabs, text
@@ -38,8 +39,9 @@ def said(found: Mapping[str, Any]) -> str:
     for run, title in (("free", "From one adjective to the next the picture changes"), ("held", "With the attention held")):
         if run in found["runs"]:
             both = found["runs"][run]["changes"]
-            lines.append(f"{title} by <b>{number(both['ssim_outside']['mean'])}</b> outside of the {noun} and by "
-                         f"<b>{number(both['ssim_inside']['mean'])}</b> in it, in 1 &minus; SSIM.")  # fmt: skip
+            apart = {f"outside of the {noun}": both["ssim_outside"]["mean"], f"in the {noun}": both["ssim_inside"]["mean"]}
+            if told := [f"by <b>{number(mean)}</b> {where}" for where, mean in apart.items() if mean is not None]:
+                lines.append(f"{title} {' and '.join(told)}, in 1 &minus; SSIM.")
     return " ".join(lines)
 
 
@@ -54,7 +56,7 @@ def looks(found: Mapping[str, Any]) -> str:
            f"of the adjective's mask that lies in the {noun}'s.")  # fmt: skip
     lost = free["looks"]["leak"]["nan"]
     return section("Where adjectives look", say, table("Where adjectives look", heads, rows),
-                   notes(f"{lost} pictures without a leak: the {noun}'s mask is all of them." if lost else "", once(found),
+                   notes(f"{counted(lost, 'picture')} without a leak: the {noun}'s mask is all of them." if lost else "", once(found),
                          *(lost_prompts(left) for left in found["left out"].values())))  # fmt: skip
 
 
@@ -94,10 +96,11 @@ def changes(found: Mapping[str, Any]) -> str:
            "that describes its noun alone changes nothing outside. Pixels: the mean difference of their values, from 0 to 1.")  # fmt: skip
     held = HELD if "held" in runs else "<b>--held</b> paints the same with the first adjective's attention held fixed."
     lost = sum(one["changes"]["ssim_outside"]["nan"] for one in runs.values())
-    nowhere = f"{lost} comparisons have no outside, as the {noun}'s masks leave nothing; they are not counted as 0." if lost else ""
+    nowhere = f"{counted(lost, 'comparison')} without an outside, as the {noun}'s masks leave nothing: not counted as 0." if lost else ""
     apart = found["moved"]
-    moved = (f"In {len(apart)} prompts the {noun} is not the same tokens as in the first of their seed ({text(', '.join(apart[:5]))}), so "
-             "that held attention looks for other words there: take adjectives of as many tokens.") if apart else ""  # fmt: skip
+    moved = (f"In {counted(len(apart), 'prompt')} the {noun} is not the same tokens as in the first of their seed "
+             f"({text(', '.join(apart[:5]))}), so that held attention looks for other words there: take adjectives of as many "
+             "tokens.") if apart else ""  # fmt: skip
     title = "What changes between adjectives"
     return section(title, say, table(title, heads, rows), notes(held, moved, nowhere))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from i2am.common.checks import cited, counted
 from i2am.score.entanglement import Pair
 from i2am.studies import entangle_pictures as draw
 from i2am.studies.lanes import Dot, lanes
@@ -77,9 +78,8 @@ def numbers(found: Mapping[str, Any]) -> str:
     unlabelled = len(found["without a label"])
     remarks = notes(
         lost_prompts(found["left out"]),
-        f"{lost} pictures have no overlap, as neither word covers anything; they are not counted as 0." if lost else "",
-        f"{unlabelled} pictures have no label: {text(', '.join(found['without a label'][:5]))}{' ...' if unlabelled > 5 else ''}"
-        if unlabelled else "",
+        f"{counted(lost, 'picture')} without an overlap, as neither word covers anything: not counted as 0." if lost else "",
+        f"{counted(unlabelled, 'picture')} without a label: {text(cited(found['without a label'], 5))}" if unlabelled else "",
         "" if found["labels"] else "Whether both things were painted is known from labels alone: look at the pictures, or run a detector, "
         "and give the table as --labels.",
         "The paper's pictures were painted by Stable Diffusion and looked at by people. Its two shares are here to be compared with, "
@@ -104,14 +104,14 @@ def line(name: str, pictures: str, columns: Mapping[str, Any], kind: str = "") -
 def by_right(found: Mapping[str, Any]) -> str:
     """The IoU of right and wrong pictures."""
     rows = [
-        row("all" if name == "all" else text(name), *(cell for what in ("right", "wrong") for cell in counted(one[what])),
+        row("all" if name == "all" else text(name), *(cell for what in ("right", "wrong") for cell in how_many(one[what])),
             number(one["difference"]["mean"]), f"<small>{interval(one['difference']['low'], one['difference']['high'])}</small>")
         for name, one in found.items()
     ]  # fmt: skip
     return table("IoU by what was painted", ("Group", "both painted", "IoU", "not both", "IoU", "difference", ""), rows)
 
 
-def counted(one: Mapping[str, Any]) -> tuple[str, str]:
+def how_many(one: Mapping[str, Any]) -> tuple[str, str]:
     return f"{one['count'] + one['nan']:,}", number(one["mean"])
 
 

@@ -99,7 +99,7 @@ def test_adjectives_of_more_tokens_are_told(tmp_path: Path, pipe: Any) -> None:
     adjectives.study("a {red,striped} cat", pipe, out=tmp_path / "out", held=True, **OPTIONS)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["moved"] == ["striped"]
     text = Page(tmp_path / "out" / "report.html").text
-    assert "In 1 prompts the cat is not the same tokens" in text
+    assert "In 1 prompt the cat is not the same tokens" in text
     assert "One seed has no interval" in text
 
 

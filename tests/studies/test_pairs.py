@@ -73,7 +73,7 @@ def test_labels_say_what_was_painted_and_paint_nothing(out: Path, pipe: Any, tmp
     assert report["without a label"] == ["c"]
     assert [row["right"] for row in csv.DictReader((out / "pairs.csv").read_text().splitlines())] == ["0", "1", "", "0"]
     shown = Page(out / "report.html").text
-    assert "1 pictures have no label: c" in shown
+    assert "1 picture without a label: c" in shown
     assert "both painted" in shown
 
 
