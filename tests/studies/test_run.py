@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from i2am.evaluation.painter import seed_of
 from i2am.studies.options import Options
 from i2am.studies.painted import Painted
 from i2am.studies.painter import Painter
-from i2am.studies.run import described, left_out, paint
+from i2am.studies.run import left_out, paint
 
 pytestmark = pytest.mark.usefixtures("on_the_cpu")
 ASKED = [
@@ -87,12 +86,6 @@ def test_a_finished_run_is_not_painted_again_and_a_lost_picture_is(done: list[Pa
     assert paint(ASKED, pipe, out=out, options=OPTIONS, batch_size=2, cpu=True) == done
     assert parts == [[2, 3]]  # the chunk it stands in
     assert done[2].image.read_bytes() == before
-
-
-def test_a_damaged_picture_says_what_to_do(done: list[Painted], tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"one that can be read, got .*a\.png .*Delete it"):
-        replace(done[0], image=tmp_path / "a.png").picture()
 
 
 def test_more_prompts_may_follow(done: list[Painted], pipe: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,16 +243,6 @@ def test_pictures_to_begin_from_have_a_batch_of_their_own_size(tmp_path: Path) -
     assert [one.picture().size for one in got] == [(64, 64), (48, 64), (64, 64)]
     alone = paint(asked, pipe, out=tmp_path / "alone", options=options, batch_size=1, cpu=True)
     assert all((numbers(one) - numbers(other)).abs().max() <= 1 for one, other in zip(got, alone))
-
-
-def test_a_picture_that_changed_between_runs_is_another_list(tmp_path: Path) -> None:
-    path = tmp_path / "one.ppm"  # both as large
-    about = []
-    for value in (0, 9):
-        path.write_bytes(b"P6 1 1 255\n" + bytes([value] * 3))
-        calls = SimpleNamespace(pipe=SimpleNamespace())
-        about.append(described(OPTIONS, calls, "model", [Asked("one", "a cat", image=path)], {})["list"])  # type: ignore[arg-type]
-    assert about[0] != about[1]
 
 
 def test_what_takes_no_list_of_generators_paints_one_at_a_time(
