@@ -45,6 +45,10 @@ def study(
     if truth is None and predictions:
         refuse("truth", "a folder or a file of masks", "none", "Predictions are scored against it.")
     masks = None if truth is None else Truth.read(truth, asked, size=options.size, protocol=protocol, predictions=predictions)
+    if masks is not None and not any(one.id in masks.masks for one in asked[: options.limit]):
+        refuse(
+            f"the masks of {masks.masks.path}", f"of one of the first {options.limit} prompts at least", "none", "Ask for more of the list."
+        )
     needed, both = {} if masks is None else masks.words(), words
     if needed:
         both = {one.id: [*wanted(words, one), *needed.get(one.id, ())] for one in asked}

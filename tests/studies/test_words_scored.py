@@ -50,6 +50,12 @@ def test_masks_are_checked_before_anything_is_painted(pipe, truth, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match=r"3 pictures of another: one: 64 x 48, the picture \d+ x \d+"):  # the pipeline's own size
         study(ASKED, pipe, out=tmp_path / "out", options=Options(steps=2), cpu=True, truth=truth, protocol=Protocol(missing="skip"))
-    assert list((tmp_path / "out" / "images").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+    (truth / "three" / "zebra.gt.png").unlink()
+    (truth / "three").rmdir()
+    last = [ASKED[2], *ASKED[:2]]  # the first prompt has no mask
+    with pytest.raises(ValueError, match="of one of the first 1 prompts at least, got none"):
+        study(last, pipe, out=tmp_path / "limited", options=Options(steps=2, size=(64, 48), limit=1), cpu=True, truth=truth)
+    assert not (tmp_path / "limited").exists()
     with pytest.raises(ValueError, match="truth must be a folder or a file of masks"):
         study(ASKED, pipe, out=tmp_path / "out", predictions={"clip": (truth, False)})
