@@ -31,7 +31,7 @@ from i2am.models.training import Course
 class Options(Course):
     steps: int = 9_000
     batch: int = 32
-    shift: float = 16.0  # where a thing lies and what it is must be read for most of the steps, not seen through the noise
+    shift: float = 10.0  # where a thing lies and what it is must be read for most of the steps, not seen through the noise
     size: tuple[int, int] = SIZE
     start: str = ""  # the folder of a pipeline to begin with, of any size; "": random weights
     things: float = 2.0  # what the pixels of things count more than the ground's
