@@ -36,7 +36,7 @@ class SceneUNet(UNet2DConditionModel):
             part, index = name.split(".")[:2]
             level = levels - 1 if part == "mid_block" else int(index) if part == "down_blocks" else levels - 1 - int(index)
             query, value = block.attn2.to_q, block.attn2.to_v
-            if part == "down_blocks":  # where a thing goes is decided on the way down; what comes later looks for what is there
+            if level and name.split(".")[3] == "0":  # where a thing goes is decided early; later layers look for what is there
                 block.attn2.to_q = PlacedLinear(query.in_features, query.out_features, (fine[0] >> level, fine[1] >> level))
                 nn.init.normal_(block.attn2.to_q.place, std=0.1)
             block.attn2.to_v = SecondHalf(value.in_features // 2, value.out_features, bias=False)
