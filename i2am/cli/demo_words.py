@@ -63,7 +63,7 @@ def looked_at(pipe: Any, seed: int) -> list[Scene]:
     prompts = [drawn.prompts[i] for i in SCENES]
     pipe.set_progress_bar_config(desc=f"looking at {len(prompts)} pictures", unit="step")
     with trace(pipe, words=True, groups=1) as run:
-        pipe(prompts, image=pictures, strength=STRENGTH, num_inference_steps=STEPS, output_type="pt",
+        pipe(prompts, image=pictures, strength=STRENGTH, guidance_scale=1.0, num_inference_steps=STEPS, output_type="pt",
              generator=[torch.Generator("cpu").manual_seed(seed + i) for i in range(len(prompts))])  # fmt: skip
     words = run.maps.words()
     return [scene(prompt, pictures[i], words.image(i), drawn.masks(SCENES[i])) for i, prompt in enumerate(prompts)]

@@ -32,5 +32,7 @@ def tiny(seed: int = 0) -> SmallTextPipeline:
 
 def run(pipe: SmallTextPipeline, prompt: Any = PROMPTS[0], seed: int = 0, **options: Any) -> Tensor:
     """What it paints, [B, 3, H, W], unless the options say otherwise."""
-    given = {"generator": torch.Generator().manual_seed(seed), "num_inference_steps": STEPS, "output_type": "pt"} | options
+    given: dict[str, Any] = {"generator": torch.Generator().manual_seed(seed), "num_inference_steps": STEPS, "guidance_scale": 1.0,
+                             "output_type": "pt"}  # fmt: skip
+    given |= options
     return pipe(prompt, return_dict=False, **given)[0]
