@@ -17,6 +17,7 @@ from i2am.data.scenes.grammar import BESIDE, VOCABULARY, Thing, beside, both, on
 from i2am.data.scenes.layout import BOUND
 from i2am.data.scenes.render import HATCHINGS, PALETTE
 from i2am.data.word_masks import read_masks
+from i2am.language.conllu import read_conllu, to_conllu
 
 COUNT = 160
 
@@ -121,7 +122,7 @@ def test_a_parse_is_a_tree_with_universal_dependencies() -> None:
                 ("right", "ring", "nmod:on"), ("top", "circle", "nmod:at")}  # fmt: skip
     assert found > expected
     assert sentences[3].text == "a big red circle on the left and a ring on the right"
-    assert sentences[5].conllu("7").splitlines()[:3] == [
+    assert to_conllu([sentences[5].parsed("7")]).splitlines()[:3] == [
         "# sent_id = 7", "# text = a big red circle left of a ring", "1\ta\ta\tDET\t_\t_\t4\tdet\t4:det\t_"]  # fmt: skip
 
 
@@ -143,8 +144,7 @@ def test_scenes_on_disk_are_read_by_the_studies(tmp_path: Path) -> None:
         with Image.open(found.image) as image:
             drawn = ((scenes.pictures[i] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
             assert np.array_equal(np.asarray(image), drawn)
-    text = (root / "scenes.conllu").read_text()
-    assert text == "".join(sentence.conllu(one.id) for one, sentence in zip(asked, scenes.sentences))
+    assert read_conllu(root / "scenes.conllu") == [sentence.parsed(one.id) for one, sentence in zip(asked, scenes.sentences)]
     assert json.loads((root / "world.json").read_text())["seed"] == 3
     write_scenes(root, 4, seed=3)
     with pytest.raises(ValueError, match=r"^i2am: root must be new, or scenes of .*'seed': 4"):

@@ -135,6 +135,13 @@ def test_what_cannot_be_painted_is_refused(wrong: str) -> None:
         run(tiny(), prompt, **options)
 
 
+def test_the_studies_are_told_before_anything_is_painted() -> None:
+    pipe = tiny()
+    pipe.check_prompt(PROMPTS[0])
+    with pytest.raises(ValueError, match=r"^i2am: prompt must be of words .*, got dog in 'a dog'"):
+        pipe.check_prompt("a dog")
+
+
 # Traced
 
 

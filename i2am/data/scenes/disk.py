@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 
 from i2am.common import outputs
 from i2am.common.checks import is_size, is_whole, refuse, said
-from i2am.data.scenes.grammar import conllu
 from i2am.data.scenes.render import SIZE, draw_scenes
 from i2am.data.synthetic.numbers import numbers
+from i2am.language.conllu import write_conllu
 from i2am.maps.tokens import Grid
 
 BATCH = 32
@@ -48,13 +48,13 @@ def write_scenes(root: str | Path, count: int, seed: int = 0, size: Grid = SIZE,
             for at, sentence in enumerate(scenes.sentences):
                 name = f"{first + at:05d}"
                 listed.append(f"{name},{sentence.text},images/{name}.png")
-                parsed.append((name, sentence))
+                parsed.append(sentence.parsed(name))
                 picture = ((scenes.pictures[at] + 1) * 127.5).round().byte().permute(1, 2, 0)
                 Image.fromarray(picture.numpy()).save(root / "images" / f"{name}.png")
                 write_masks(root / name, scenes.masks(at))
                 bar.update()
     (root / "prompts.csv").write_text("\n".join(listed) + "\n")
-    (root / "scenes.conllu").write_text(conllu(parsed))
+    write_conllu(root / "scenes.conllu", parsed)
     return root
 
 

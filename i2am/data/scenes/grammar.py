@@ -6,8 +6,10 @@ A prompt is one or two things, each "a [size] [colour] shape", alone, in a place
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from i2am.language import sentences as language
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan", "white", "black")
@@ -31,7 +33,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Word:
-    """A line of CoNLL-U, and the things whose pixels are the word's."""
+    """A word, what it depends on, and the things whose pixels are the word's."""
 
     form: str
     upos: str
@@ -47,7 +49,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A prompt and its parse."""
+    """A prompt, and what its words are of."""
 
     words: tuple[Word, ...]
 
@@ -63,13 +65,11 @@ class Sentence:
                 found[word.form] = tuple(sorted({*found.get(word.form, ()), *word.things}))
         return found
 
-    def conllu(self, name: str) -> str:
-        """The block of a CoNLL-U file."""
-        lines = [f"# sent_id = {name}", f"# text = {self.text}"]
-        for at, word in enumerate(self.words, 1):
-            deps = f"{word.head}:{word.deps or word.deprel}"
-            lines.append("\t".join([str(at), word.form, word.lemma, word.upos, "_", "_", str(word.head), word.deprel, deps, "_"]))
-        return "\n".join([*lines, "", ""])
+    def parsed(self, name: str = "") -> language.Sentence:
+        """As parsers give it, under this name; the enhanced relations have their prepositions."""
+        tokens = [language.Token(at, word.form, word.lemma, word.upos, word.head, word.deprel) for at, word in enumerate(self.words, 1)]
+        enhanced = [language.Edge(word.head, at, word.deps or word.deprel) for at, word in enumerate(self.words, 1) if word.head]
+        return language.Sentence(self.text, tuple(tokens), name, enhanced=tuple(enhanced))
 
 
 def phrase(thing: Thing, index: int, before: int = 0) -> list[Word]:
@@ -137,8 +137,3 @@ def touching(things: Sequence[Thing]) -> Sentence:
 def unknown(prompt: str) -> list[str]:
     """The words of a prompt that this world has no meaning for."""
     return [word for word in dict.fromkeys(prompt.lower().split()) if word not in VOCABULARY]
-
-
-def conllu(sentences: Iterable[tuple[str, Sentence]]) -> str:
-    """A CoNLL-U file of named sentences."""
-    return "".join(sentence.conllu(name) for name, sentence in sentences)

@@ -112,6 +112,10 @@ class SmallTextPipeline(PixelPipeline):
         if not is_whole(num_images_per_prompt, 1):
             refuse("num_images_per_prompt", "a whole number of at least 1", repr(num_images_per_prompt), "1 is the default.")
 
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse a prompt of strange words, or too many; read by the studies, before anything is painted."""
+        self.listed("prompt", prompt)
+
     def listed(self, name: str, given: Any) -> list[str]:
         """The prompts of an argument, all of whose words are known."""
         prompts = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
