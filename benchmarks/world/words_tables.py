@@ -19,7 +19,7 @@ def tables(rows: Sequence[Row]) -> list[str]:
 def how(row: Row) -> str:
     """What the pictures of a question were made with."""
     many = f"{row['count']} seeds" if row["benchmark"] == "words leak" else f"{row['count']} held-out scenes"
-    noise = f"; rendered pictures under noise of strength {row['strength']:g}" if row.get("on") else ""
+    noise = f"; rendered pictures under noise of strength {row['strength']:g}, without guidance" if row.get("on") else ""
     return f"{many}, {row['steps']} steps, guidance {row['guidance']:g}{noise}"
 
 

@@ -28,7 +28,7 @@ PROMPTS = (
 )  # fmt: skip
 LEAKING = tuple(f"a {colour} square" for colour in ("red", "green", "blue"))
 SCENES = (4, 7, 17, 19, 22, 30)  # of a seed: rendered, and looked at
-STEPS, GUIDANCE, STRENGTH = 16, 3.0, 0.5
+STEPS, GUIDANCE, STRENGTH = 16, 3.0, 0.2
 ENLARGED = 4
 
 
@@ -55,7 +55,7 @@ def scenes(pipe: Any, prompts: Sequence[str], seed: int, same: bool = False) -> 
 
 
 def looked_at(pipe: Any, seed: int) -> list[Scene]:
-    """Rendered scenes, half of each covered in noise."""
+    """Rendered scenes, with a little noise over them."""
     from i2am.data.scenes import draw_scenes
 
     drawn = draw_scenes(max(SCENES) + 1, seed=seed, size=pipe.size)

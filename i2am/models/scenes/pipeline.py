@@ -55,7 +55,7 @@ class SmallTextPipeline(PixelPipeline):
         guidance_scale: float = 2.0,
         num_images_per_prompt: int = 1,
         image: Any = None,
-        strength: float = 0.5,
+        strength: float = 0.2,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         output_type: str = "pil",
