@@ -91,7 +91,7 @@ def changes(found: Mapping[str, Any]) -> str:
     if len(found["adjectives"]) > 2:
         rows += [change_row(f"<small>{text(name)}{', held' * (run == 'held')}</small>", two)
                  for run, one in runs.items() for name, two in one["by two"].items()]  # fmt: skip
-    heads = ("Two adjectives of one seed", f"1 &minus; SSIM outside the {noun}", "", "in it", "", "pixels outside", "in it")
+    heads = ("Two adjectives of one seed", "1 &minus; SSIM outside", "", "in it", "", "pixels outside", "in it")
     say = (f"Every two pictures of one seed, compared where the {noun} is in neither of them, and where it is in one of them. An adjective "
            "that describes its noun alone changes nothing outside. Pixels: the mean difference of their values, from 0 to 1.")  # fmt: skip
     held = HELD if "held" in runs else "<b>--held</b> paints the same with the first adjective's attention held fixed."
