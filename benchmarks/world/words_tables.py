@@ -48,6 +48,8 @@ def segmentation(rows: Sequence[Row]) -> str:
         for on in dict.fromkeys(row["on"] for row in rows):
             here = [row for row in rows if (row["kind"], row["on"]) == (kind, on)]
             for name, some in models(here).items():
+                if not any(row["table"][0]["count"] for row in some):  # noise paints nothing that could be found
+                    continue
                 cells = [mean([row["table"][i]["mean"] for row in some]) for i in range(len(thresholds))]
                 lines.append(f"| {kind}, {name} | {on} | " + " | ".join(cells) + " |")
             for rival, name in RIVALS.items():
@@ -73,9 +75,9 @@ def number(stated: dict[str, Any]) -> str:
 
 def leaks(rows: Sequence[Row]) -> str:
     """Where adjectives look, and what they change outside of their noun."""
-    lines = ["| model | adjective outside of its noun | chance | 1 - SSIM outside | difference of pixels outside |", "|---" * 5 + "|"]
+    lines = ["| model | adjective outside of its noun | chance | their ratio | 1 - SSIM outside | difference of pixels outside |", "|---" * 6 + "|"]
     for name, some in models(rows).items():
-        looks = [mean([row["looks"][what]["mean"] for row in some]) for what in ("outside", "chance")]
+        looks = [mean([row["looks"][what]["mean"] for row in some]) for what in ("outside", "chance", "leak")]
         changes = [mean([row["changes"][what]["mean"] for row in some]) for what in ("ssim_outside", "absolute_outside")]
         lines.append(f"| {name} | {' | '.join([*looks, *changes])} |")
     return "\n".join(lines)
