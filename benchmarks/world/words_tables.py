@@ -75,7 +75,10 @@ def number(stated: dict[str, Any]) -> str:
 
 def leaks(rows: Sequence[Row]) -> str:
     """Where adjectives look, and what they change outside of their noun."""
-    lines = ["| model | adjective outside of its noun | chance | their ratio | 1 - SSIM outside | difference of pixels outside |", "|---" * 6 + "|"]
+    lines = [
+        "| model | adjective outside of its noun | chance | their ratio | 1 - SSIM outside | difference of pixels outside |",
+        "|---" * 6 + "|",
+    ]
     for name, some in models(rows).items():
         looks = [mean([row["looks"][what]["mean"] for row in some]) for what in ("outside", "chance", "leak")]
         changes = [mean([row["changes"][what]["mean"] for row in some]) for what in ("ssim_outside", "absolute_outside")]
