@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from i2am.attach.eager import eager
 from i2am.attach.guidance import NONE, Layout, known_layout
 from i2am.attach.steps import wrap
 from i2am.common.checks import refuse
@@ -30,7 +30,7 @@ class Calls:
         self.denoisers, self.owner, self.asked = denoisers, owner, asked
         self.active = True  # whether the call that is running is recorded
         self.hooks: list[Any] = []
-        self.stance: Any = None
+        self.inside = False  # compiled models run uncompiled
         self.heard: list[dict[str, Any]] = []  # since the last run, or in this one's first step; sizes only
         self.begin()
 
@@ -56,9 +56,9 @@ class Calls:
 
     def open(self) -> None:
         """Compiled models run the first step uncompiled, as it allocates, and are watched from inside."""
-        if self.stance is None and "torch._dynamo" in sys.modules:
-            self.stance = torch.compiler.set_stance("force_eager")
-            self.stance.__enter__()
+        if not self.inside:
+            eager.begin()
+            self.inside = True
         if not self.hooks:
             self.hooks = [denoiser.register_forward_pre_hook(self.before, with_kwargs=True) for denoiser in self.denoisers]
 
@@ -101,9 +101,9 @@ class Calls:
         self.inputs = {}
 
     def release(self) -> None:
-        if self.stance is not None:
-            self.stance.__exit__(None, None, None)
-            self.stance = None
+        if self.inside:
+            eager.end()
+            self.inside = False
 
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A call of the denoiser begins."""

@@ -8,7 +8,6 @@ in one batch it is enough that the other rows take the first row's queries and k
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from contextlib import ExitStack
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from i2am.attach.eager import eager
 from i2am.attach.finder import Finder
 from i2am.attach.guidance import blocks_before_run, parse
 from i2am.attach.parts import scheduler_of
@@ -89,8 +89,8 @@ class Held:
             for layer, module in self.modules.items():
                 for name in PROJECTED:
                     self.undo.callback(getattr(module, name).register_forward_hook(partial(self.projected, layer, name)).remove)
-            if "torch._dynamo" in sys.modules:
-                self.undo.enter_context(torch.compiler.set_stance("force_eager"))
+            eager.begin()
+            self.undo.callback(eager.end)
         except BaseException:
             self.undo.close()
             raise
