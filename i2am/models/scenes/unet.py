@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from i2am.maps.tokens import Grid
 from i2am.models.small.positions import PlacedLinear
-from i2am.models.small.unet import NoAttention
+from i2am.models.small.unet import NoAttention, cross_attentions
 
 __all__ = ["ModelMixin", "SceneUNet", "scene_unet"]  # diffusers looks for its own base class in the module of a component
 
@@ -29,14 +29,9 @@ class SceneUNet(UNet2DConditionModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         fine: Grid = tuple(self.config.sample_size)
-        levels = len(self.config.block_out_channels)
-        for name, block in self.named_modules():
-            if not hasattr(block, "attn2") or block.attn2 is None:
-                continue
-            part, index = name.split(".")[:2]
-            level = levels - 1 if part == "mid_block" else int(index) if part == "down_blocks" else levels - 1 - int(index)
+        for name, block, level in cross_attentions(self):
             query, value = block.attn2.to_q, block.attn2.to_v
-            if level and name.split(".")[3] == "0":  # where a thing goes is decided early; later layers look for what is there
+            if level and name[3] == "0":  # where a thing goes is decided early; later layers look for what is there
                 block.attn2.to_q = PlacedLinear(query.in_features, query.out_features, (fine[0] >> level, fine[1] >> level))
                 nn.init.normal_(block.attn2.to_q.place, std=0.1)
             block.attn2.to_v = SecondHalf(value.in_features // 2, value.out_features, bias=False)

@@ -22,6 +22,16 @@ class NoAttention(nn.Module):
         return torch.zeros_like(hidden_states)
 
 
+def cross_attentions(unet: UNet2DConditionModel) -> list[tuple[list[str], Any, int]]:
+    """Every block with a cross-attention: its name in parts, the block, and how often its grid was halved."""
+    last, found = len(unet.config.block_out_channels) - 1, []
+    for name, block in unet.named_modules():
+        if getattr(block, "attn2", None) is not None:
+            part, index = (parts := name.split("."))[:2]
+            found.append((parts, block, last if part == "mid_block" else int(index) if part == "down_blocks" else last - int(index)))
+    return found
+
+
 class SmallUNet(UNet2DConditionModel):
     """Takes the noisy picture, the person without the mask, the mask and the body as channels, garment tokens as context.
 
@@ -32,12 +42,7 @@ class SmallUNet(UNet2DConditionModel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         fine: Grid = tuple(self.config.sample_size)
-        levels = len(self.config.block_out_channels)
-        for name, block in self.named_modules():
-            if not hasattr(block, "attn2") or block.attn2 is None:
-                continue
-            part, index = name.split(".")[:2]
-            level = levels - 1 if part == "mid_block" else int(index) if part == "down_blocks" else levels - 1 - int(index)
+        for _, block, level in cross_attentions(self):
             query, key = block.attn2.to_q, block.attn2.to_k
             grid = (fine[0] >> level, fine[1] >> level)
             block.attn2.to_q = PlacedLinear(query.in_features, query.out_features, grid)
