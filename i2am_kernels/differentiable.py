@@ -52,7 +52,7 @@ def bi_attention_maps(
     query, key, value = entered(backend, query, key, value)
     check_operands(query, key, value, (torch.float64, *DTYPES), enable_gqa)
     double = query.dtype == torch.float64
-    if double and backend in ("triton", "streaming"):
+    if double and backend not in ("auto", "reference"):
         refuse("backend", '"auto" or "reference" for float64', repr(backend), "Convert the operands to float32.")
     first, last = check_range("rows", rows, query.shape[0], "batch rows")
     canvas = check_range("generated", generated, query.shape[2], "query tokens")
@@ -196,7 +196,7 @@ def bi_attention_maps_backward_op(
     weights = (generated_weight, reference_weight, token_weight, column_weight)
     call = at_addresses(replace(call_of((query, key, value, mask, *weights), scale, ranges), lse=lse))
     with torch.autocast(query.device.type, enabled=False):
-        fused = query.dtype != torch.float64 and choose(backend, call) == "triton"
+        fused = query.dtype != torch.float64 and choose(backend, call) in ("triton", "onchip")
         names = tuple(name for name, asked in zip(WEIGHTS, learned) if asked)
         up = Upstream(d_output, d_r2g, d_g2r, d_token_maps, d_column_maps, output, words, names)
         found = (launch_backward if fused else backward)(call, up)

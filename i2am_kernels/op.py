@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from i2am_kernels import onchip
 from i2am_kernels.call import Call, aligned
 from i2am_kernels.check import Range, check_aliases, checked, refuse
 from i2am_kernels.forward import plain
@@ -16,7 +18,12 @@ from i2am_kernels.reference import reference as run_reference
 from i2am_kernels.streaming import streaming
 from i2am_kernels.triton_backend import launch, missing
 
-BACKENDS = {"triton": launch, "streaming": streaming, "reference": run_reference}
+BACKENDS: dict[str, Callable[[Call], Tensor]] = {
+    "triton": launch,
+    "onchip": partial(launch, route="onchip"),
+    "streaming": streaming,
+    "reference": run_reference,
+}
 
 
 def bi_attention(
@@ -62,7 +69,8 @@ def bi_attention(
     enable_gqa as in scaled_dot_product_attention: key and value have Hk heads, Hk divides H, and query head h reads key head
     h // (H // Hk). Buffers, weights and masks stay those of query heads.
 
-    backend: "triton", "streaming", "reference" or "auto"; an explicit choice is never replaced by another.
+    backend: "triton", "onchip" (Triton with both maps from one visit to the scores, on Hopper), "streaming", "reference" or "auto"; an
+    explicit choice is never replaced by another.
     """
     query, key, value = entered(backend, query, key, value)
     call = checked(query, key, value, r2g, g2r, token_maps, column_maps, generated_weight, reference_weight, token_weight, column_weight,
@@ -119,9 +127,10 @@ def entered(backend: str, query: Tensor, key: Tensor, value: Tensor) -> tuple[Te
 def choose(backend: str, call: Call) -> str:
     """The backend that takes the call."""
     reason = missing(call)
-    if backend == "triton" and reason:
-        refuse("backend", '"triton" only where Triton can take the call', f"a call it cannot take: {reason}",
-               'backend="auto" chooses for you.')  # fmt: skip
+    reason_on_chip = (reason or onchip.missing(call)) if backend == "onchip" else None
+    if (backend == "triton" and reason) or reason_on_chip:
+        refuse("backend", f'"{backend}" only where {"Triton" if backend == "triton" else "a cluster of programs"} can take the call',
+               f"a call it cannot take: {reason_on_chip or reason}", 'backend="auto" chooses for you.')  # fmt: skip
     if backend != "auto":
         return backend
     nvidia = call.query.is_cuda and torch.version.hip is None

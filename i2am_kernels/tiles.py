@@ -147,6 +147,9 @@ INTERPRETED = Tile(32, 32, 1, 1)
 # hand-tuned for each architecture, is the assumption.
 ROUTES: dict[tuple[tuple[int, int], int], str] = {}
 
+# Where both maps are made in one visit to the scores, by capability and head size: pasted likewise, and as empty.
+ONCHIP: frozenset[tuple[tuple[int, int], int]] = frozenset()
+
 
 def one_tile_keys(capability: tuple[int, int] | None) -> int:
     """The most keys that are one tile; on AMD, where the sums of 256 do not fit into the registers, half as many."""

@@ -2,6 +2,7 @@
 
     all keys in one tile    one_tile (output, L, G2R, column sums) -> finish -> queries (R2G, word maps)
     otherwise               forward (output, L) -> keys (G2R, column sums and maps) [-> finish] -> queries (R2G, word maps)
+    "onchip"                forward (output, L) -> onchip (G2R, R2G) [-> finish] [-> queries (word maps)]
 
 `forward` is ours or a library's that returns L. Scratch is O(G + R); every buffer element has one writer. Every launch takes the table's
 tile, or another one that it is given.
@@ -10,13 +11,14 @@ tile, or another one that it is given.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from i2am_kernels import tiles
+from i2am_kernels import onchip, tiles
 from i2am_kernels.arguments import EVERY, cdiv, five, head, high_and_low, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
 from i2am_kernels.call import LOG2E, Call
 from i2am_kernels.forward import LIBRARIES, forward, has_forward
@@ -70,12 +72,14 @@ def missing(call: Call) -> str | None:
 
 
 def launch(call: Call, route: str | None = None) -> Tensor:
-    """Add the maps of one call into its buffers and return the output; `route` says whose forward sweep: "own" or a library's name."""
+    """Add the maps of one call into its buffers and return the output. `route` says whose forward sweep, "own" or a library's name, with
+    the two map sweeps behind it; or that both maps are made in one visit, "onchip"."""
     call = call.upright()
     with torch.cuda.device(call.query.device) if call.query.is_cuda else nullcontext():
         if fits_one_tile(call) and route in (None, "own"):
             return launch_one_tile(call)
-        route = route or route_of(call)
+        together = route == "onchip" or (route is None and onchip.wanted(call, capability(call.query.device)))
+        route = route_of(call) if route in (None, "onchip") else route
         lse_unit = 1.0
         if route == "own":
             out, lse = launch_forward(call)
@@ -83,6 +87,9 @@ def launch(call: Call, route: str | None = None) -> Tensor:
             out, lse, lse_unit = library_forward(call, route)
         if call.lse is not None:
             torch.mul(lse, lse_unit, out=call.lse)
+        if together and call.r2g is not None:
+            onchip.launch_onchip(call, lse, lse_unit, cores(call.query.device))
+            call = replace(call, r2g=None, g2r=None)
         columns = launch_keys(call, lse, lse_unit) if call.wants_columns or call.g2r is not None else lse
         if call.r2g is not None or call.token_maps is not None:
             launch_queries(call, lse, columns, lse_unit=lse_unit)

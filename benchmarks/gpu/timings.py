@@ -12,10 +12,11 @@ from benchmarks.measuring.rows import Row
 from benchmarks.operator.one_call import DTYPES, FLOORS, measure
 from benchmarks.operator.shapes import SHAPES, SMALL, TINY, Shape
 
-FEW = ("sdpa", "sdpa_cudnn", "sdpa_flash", "triton")
-USUAL = (*FLOORS, "triton", "triton_flash", "triton_cudnn", "streaming", "eager")  # the two routes: few keys are one tile without them
+FEW = ("sdpa", "sdpa_cudnn", "sdpa_flash", "triton", "triton_onchip")
+# the routes by name: few keys are one tile without them
+USUAL = (*FLOORS, "triton", "triton_flash", "triton_cudnn", "triton_onchip", "streaming", "eager")
 ORDER = ("warp_3072", "ip_257", "words_77", "joint", "warp_768", "garment_1036", "ip_16", "warp_192", "one_token")
-ROUTES = ("sdpa", "triton_own", "triton_flash", "triton_cudnn")
+ROUTES = ("sdpa", "triton_own", "triton_flash", "triton_cudnn", "triton_onchip")
 LARGE = Shape(
     8704, 8704, 128, 24, "Flux Kontext: one layer of a 1024x1024 edit, its own and the reference's tokens", (512, 4608), (4608, 8704)
 )

@@ -12,9 +12,7 @@ import collections
 import json
 import math
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,8 +23,11 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
-from i2am_kernels import triton_backend, triton_backward
+from benchmarks.operator import cycles
+from benchmarks.operator.sass import loops, main_loop, mnemonic, taken_apart
+from i2am_kernels import onchip, triton_backend, triton_backward
 from i2am_kernels.backward import Upstream
 from i2am_kernels.call import Call
 from i2am_kernels.fields import MOMENTS
@@ -35,8 +36,10 @@ TARGETS = {"sm_80": GPUTarget("cuda", 80, 32), "sm_90": GPUTarget("cuda", 90, 32
            "gfx942": GPUTarget("hip", "gfx942", 64)}  # fmt: skip
 HEAD_SIZES = (40, 64, 80, 128, 160)
 CASES = ("plain", "masked", "added", "few keys", "words", "words masked", "image", "specific", "one key", "one query", "field", "grouped")
+ONCHIP_CASES = ("onchip", "onchip weighted", "onchip masked", "onchip 3072")  # Hopper alone, and from Triton 3.9 on
 BACKWARD_CASES = tuple(f"backward {of}".strip() for of in ("", "output", "rows", "columns", "masked", "field", "one key", "one query"))
 SWEEPS = ("forward_sweep", "keys_sweep", "queries_sweep", "one_tile_sweep", "finish")
+ONCHIP_SWEEPS = ("onchip_sweep", "finish")
 BACKWARD_SWEEPS = ("sums_sweep", "keys_backward_sweep", "queries_backward_sweep")
 SIDES = ("BLOCK_G", "BLOCK_R", "BLOCK_LINES", "BLOCK_OTHERS")  # of a tile of scores
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int8: "*i8"}
@@ -56,13 +59,22 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
     """What the launcher would launch for one call, recorded on tensors without memory."""
     if case in BACKWARD_CASES:
         return backward_launches(size, dtype, case, target)
+    if case in ONCHIP_CASES and (target != "sm_90" or onchip.onchip_sweep is None):
+        return []
     reference = {"few keys": 16, "words": 77, "words masked": 77, "image": 256, "one key": 1, "one query": 300}.get(case, 3072)
-    batch, heads, generated = {"one key": (1, 1, 4096), "one query": (1, 1, 1), "field": (4, 8, 3072)}.get(case, (4, 8, 4096))
+    batch, heads, generated = {
+        "one key": (1, 1, 4096),
+        "one query": (1, 1, 1),
+        "field": (4, 8, 3072),
+        "onchip 3072": (8, 8, 3072),
+        "onchip masked": (4, 8, 3072),
+    }.get(case, (4, 8, 4096))
     key_heads = heads // 4 if case == "grouped" else heads
     mask = {  # of the keys, or another one for every query
         "masked": torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta"),
         "added": torch.empty(batch, 1, generated, reference, dtype=dtype, device="meta"),
         "words masked": torch.empty(batch, 1, generated, reference, dtype=torch.bool, device="meta"),
+        "onchip masked": torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta"),
     }
     words, weightings = {"words": 77, "field": MOMENTS}.get(case, 0), 48 if case == "specific" else 1
     columns = MOMENTS if case == "field" else 0
@@ -76,14 +88,15 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         g2r=shape(batch, heads, weightings, reference),
         token_maps=shape(batch, heads, words, generated) if words else None,
         column_maps=shape(batch, heads, columns, reference) if columns else None,
-        generated_weight=shape(batch, 1, weightings, generated) if weightings > 1 else None,
-        reference_weight=None, token_weight=shape(batch, 1, reference, words) if words else None,
+        generated_weight=shape(batch, 1, weightings, generated) if weightings > 1 or case == "onchip weighted" else None,
+        reference_weight=shape(batch, 1, reference) if case == "onchip weighted" else None,
+        token_weight=shape(batch, 1, reference, words) if words else None,
         column_weight=shape(batch, 1, columns, generated) if columns else None,
         rows=(0, batch), generated=(0, generated), reference=(0, reference),
     )  # fmt: skip
     with recording(case, target) as recorded:
-        triton_backend.launch(call, route="own")
-    return recorded
+        triton_backend.launch(call, route="onchip" if case in ONCHIP_CASES else "own")
+    return [launch for launch in recorded if case not in ONCHIP_CASES or launch.sweep == "onchip_sweep"]
 
 
 def backward_launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Launch]:
@@ -116,10 +129,13 @@ def recording(case: str, target: str) -> Iterator[list[Launch]]:
     stand_ins: dict[str, Any] = {"cores": lambda device: 132, "capability": lambda device: capability}
     stand_ins["PRECISION"] = triton_backend.precision(TARGETS[target].backend == "hip")
     with ExitStack() as stack:
-        for module, names in ((triton_backend, SWEEPS), (triton_backward, BACKWARD_SWEEPS)):
-            kernels: dict[str, Any] = {name: Recorder(name, case, recorded, getattr(module, name).jit) for name in names}
+        for module, names in ((triton_backend, SWEEPS), (triton_backward, BACKWARD_SWEEPS), (onchip, ONCHIP_SWEEPS)):
+            kernels: dict[str, Any] = {
+                name: Recorder(name, case, recorded, getattr(module, name).jit) for name in names if getattr(module, name)
+            }
             stack.enter_context(mock.patch.multiple(module, **kernels))
         stack.enter_context(mock.patch.multiple(triton_backend, **stand_ins))
+        stack.enter_context(mock.patch.object(triton_backend, "route_of", return_value="own"))
         yield recorded
 
 
@@ -133,7 +149,7 @@ class Recorder:
         return self
 
     def __call__(self, *values: Any, **constants: Any) -> None:
-        options: dict[str, int] = {key: constants.pop(key) for key in ("num_warps", "num_stages") if key in constants}
+        options: dict[str, int] = {key: constants.pop(key) for key in ("num_warps", "num_stages", "num_ctas") if key in constants}
         assert constants.pop("enable_fp_fusion")
         arguments = dict(zip(self.kernel.arg_names, values), **constants)
         self.recorded.append(Launch(self.name, self.case, self.kernel, arguments, options))
@@ -161,58 +177,17 @@ def compiled(launch: Launch, target: GPUTarget) -> Any:
 
     for index, parameter in enumerate(launch.kernel.params):
         signature[parameter.name] = typed(launch.arguments[parameter.name], (index,), parameter)
-    source = ASTSource(launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    Source = GluonASTSource if launch.kernel.is_gluon() else ASTSource
+    source = Source(launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     return triton.compile(source, target=target, options={**launch.options, "enable_fp_fusion": True})
-
-
-def tool(name: str) -> str:
-    return str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name)
-
-
-def taken_apart(binary: bytes) -> tuple[dict[str, int], list[str]]:
-    """Registers, stack and local bytes, and the instructions in order (labels end with a colon)."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary)
-        file.flush()
-        usage = subprocess.run([tool("cuobjdump"), "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-        code = subprocess.run([tool("nvdisasm"), "-c", file.name], capture_output=True, text=True, check=True).stdout
-    resources = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    lines = (re.sub(r"/\*.*?\*/", "", line).strip() for line in code.splitlines())
-    return resources, [line for line in lines if line.endswith(";") or re.fullmatch(r"\.L\w+:", line)]
-
-
-def loops(code: list[str]) -> Iterator[list[str]]:
-    """The bodies of the loops: from a label to the branch back to it. Behind the last exit wait those who are let in later: no loops."""
-    labels = {line[:-1]: index for index, line in enumerate(code) if line.endswith(":")}
-    last = max((index for index, line in enumerate(code) if not line.endswith(":") and mnemonic(line) == "EXIT"), default=len(code))
-    for index, line in enumerate(code[:last]):
-        target = re.search(r"\bBRA\S*\s.*?`?\(?(\.L\w+)\)?", line)
-        if target and labels.get(target.group(1), index) < index:
-            yield [entry for entry in code[labels[target.group(1)] : index + 1] if not entry.endswith(":")]
-
-
-def main_loop(bodies: list[list[str]], sweep: str) -> list[str]:
-    """The loop over all scores. The guard's is another one with products, and keeps a maximum, as the forward sweep's only one does.
-
-    The one tile writes the output in its loop, and its guard writes nothing. The queries' second visit makes the words alone, and is the
-    shorter.
-    """
-    counted = lambda body, name: sum(name in mnemonic(line) for line in body)  # noqa: E731
-    if sweep == "one_tile_sweep":
-        return max((body for body in bodies if counted(body, "STG")), key=lambda body: counted(body, "EX2"))
-    if sweep == "queries_sweep":
-        return max(bodies, key=len)
-    return min(bodies, key=lambda body: (counted(body, "FMNMX"), counted(body, "EX2")))
-
-
-def mnemonic(line: str) -> str:
-    return re.sub(r"^@!?\w+\s+", "", line.lstrip("{ ")).split()[0].rstrip(";")
 
 
 def measured(launch: Launch, name: str) -> dict[str, Any]:
     """One row: what this launch compiles to on this target."""
     binary = compiled(launch, TARGETS[name])
     sizes: dict[str, int] = {key: launch.arguments[key] for key in SIDES if key in launch.arguments}
+    if "TILES" in launch.arguments:  # of a program; its cluster has as many times more
+        sizes["BLOCK_G"] = onchip.ROWS * launch.arguments["TILES"]
     gives = {key.lower(): launch.arguments[key] for key in ("NORM", "KEYS", "VALUES") if key in launch.arguments}  # of the backward's
     row: dict[str, Any] = {"target": name, "sweep": launch.sweep, "case": launch.case, "head": launch.arguments.get("D"),
            **gives, **sizes, **launch.options,
@@ -235,9 +210,16 @@ def measured(launch: Launch, name: str) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     columns = ["target", "sweep", "norm", "keys", "values", "case", "dtype", "head", "BLOCK_G", "BLOCK_R", "num_warps", "num_stages",
-               "registers", "spill_bytes", "shared_kib", "instructions", "exponentials", "shuffles"]  # fmt: skip
+               "num_ctas", "registers", "spill_bytes", "shared_kib", "instructions", "exponentials", "shuffles"]  # fmt: skip
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in rows])
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table, behind a model of time where they have what it wants."""
+    model = cycles.model(rows)
+    said = "\n".join(line for line in (cycles.__doc__ or "").splitlines()[2:] if line)
+    return f"Cycles a score, sm_90, bfloat16.\n\n{model}\n\n{said}\n\n{table(rows)}" if model else table(rows)
 
 
 def main() -> None:
@@ -245,7 +227,10 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS))
     parser.add_argument("--heads", nargs="+", type=int, default=list(HEAD_SIZES))
     parser.add_argument(
-        "--cases", nargs="+", default=["plain", "words", "field", "backward", "backward field"], choices=(*CASES, *BACKWARD_CASES)
+        "--cases",
+        nargs="+",
+        default=["plain", *ONCHIP_CASES, "words", "field", "backward", "backward field"],
+        choices=(*CASES, *ONCHIP_CASES, *BACKWARD_CASES),
     )
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16"], choices=["float16", "bfloat16", "float32"])
     parser.add_argument("--out", type=Path, help="write the rows there as JSON lines, and the table beside them as Markdown")
@@ -262,8 +247,8 @@ def main() -> None:
                         print(json.dumps(rows[-1]), flush=True)
     if chosen.out:
         chosen.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        chosen.out.with_suffix(".md").write_text(table(rows) + "\n")
-    print("\n" + table(rows))
+        chosen.out.with_suffix(".md").write_text(page(rows) + "\n")
+    print("\n" + page(rows))
 
 
 if __name__ == "__main__":

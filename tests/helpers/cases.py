@@ -5,6 +5,7 @@ What is right is `tolerance`'s rule, with the log-sum-exps of the case: P = 2^(S
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,12 +14,13 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from gluon_on_cpu import OnCpu
 from tolerance import FACTOR, LEAST, MOST, close, exponents, unit
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from i2am_kernels import bi_attention, bi_attention_reference, op, streaming, tiles, triton_backend
-from i2am_kernels.call import additive
+from i2am_kernels import bi_attention, bi_attention_reference, onchip, op, streaming, tiles, triton_backend
+from i2am_kernels.call import Call, additive
 
 LIBRARY_HALF = 1e-4  # torch's half-precision kernel on the CPU gives L with an error of up to 8e-5
 
@@ -29,10 +31,22 @@ class Route(NamedTuple):
     backend: str
     settings: tuple[tuple[Any, str, Any], ...] = ()
     forward: str | None = None
+    launch: Callable[[Call], Tensor] | None = None  # in the Triton backend's place
 
 
 def cores(count):
     return (triton_backend, "cores", lambda device: count)
+
+
+def onchip_where_it_can(call: Call) -> Tensor:
+    """Both maps in one visit; what that does not take is no matter of the route, and goes the quickest way."""
+    return triton_backend.launch(call, "onchip") if onchip.missing(call) is None else streaming.streaming(call)
+
+
+def on_chip() -> tuple[tuple[Any, str, Any], ...]:
+    """So that the sweep in one visit runs here, from its source, on float32 as well, which its products would round on a GPU."""
+    kernel = OnCpu(onchip.onchip_sweep.jit)
+    return (onchip, "onchip_sweep", kernel), (onchip, "runs_on", lambda device: True), (onchip, "DTYPES", (torch.float32, *onchip.DTYPES))
 
 
 NO_TILE = (tiles, "ONE_TILE_KEYS", 0)
@@ -43,6 +57,7 @@ ROUTES = {
     "triton": Route("triton"),
     "triton own forward": Route("triton", (NO_TILE, cores(0)), forward="own"),
     "triton library forward split": Route("triton", (NO_TILE, cores(16)), forward="flash"),
+    "triton onchip": Route("triton", (*on_chip(), cores(16)), launch=onchip_where_it_can),
 }
 STREAMING = ["streaming", "streaming blocks"]
 TRITON = [name for name in ROUTES if name.startswith("triton")]
@@ -52,12 +67,12 @@ FUSED = STREAMING + TRITON
 @contextmanager
 def going(route: str):
     """The route's settings while it lasts; gives the backend's name."""
-    backend, settings, forward = ROUTES[route]
+    backend, settings, forward, launch = ROUTES[route]
     with ExitStack() as stack:
         for module, name, value in settings:
             stack.enter_context(patch.object(module, name, value))
-        if forward is not None:
-            stack.enter_context(patch.dict(op.BACKENDS, triton=partial(triton_backend.launch, route=forward)))
+        if forward is not None or launch is not None:
+            stack.enter_context(patch.dict(op.BACKENDS, triton=launch or partial(triton_backend.launch, route=forward)))
         yield backend
 
 

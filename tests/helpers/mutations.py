@@ -33,7 +33,7 @@ def narrow(forward: str) -> str:
     return f"out, lse = {forward}(call)[0], {forward}(__import__('dataclasses').replace(call, {fields}))[1]"
 
 
-NONE = [Fault("", backend, "op.py", "", "") for backend in ("streaming", "triton")]
+NONE = [Fault("", backend, "op.py", "", "") for backend in ("streaming", "triton", "onchip")]
 MEMBERS = "heads = slice(member * call.key.shape[1], (member + 1) * call.key.shape[1])"  # the keys of h % Hk
 SWAP = "call.r2g, call.g2r,", "call.g2r[:, :, 0], call.r2g[:, :, None],"
 S, K, Q, T = "streaming.py", "sweeps/keys.py", "sweeps/queries.py", "triton_backend.py"
@@ -79,6 +79,22 @@ TRITON = [
     Fault("take a group's other key head for columns", "triton", K, START.format("first"), OTHER.format("first")),
     Fault("take a group's other key head for rows", "triton", Q, START.format("0"), OTHER.format("0")),
 ]  # fmt: skip
+V = "sweeps/onchip.py"
+ONCHIP = [
+    Fault("forget the scale", "onchip", V, "deps=[products[t]]) * scale", "deps=[products[t]])"),
+    Fault("ignore the mask", "onchip", V, "scores += bias[None, :]", "scores += 0.0"),
+    Fault("trust a faint column", "onchip", V, "gl.min(least, 0) < UNDERFLOW", "gl.min(least, 0) < 0.0"),
+    Fault("add a faint column twice", "onchip", V, "gl.where(faint, 0.0, found)", "found"),
+    Fault("overwrite G2R", "onchip", V, "gl.load(target, mask=inside, other=0.0) + ours", "ours"),
+    Fault("overwrite R2G", "onchip", V, "values += gl.load(target, mask=there, other=0.0)", "values += 0.0"),
+    Fault("leave out half of what a row is below the top", "onchip", V, "by_row) * half * half", "by_row) * half"),
+    Fault("forget a column of a thread", "onchip", V, "+ g + h", "+ g"),
+    Fault("count the last key again", "onchip", V, "gl.where(inside, even, 0.0)", "gl.where(inside, even, even)"),
+    Fault("take a group's other key head", "onchip", V, "(h // GROUP)", "(h % (heads // GROUP))"),
+    Fault("leave out what the queries weigh", "onchip", V, "weighed = weighed * weight[:, None]", "weighed = weighed * 1.0"),
+    Fault("begin every share at the first key", "onchip", V, "begin = share * length", "begin = 0 * length"),
+    Fault("1/R instead of 1/G", "onchip", "onchip.py", "1.0 / generated, 1.0 / reference", "1.0 / reference, 1.0 / reference"),
+]  # fmt: skip
 
 
 def checks(backend: str) -> None:
@@ -86,13 +102,15 @@ def checks(backend: str) -> None:
     from dataclasses import replace
 
     import torch
-    from cases import ROUTES, Result, Route, by_hand, compare, make, run
+    from cases import ROUTES, Result, Route, by_hand, compare, cores, make, on_chip, onchip_where_it_can, run
 
     from i2am_kernels import triton_backend
 
     ROUTES["triton one program"] = Route("triton", ((triton_backend, "shares_in_waves", lambda *counts: 1),))
+    ROUTES["triton onchip, one share"] = Route("triton", (*on_chip(), cores(0)), launch=onchip_where_it_can)
     routes = {"streaming": ["streaming blocks", "streaming"],
-              "triton": ["triton own forward", "triton library forward split", "triton", "triton one program"]}[backend]  # fmt: skip
+              "triton": ["triton own forward", "triton library forward split", "triton", "triton one program"],
+              "onchip": ["triton onchip", "triton onchip, one share"]}[backend]  # fmt: skip
     torch.manual_seed(0)
     faint = torch.zeros(5, 40)
     faint[:, 3] = -300
@@ -102,7 +120,13 @@ def checks(backend: str) -> None:
     grouped = replace(grouped, key=grouped.key[:, :2], value=grouped.value[:, :2], options={"enable_gqa": True})
     rising = make(heads=1, tokens=(40, 40))
     rising.query[:, :, 32:] *= 10  # the second block of queries has the larger scores
+    for_one_visit = (  # which makes no column maps, and takes masks of the keys
+        make(heads=1, tokens=(70, 40), weighted=True),
+        make(heads=1, tokens=(70, 40), attn_mask=faint[:1]),
+        make(heads=1, tokens=(70, 40), attn_mask=torch.rand(1, 40) > 0.4),
+    )
     for case in (
+        *(for_one_visit if backend == "onchip" else ()),
         lone,
         rising,
         make(heads=1, tokens=(5, 70)),
@@ -178,7 +202,7 @@ if __name__ == "__main__":
     import triton.runtime.interpreter  # noqa: F401
 
     torch.set_num_threads(1)
-    faults = NONE + STREAMING + TRITON
+    faults = NONE + STREAMING + TRITON + ONCHIP
     for some in (faults[start : start + 2] for start in range(0, len(faults), 2)):
         for fault, message in zip(some, tried(some)):
             print(json.dumps([fault.backend, fault.name, message]), flush=True)

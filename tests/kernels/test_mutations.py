@@ -20,12 +20,14 @@ def verdicts() -> dict[tuple[str, str], str]:
     return {(backend, name): message for backend, name, message in map(json.loads, ran.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("backend", ["streaming", "triton"])
+@pytest.mark.parametrize("backend", ["streaming", "triton", "onchip"])
 def test_the_checks_pass_without_a_fault(backend):
     assert verdicts()[backend, ""] == ""
 
 
-@pytest.mark.parametrize("fault", mutations.STREAMING + mutations.TRITON, ids=lambda fault: f"{fault.backend}: {fault.name}")
+@pytest.mark.parametrize(
+    "fault", mutations.STREAMING + mutations.TRITON + mutations.ONCHIP, ids=lambda fault: f"{fault.backend}: {fault.name}"
+)
 def test_the_checks_notice(fault):
     """By a wrong value, not by a crash: the fault must run."""
     assert verdicts()[fault.backend, fault.name].startswith("AssertionError in close"), verdicts()[fault.backend, fault.name] or "unnoticed"
