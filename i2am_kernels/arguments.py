@@ -12,6 +12,7 @@ from torch import Tensor
 
 from i2am_kernels import tiles
 from i2am_kernels.call import Call, clip
+from i2am_kernels.plans import note_memory
 
 EVERY = slice(None)
 
@@ -45,7 +46,7 @@ def pointer_of(call: Call, tensor: Tensor | None) -> Tensor:
 
 
 def scratch(call: Call, *shape: int) -> Tensor:
-    return call.query.new_empty(shape, dtype=torch.float32)
+    return note_memory(call.query.new_empty(shape, dtype=torch.float32))
 
 
 def high_and_low(call: Call, weight: Tensor | None, per_visit: int, whole: bool) -> Tensor:

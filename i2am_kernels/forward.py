@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention  # torch's own, wha
 from i2am_kernels.call import HIDDEN, LOG2E, Call, additive, clip
 from i2am_kernels.groups import in_shares, shares
 from i2am_kernels.parts import device_bytes
+from i2am_kernels.plans import note_library
 
 CHUNK_BYTES = 8 << 20
 
@@ -29,6 +30,18 @@ def forward(call: Call, library: str = "flash") -> tuple[Tensor, Tensor]:
     lse = (lse[b0:b1, :, g0:g1] * LOG2E).contiguous()
     # Libraries disagree about a row without keys (0, -inf, NaN); any finite L gives P = 2^(-inf - L) = 0 there.
     return out, lse if call.mask is None else torch.where(lse.isfinite(), lse, torch.inf)
+
+
+def library_forward(call: Call, library: str) -> tuple[Tensor, Tensor, float]:
+    """Output, L [B', H, G'] and what turns L into binary orders: a library's nats are taken as they are, which saves a launch."""
+    unit = 1.0
+    if call.mask is not None or not has_forward(library, call):
+        out, lse = forward(call, library)
+    else:
+        out, lse = LIBRARIES[library](call)
+        lse, unit = lse[slice(*call.rows), :, slice(*call.generated)], LOG2E
+        lse = lse if lse.stride(2) == 1 else lse.contiguous()
+    return note_library(library, out, lse, unit)
 
 
 def has_forward(library: str, call: Call) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from i2am_kernels.plans import NOTES
+
 REMEMBERS = True  # False: every launch goes Triton's own way, for a comparison
 EXACT = frozenset((int, tuple))  # sizes, strides and ranges, which are remembered as they are
 MOST = 4096  # launches of a kernel that are remembered: the shapes of a process are few
@@ -21,8 +23,10 @@ MOST = 4096  # launches of a kernel that are remembered: the shapes of a process
 class Kernel:
     """A Triton kernel that is called like one: kernel[grid](*values, **constants)."""
 
-    def __init__(self, jit: Any):
+    def __init__(self, jit: Any, **named: str):
+        """`named`: what this launcher calls some of the kernel's arguments."""
         self.jit = jit
+        self.names = [named.get(name, name) for name in jit.arg_names]
         self.compiles = hasattr(jit, "device_caches")  # the interpreter's stand-in does not
         self.known: dict[tuple[Any, ...], Any] = {}
 
@@ -39,10 +43,15 @@ class Kernel:
         )
         compiled = self.known.get(key)
         if compiled is not None:
-            names = self.jit.arg_names[len(values) :]
-            compiled[(*grid, 1, 1)[:3]](*values, *[constants[name] for name in names])
-            return compiled
-        if len(self.known) >= MOST:
-            self.known.clear()
-        compiled = self.known[key] = self.jit[grid](*values, **constants)
+            compiled[(*grid, 1, 1)[:3]](*values, *self.constants(len(values), constants))
+        else:
+            if len(self.known) >= MOST:
+                self.known.clear()
+            compiled = self.known[key] = self.jit[grid](*values, **constants)
+        if NOTES.active:
+            NOTES.steps.append((compiled, (*grid, 1, 1)[:3], self.names, (*values, *self.constants(len(values), constants))))
         return compiled
+
+    def constants(self, first: int, constants: dict[str, Any]) -> list[Any]:
+        """In the order of the kernel's arguments; the options of the compiler are none."""
+        return [constants[name] for name in self.jit.arg_names[first:]]

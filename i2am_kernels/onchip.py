@@ -24,7 +24,7 @@ try:
     from i2am_kernels.sweeps import onchip as _onchip
 
     onchip_sweep: Kernel | None = Kernel(_onchip.onchip_sweep)
-    finish: Kernel | None = Kernel(_keys.finish)
+    finish: Kernel | None = Kernel(_keys.finish, g2r="r2g")  # it adds up the shares of an R2G here
 except ImportError:  # no Triton, or one before 3.9, whose Gluon has other names
     onchip_sweep = finish = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -184,7 +185,8 @@ def bi_attention_op(
 def compute(call: Call, backend: str) -> Tensor:
     """The call by one of the backends; the output lies in memory as `Call.empty_output` does."""
     call = at_addresses(call)
-    with torch.autocast(call.query.device.type, enabled=False):  # the sums stay float32
+    kind = call.query.device.type
+    with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():  # the sums stay float32
         out = BACKENDS[choose(backend, call)](call)
     return out if out.transpose(1, 2).is_contiguous() else call.empty_output().copy_(out)
 

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from i2am_kernels import onchip, tiles
+from i2am_kernels import launcher, onchip, plans, tiles
 from i2am_kernels.arguments import EVERY, cdiv, five, head, high_and_low, mask_of, on_canvas, padded_head, pointer_of, scratch, stride_unit
 from i2am_kernels.call import LOG2E, Call
-from i2am_kernels.forward import LIBRARIES, forward, has_forward
+from i2am_kernels.forward import has_forward, library_forward
 from i2am_kernels.launcher import Kernel
+from i2am_kernels.plans import note_memory
 from i2am_kernels.tiles import Tile, shares_in_waves
 
 try:
@@ -73,27 +74,35 @@ def missing(call: Call) -> str | None:
 
 def launch(call: Call, route: str | None = None) -> Tensor:
     """Add the maps of one call into its buffers and return the output. `route` says whose forward sweep, "own" or a library's name, with
-    the two map sweeps behind it; or that both maps are made in one visit, "onchip"."""
+    the two map sweeps behind it; or that both maps are made in one visit, "onchip". A kind of call that was made before is remembered."""
     call = call.upright()
-    with torch.cuda.device(call.query.device) if call.query.is_cuda else nullcontext():
-        if fits_one_tile(call) and route in (None, "own"):
-            return launch_one_tile(call)
-        together = route == "onchip" or (route is None and onchip.wanted(call, capability(call.query.device)))
-        route = route_of(call) if route in (None, "onchip") else route
-        lse_unit = 1.0
-        if route == "own":
-            out, lse = launch_forward(call)
-        else:
-            out, lse, lse_unit = library_forward(call, route)
-        if call.lse is not None:
-            torch.mul(lse, lse_unit, out=call.lse)
-        if together and call.r2g is not None:
-            onchip.launch_onchip(call, lse, lse_unit, cores(call.query.device))
-            call = replace(call, r2g=None, g2r=None)
-        columns = launch_keys(call, lse, lse_unit) if call.wants_columns or call.g2r is not None else lse
-        if call.r2g is not None or call.token_maps is not None:
-            launch_queries(call, lse, columns, lse_unit=lse_unit)
-        return out
+    away = call.query.is_cuda and call.query.device.index != torch.cuda.current_device()
+    with torch.cuda.device(call.query.device) if away else nullcontext():
+        if plans.ENABLED and forward_sweep.compiles and launcher.REMEMBERS and call.lse is None and call.output is None:
+            return plans.planned(call, route, step_by_step, library_forward)
+        return step_by_step(call, route)
+
+
+def step_by_step(call: Call, route: str | None) -> Tensor:
+    """The call by the launches that its options ask for, one after the other."""
+    if fits_one_tile(call) and route in (None, "own"):
+        return launch_one_tile(call)
+    together = route == "onchip" or (route is None and onchip.wanted(call, capability(call.query.device)))
+    route = route_of(call) if route in (None, "onchip") else route
+    lse_unit = 1.0
+    if route == "own":
+        out, lse = launch_forward(call)
+    else:
+        out, lse, lse_unit = library_forward(call, route)
+    if call.lse is not None:
+        torch.mul(lse, lse_unit, out=call.lse)
+    if together and call.r2g is not None:
+        onchip.launch_onchip(call, lse, lse_unit, cores(call.query.device))
+        call = replace(call, r2g=None, g2r=None)
+    columns = launch_keys(call, lse, lse_unit) if call.wants_columns or call.g2r is not None else lse
+    if call.r2g is not None or call.token_maps is not None:
+        launch_queries(call, lse, columns, lse_unit=lse_unit)
+    return out
 
 
 def route_of(call: Call) -> str:
@@ -118,7 +127,7 @@ def launch_one_tile(call: Call, tile: Tile | None = None) -> Tensor:
     (b0, b1), (g0, g1) = call.rows, call.generated
     batch, heads, canvas, tokens = call.canvas
     generated, reference = call.query.shape[2], call.key.shape[2]
-    out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
+    out, mask = note_memory(call.empty_output()), mask_of(call, EVERY, EVERY, EVERY)
     tile = (tile or tile_of("one_tile", call))._replace(block_r=tiles.side(reference))
     shares = shares_in_waves(cdiv(generated, tile.block_g), len(out) * heads, max(1, PROGRAMS_PER_CORE * cores(call.query.device)))
     wants_lse = call.token_maps is not None or call.lse is not None
@@ -148,7 +157,7 @@ def launch_forward(call: Call, tile: Tile | None = None) -> tuple[Tensor, Tensor
     (b0, b1), (g0, g1) = call.rows, call.generated
     (batch, heads, generated, _), reference = call.query.shape, call.key.shape[2]
     tile = tile or tile_of("forward", call)
-    out, mask = call.empty_output(), mask_of(call, EVERY, EVERY, EVERY)
+    out, mask = note_memory(call.empty_output()), mask_of(call, EVERY, EVERY, EVERY)
     lse = scratch(call, batch, heads, generated)
     forward_sweep[(cdiv(generated, tile.block_g) * batch * heads,)](
         call.query, call.key, call.value, out, lse, mask.values,
@@ -157,15 +166,6 @@ def launch_forward(call: Call, tile: Tile | None = None) -> tuple[Tensor, Tensor
         **head("D", call.query), **head("V", call.value), **blocks_of(call, tile, generated, reference), MASK_KIND=mask.kind,
     )  # fmt: skip
     return out, lse[b0:b1, :, g0:g1]
-
-
-def library_forward(call: Call, library: str) -> tuple[Tensor, Tensor, float]:
-    """Output, L [B', H, G'] and what turns L into binary orders: a library's nats are taken as they are, which saves a launch."""
-    if call.mask is not None or not has_forward(library, call):
-        return *forward(call, library), 1.0
-    out, lse = LIBRARIES[library](call)
-    lse = lse[slice(*call.rows), :, slice(*call.generated)]
-    return out, lse if lse.stride(2) == 1 else lse.contiguous(), LOG2E
 
 
 def launch_keys(call: Call, lse: Tensor, lse_unit: float = 1.0, tile: Tile | None = None) -> Tensor:

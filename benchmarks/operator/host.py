@@ -3,8 +3,9 @@
     python -m benchmarks.operator.host
 
 The kernels are compiled for sm_90 as they would be there; their launches end where the real driver would take them (which is a few
-microseconds more each). `remembered` is how the operator launches, `triton` the same through Triton's own way, `door` adds the checks
-of `bi_attention`. No GPU is needed, none is measured: on a GPU `benchmarks.gpu` times small layers both as calls and as replayed graphs.
+microseconds more each). `triton` is Triton's own way of launching, `remembered` the same step by step with kernels that are looked up,
+`planned` how the operator launches a kind of call that it has made before, `door` adds the checks of `bi_attention`. No GPU is needed,
+none is measured: on a GPU `benchmarks.gpu` times small layers both as calls and as replayed graphs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from benchmarks.measuring.rows import Row, percentiles
 from benchmarks.measuring.table import commit, place
 from benchmarks.operator import judge
 from benchmarks.operator.shapes import SHAPES, arguments
-from i2am_kernels import launcher, op, triton_backend
+from i2am_kernels import launcher, op, plans, triton_backend
 
 LAYERS = ("warp_192", "words_77", "ip_257", "warp_3072")
 Launched = list[tuple[Any, ...]]
@@ -75,7 +76,7 @@ def driven() -> Driver:
 
 
 def measure(name: str, repeats: int, driver: Driver) -> Iterator[Row]:
-    """The three ways in turn, so that a slow moment of the machine is everybody's."""
+    """The four ways in turn, so that a slow moment of the machine is everybody's."""
     shape = SHAPES[name]
     given = arguments(shape, 2, torch.bfloat16, torch.device("cpu"))
     call = judge.call_of(given)
@@ -84,15 +85,20 @@ def measure(name: str, repeats: int, driver: Driver) -> Iterator[Row]:
         with patch.object(launcher, "REMEMBERS", False):
             triton_backend.launch(call, "own")
 
+    def step_by_step() -> None:
+        with patch.object(plans, "ENABLED", False):
+            triton_backend.launch(call, "own")
+
     ways: dict[str, Callable[[], object]] = {
-        "remembered": lambda: triton_backend.launch(call, "own"),
+        "planned": lambda: triton_backend.launch(call, "own"),
+        "remembered": step_by_step,
         "triton": triton_way,
         "door": lambda: op.bi_attention(**given, backend="triton"),
     }
     with patch.object(triton_backend, "route_of", lambda call: "own"):
-        ways["remembered"]()  # compiles
+        ways["planned"]()  # compiles
         driver.launched.clear()
-        ways["remembered"]()
+        ways["planned"]()
         launches = len(driver.launched)
         times = interleaved(ways, repeats, torch.device("cpu"))
     for way, taken in ((way, [1e3 * ms for ms in times[way]]) for way in ways):
@@ -114,11 +120,11 @@ def summary(rows: list[Row]) -> str:
             f"{where}; microseconds of a call, bfloat16, the driver left out; "
             f"measured at {commits} with `python -m benchmarks.operator.host`.\n"
         )
-        parts += ["| G x R, head size | launches | Triton's own way | remembered | with the door |", "|---|---|---|---|---|"]
+        parts += ["| G x R, head size | launches | Triton's own way | remembered | planned | with the door |", "|---|---|---|---|---|---|"]
         for layer in dict.fromkeys(layer for layer, _ in last):
             of = {way: row for (name, way), row in last.items() if name == layer}
             some = next(iter(of.values()))
-            times = [f"{of[way]['us']['p50']:.0f}" if way in of else "" for way in ("triton", "remembered", "door")]
+            times = [f"{of[way]['us']['p50']:.0f}" if way in of else "" for way in ("triton", "remembered", "planned", "door")]
             parts.append(f"| {some['generated']} x {some['reference']}, {some['size']} | {some['launches']} | {' | '.join(times)} |")
         parts.append("")
     return "\n".join(parts).rstrip()

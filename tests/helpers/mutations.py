@@ -73,7 +73,7 @@ TRITON = [
     Fault("overwrite the buffers", "triton", K, "values += tl.load(pointers, mask=inside, other=0.0)", "values += 0.0"),
     Fault("1/R instead of 1/G", "triton", T, "LOG2E, 1.0 / generated,", "LOG2E, 1.0 / reference,"),
     Fault("1/R instead of 1/G in one tile", "triton", T, "LOG2E, 1.0 / canvas,", "LOG2E, 1.0 / tokens,"),
-    Fault("take a library's nats for binary orders", "triton", T, "lse.contiguous(), LOG2E", "lse.contiguous(), 1.0"),
+    Fault("take a library's nats for binary orders", "triton", "forward.py", "call.generated)], LOG2E", "call.generated)], 1.0"),
     Fault("keep old column sums as they are", "triton", "sweeps/one_tile.py", "column_sums * tl.exp2(top - new)[:, None]", "column_sums"),
     Fault("normalise over the reference only", "triton", T, "out, lse = launch_forward(call)", narrow("launch_forward")),
     Fault("take a group's other key head for columns", "triton", K, START.format("first"), OTHER.format("first")),

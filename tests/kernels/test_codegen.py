@@ -35,6 +35,9 @@ SMALL = {
     ("sums_sweep", "sm_100", "bfloat16", 64): 8,
     ("keys_backward_sweep", "sm_100", "bfloat16", 40): 72,  # still the fewest instructions
     ("keys_backward_sweep", "sm_100", "bfloat16", 128): 8,
+    ("onchip_sweep", "sm_90", "bfloat16", 64): 112,  # with weights of the queries; outside of the loop over the keys
+    ("onchip_sweep", "sm_90", "bfloat16", 80): 8,
+    ("onchip_sweep", "sm_90", "bfloat16", 128): 112,  # with a mask or weights
 }
 
 MORE = {  # what one of the two compiles; a Hopper is tuned with the oldest
@@ -48,6 +51,8 @@ MORE = {  # what one of the two compiles; a Hopper is tuned with the oldest
         ["--cases", "masked", "added", "--heads", "256", "--targets", "sm_80"],
         ["--cases", "grouped", "--heads", "64", "128", "--targets", "sm_80", "sm_90", "sm_100"],
         ["--cases", "plain", "--heads", "64", "128", "--targets", "sm_80", "--dtypes", "float32"],
+        ["--cases", "onchip", "onchip 3072", "--heads", "40", "64", "128", "160", "--targets", "sm_90"],
+        ["--cases", "onchip weighted", "onchip masked", "--heads", "64", "128", "--targets", "sm_90"],
     ],
     "oldest": [
         ["--cases", "field", "--heads", "64", "--targets", "sm_80", "sm_90"],
@@ -130,6 +135,18 @@ def test_one_exponential_a_score_in_each_map_sweep(rows):
             assert row["shuffles"] < 0.3, row
         if row["target"] == "sm_90":
             assert row["instructions"] < (6.5 if row["head"] <= 64 else 9), row
+
+
+def test_one_visit_takes_one_exponential_and_one_product_for_both_maps(rows):
+    """Fewer instructions than the sweep of the keys and that of the queries together. Triton before 3.9 compiles no such sweep."""
+    counted = [row for row in rows if row["sweep"] == "onchip_sweep"]
+    assert {row["head"] for row in counted} == ({40, 64, 128, 160} if rows[0]["triton"] >= "3.9" else set())
+    for row in counted:
+        assert 0.99 <= row["exponentials"] <= 1.1, row
+        assert row["shuffles"] < 0.4, row
+        assert row["instructions"] < {40: 9, 64: 9.2, 128: 11.2, 160: 15}[row["head"]], row
+        assert 2 * row["shared_kib"] <= SHARED_LIMIT["sm_90"], row  # two programs a multiprocessor
+        assert row["registers"] <= 255, row
 
 
 def test_a_field_takes_no_second_exponential(rows):

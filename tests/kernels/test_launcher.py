@@ -28,11 +28,15 @@ def test_a_remembered_launch_is_tritons_own(version):
     for name, rounds in said["found"].items():
         for one in rounds:
             assert one["triton"], name
-            assert one["ours"] == one["triton"], name
-    plain, half = (said["found"][name][1]["ours"] for name in ("plain", "half"))
+            assert one["remembered"] == one["triton"], name
+            assert one["planned"] == one["triton"], name
+    plain, half = (said["found"][name][1]["planned"] for name in ("plain", "half"))
     assert len(plain) >= 3
     assert plain != half  # another kernel: what it is compiled for is in its name there
-    assert said["kernels"]["forward_sweep"] == len(said["found"]) - 2  # one tile needs none, and another scale is no other kernel
+    assert said["planned"] == [True] * (len(said["found"]) - 1), "a kind of call that is not planned"
+    assert said["found"]["switched off"] != said["found"]["a library's L"]
+    assert said["kernels"]["forward_sweep"] == 5  # one tile and a library need none; another scale, weights and rows are no other kernel
+    assert ("onchip" in said["found"]) == (version == "newest")
 
 
 class Compiled:
