@@ -69,6 +69,8 @@ def launches(size: int, dtype: torch.dtype, case: str, target: str) -> list[Laun
         "onchip 3072": (8, 8, 3072),
         "onchip masked": (4, 8, 3072),
     }.get(case, (4, 8, 4096))
+    largest = onchip.largest_cluster(size) if case in ONCHIP_CASES else None
+    generated = min(generated, largest.queries) if largest else generated
     key_heads = heads // 4 if case == "grouped" else heads
     mask = {  # of the keys, or another one for every query
         "masked": torch.empty(batch, 1, 1, reference, dtype=torch.bool, device="meta"),
