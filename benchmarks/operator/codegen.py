@@ -144,6 +144,8 @@ def recording(case: str, target: str) -> Iterator[list[Launch]]:
 class Recorder:
     """Stands where a kernel stands and writes down how it is launched."""
 
+    compiles = False  # nothing is planned
+
     def __init__(self, name: str, case: str, recorded: list[Launch], kernel: Any):
         self.name, self.case, self.recorded, self.kernel = name, case, recorded, kernel
 
