@@ -187,6 +187,11 @@ def test_the_verdict_has_lines_to_paste_and_the_best_attention():
     assert '"one_tile 128": {80: Tile(64, 128, 4, 2)}' in said
     assert '((9, 0), 64): "cudnn",  # own 2.0000 ms, cudnn 1.0000 ms' in said
     assert said.endswith("no time for: flex: ip_257")
+    for ms, faster in ((0.8, True), (1.2, False)):  # both maps in one visit, behind the fastest forward
+        one = {**TIMED, "section": "route", "runner": "triton_onchip", "ms": {"p50": ms}}
+        said = verdict([*route, one], [])
+        assert (f"((9, 0), 64),  # of ONCHIP: {ms:.4f} ms, cudnn 1.0000 ms" in said) == faster
+        assert '((9, 0), 64): "cudnn"' in said
 
 
 def test_a_runner_that_is_wrong_is_timed_apart():

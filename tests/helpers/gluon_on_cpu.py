@@ -33,9 +33,6 @@ class Pointer:
     def __add__(self, more: Any) -> Pointer:
         return Pointer(self.memory, self.offsets + more)
 
-    def __getitem__(self, places: Any) -> Pointer:
-        return Pointer(self.memory, self.offsets[places])
-
     @property
     def dtype(self) -> Any:
         return types.SimpleNamespace(element_ty=self.memory.dtype)
