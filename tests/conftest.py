@@ -5,6 +5,7 @@
 
 import os
 
+import interpreting
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ if torch.cuda.is_available():
     torch.set_default_device("cuda")
 else:
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are first imported
+    interpreting.without_repeats()
 
 from hypothesis import HealthCheck, settings
 

@@ -197,10 +197,11 @@ def tried(faults: list[Fault]) -> list[str]:
 
 if __name__ == "__main__":
     os.environ["TRITON_INTERPRET"] = "1"
+    import interpreting
     import torch
     import torch._dynamo
-    import triton.runtime.interpreter  # noqa: F401
 
+    interpreting.without_repeats()
     torch.set_num_threads(1)
     faults = NONE + STREAMING + TRITON + ONCHIP
     for some in (faults[start : start + 2] for start in range(0, len(faults), 2)):
