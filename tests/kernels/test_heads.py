@@ -38,14 +38,16 @@ def test_a_head_has_the_maps_of_its_weights_alone(route, weightings):
 
 
 @pytest.mark.parametrize("weightings", [None, 3])
-@pytest.mark.parametrize("copied", [False, True])
-def test_equal_weights_of_heads_are_shared_weights_to_the_bit(route, weightings, copied):
+def test_equal_weights_of_heads_are_shared_weights_to_the_bit(route, weightings):
+    """Expanded and copied."""
     shared = make(batch=2, heads=3, tokens=SIZES, weightings=weightings, words=2, columns=2, weighted=True)
-    wide = {name: t.unsqueeze(1).expand(-1, 3, *t.shape[1:]) for name, t in shared.options.items()}
-    wide = {name: t.contiguous() for name, t in wide.items()} if copied else wide
-    one, two = run(shared, route), run(replace(shared, options=wide), route)
-    for name in shared.maps:
-        assert torch.equal(one.maps[name], two.maps[name]), name
+    expanded = {name: t.unsqueeze(1).expand(-1, 3, *t.shape[1:]) for name, t in shared.options.items()}
+    copied = {name: t.contiguous() for name, t in expanded.items()}
+    one = run(shared, route)
+    for wide in (expanded, copied):
+        other = run(replace(shared, options=wide), route)
+        for name in shared.maps:
+            assert torch.equal(one.maps[name], other.maps[name]), name
 
 
 @pytest.mark.parametrize("route", FUSED)
