@@ -9,6 +9,7 @@ import interpreting
 import pytest
 import torch
 
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else every process that compiles starts others, which import torch first
 if torch.cuda.is_available():
     torch.set_default_device("cuda")
 else:
