@@ -20,8 +20,15 @@ from benchmarks.operator.codegen import HEAD_SIZES, SHARED_LIMIT, TARGETS
 
 ROOT = Path(__file__).parents[2]
 OLDEST = ROOT / ".triton-3.6"  # brought by `make test`
-# several runs of the command in one process, which finds out about torch and Triton once
-PROGRAM = "import json, sys\nfrom benchmarks.operator import codegen\nfor sys.argv[1:] in json.loads(sys.argv[1]):\n    codegen.main()"
+# Several runs of the command in one process, which finds out about torch and Triton once, and takes apart once what two of them launch
+PROGRAM = """
+import functools, json, sys
+from benchmarks.operator import codegen
+
+codegen.taken_apart = functools.cache(codegen.taken_apart)
+for sys.argv[1:] in json.loads(sys.argv[1]):
+    codegen.main()
+"""
 # Bytes a thread that cost little: a few registers of hundreds. (sweep, target, dtype, head size): at most
 SMALL = {
     ("one_tile_sweep", "sm_80", "bfloat16", 64): 8,
@@ -86,8 +93,10 @@ def rows(request):
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
+    backward = [words for words in runs if words[1].startswith("backward")]
+    forward = [words for words in runs if words not in backward]  # the two launch nothing in common
     with ThreadPoolExecutor(2) as pool:
-        found = list(itertools.chain.from_iterable(pool.map(run, (runs[::2], runs[1::2]))))
+        found = list(itertools.chain.from_iterable(pool.map(run, (forward, backward))))
     if request.param == "oldest":
         assert found[0]["triton"].startswith("3.6.")
     print("\n" + "\n".join(map(str, found)))
