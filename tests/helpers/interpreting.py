@@ -31,7 +31,7 @@ def without_repeats() -> None:
     replaced: set[int] = set()  # by the launch under way: the language as a module's globals name it
     replace_all, look_up, types = interpreter._patch_lang, interpreter._get_np_dtype, dict[str, Any]()
 
-    class Scope(interpreter._LangPatchScope):  # type: ignore[misc]
+    class Scope(interpreter._LangPatchScope):
         def restore(self) -> None:  # at a launch's end, and nowhere else
             replaced.clear()
             super().restore()
