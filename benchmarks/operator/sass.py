@@ -21,7 +21,7 @@ def taken_apart(binary: bytes) -> tuple[dict[str, int], list[str]]:
         file.write(binary)
         file.flush()
         usage = subprocess.run([tool("cuobjdump"), "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-        code = subprocess.run([tool("nvdisasm"), "-c", file.name], capture_output=True, text=True, check=True).stdout
+        code = subprocess.run([tool("nvdisasm"), "-c", "-ndf", file.name], capture_output=True, text=True, check=True).stdout
     resources = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     lines = (re.sub(r"/\*.*?\*/", "", line).strip() for line in code.splitlines())
     return resources, [line for line in lines if line.endswith(";") or re.fullmatch(r"\.L\w+:", line)]

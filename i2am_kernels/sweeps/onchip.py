@@ -15,13 +15,8 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.ampere.async_copy import async_load, commit_group, wait_group
 from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared, warpgroup_mma, warpgroup_mma_wait
 
-from i2am_kernels.call import HIDDEN as HIDDEN_LOGIT
-from i2am_kernels.call import LOG2E as BINARY
+from i2am_kernels.sweeps.pieces import HIDDEN, LOG2E, NOTHING, UNDERFLOW
 
-LOG2E = gl.constexpr(BINARY)
-HIDDEN = gl.constexpr(HIDDEN_LOGIT)
-UNDERFLOW = gl.constexpr(2.0**-80)  # as in sweeps.pieces
-NOTHING = gl.constexpr(-1.0e30)
 ROWS = gl.constexpr(64)  # of a tile in one program: a warp group's product
 
 
