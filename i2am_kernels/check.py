@@ -186,10 +186,11 @@ def check_scale(scale: float | None, size: int) -> float:
 
 def check_aliases(buffers: dict[str, Tensor | None], inputs: dict[str, Tensor | None]) -> None:
     """No buffer may overlap another or an input: the sweeps add to them while they read."""
-    outs = [(name, t) for name, t in buffers.items() if t is not None]
-    ins = [(name, t) for name, t in inputs.items() if t is not None]
-    for (name, one), (other, two) in itertools.chain(itertools.combinations(outs, 2), itertools.product(outs, ins)):
-        if one.untyped_storage().data_ptr() == two.untyped_storage().data_ptr() and overlap(one, two):
+    outs, ins = (
+        [(name, t, t.untyped_storage().data_ptr()) for name, t in tensors.items() if t is not None] for tensors in (buffers, inputs)
+    )
+    for (name, one, here), (other, two, there) in itertools.chain(itertools.combinations(outs, 2), itertools.product(outs, ins)):
+        if here == there and overlap(one, two):
             refuse(name, f"apart from {other} in memory", "two tensors that share elements", "Give each its own, or disjoint views of one.")
 
 

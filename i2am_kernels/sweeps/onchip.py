@@ -113,7 +113,7 @@ def onchip_sweep(
 
         probabilities = ()
         for t in gl.static_range(TILES):
-            scores = warpgroup_mma_wait(TILES - 1 - t, deps=[products[t]]) * scale
+            scores = warpgroup_mma_wait((2 if D1 > 0 else 1) * (TILES - 1 - t), deps=[products[t]]) * scale
             if MASK_KIND > 0:
                 scores += bias[None, :]
             probabilities = probabilities + (gl.exp2(scores - norm[t][:, None]),)  # P
