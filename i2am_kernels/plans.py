@@ -58,6 +58,7 @@ class Notes(threading.local):
 
 
 NOTES = Notes()
+UNKNOWN = "unknown"
 PLANS: dict[tuple[Any, ...], Plan | None] = {}  # kind -> its plan; None: each call of it is made step by step
 
 
@@ -77,9 +78,11 @@ def note_library(name: str, output: Tensor, lse: Tensor, unit: float) -> tuple[T
 
 def planned(call: Call, route: str | None, launch: Launch, library_forward: Forward) -> Tensor:
     """The call as its kind was planned; by `launch`, step by step, where it is the first of it or has no plan."""
+    if NOTES.active:  # a call inside of a call
+        return launch(call, route)
     kind = kind_of(call, route)
-    if kind in PLANS:
-        plan = PLANS[kind]
+    plan = PLANS.get(kind, UNKNOWN)
+    if not isinstance(plan, str):
         found = None if plan is None else follow(plan, call, library_forward)
         return launch(call, route) if found is None else found
     NOTES.active, NOTES.library, NOTES.taken, NOTES.steps = True, None, [], []

@@ -130,16 +130,16 @@ def onchip_sweep(
                 ours += weighed
                 total += lifted
         ours, total = over_the_cluster(ours, total, PROGRAMS, BLOCK_R, by_lane_of_keys)
-        target = g2r + (start + keys).to(gl.int64) * g2r_strides[2]
-        ours = ours if GENERATED_WEIGHTED else ours * even_generated
-        gl.store(target, gl.load(target, mask=inside, other=0.0) + ours, mask=inside)
-
         least = gl.minimum(least, gl.where(inside, total, 1.0))  # of keys that are seen
         over = gl.convert_layout(key_weight / gl.where(total > 0, total, 1.0), by_key)
         new = ()
         for t in gl.static_range(TILES):
             new = new + (by_lane(probabilities[t] * over[None, :], sums[t], BLOCK_G, BLOCK_R),)
         sums = new
+        # last: between the two waits for the cluster everybody would wait for this memory too
+        target = g2r + (start + keys).to(gl.int64) * g2r_strides[2]
+        ours = ours if GENERATED_WEIGHTED else ours * even_generated
+        gl.store(target, gl.load(target, mask=inside, other=0.0) + ours, mask=inside)
 
     faint = gl.min(least, 0) < UNDERFLOW
     for t in gl.static_range(TILES):
