@@ -2,7 +2,8 @@
 
 The kernel's functions are taken as they stand, with torch behind the names of Gluon's language. A tensor is that of a whole cluster, as it
 is in the language; layouts say where numbers lie, change none, and are left out. Products of half-precision tokens are sums in float32.
-What it cannot tell is what the compiler answers for: that layouts fit, and that nobody reads before another has written.
+What it cannot tell is what the compiler answers for: that layouts fit, and that nobody reads before another has written. That is told by
+`tests/helpers/ptx.py`.
 """
 
 from __future__ import annotations
