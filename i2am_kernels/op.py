@@ -127,11 +127,11 @@ def entered(backend: str, query: Tensor, key: Tensor, value: Tensor) -> tuple[Te
 
 def choose(backend: str, call: Call) -> str:
     """The backend that takes the call."""
-    reason = missing(call)
-    reason_on_chip = (reason or onchip.missing(call)) if backend == "onchip" else None
-    if (backend == "triton" and reason) or reason_on_chip:
-        refuse("backend", f'"{backend}" only where {"Triton" if backend == "triton" else "a cluster of programs"} can take the call',
-               f"a call it cannot take: {reason_on_chip or reason}", 'backend="auto" chooses for you.')  # fmt: skip
+    taker = {"triton": "Triton", "onchip": "a cluster of programs"}.get(backend)
+    reason = missing(call) or (onchip.missing(call) if backend == "onchip" else None)
+    if taker and reason:
+        refuse("backend", f'"{backend}" only where {taker} can take the call', f"a call it cannot take: {reason}",
+               'backend="auto" chooses for you.')  # fmt: skip
     if backend != "auto":
         return backend
     nvidia = call.query.is_cuda and torch.version.hip is None

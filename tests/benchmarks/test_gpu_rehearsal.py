@@ -46,7 +46,7 @@ def test_the_first_call_brings_home_what_is_well_and_blames_what_is_not(tmp_path
     red = {key for key, row in checks.items() if row.get("red")}
     assert red == {("tiny_19", "streaming"), ("tiny_19", "triton_own"),
                    ("tiny_270", "streaming"), ("tiny_270", "triton_flash"), ("tiny_270", "triton")}  # fmt: skip
-    runners = {"streaming", "triton", "triton_own", "triton_flash", "triton_cudnn", "reference"}
+    runners = {"streaming", "triton", "triton_own", "triton_flash", "triton_cudnn", "triton_onchip", "reference"}
     assert set(checks) == {(case, runner) for case in ("tiny_19", "tiny_270") for runner in runners}
     assert "illegal memory access" in checks["tiny_19", "triton_own"]["error"]
     assert "no sign of life for 12 s" in checks["tiny_270", "streaming"]["error"]

@@ -8,6 +8,8 @@ What it cannot tell is what the compiler answers for: that layouts fit, and that
 
 from __future__ import annotations
 
+import ast
+import inspect
 import types
 from typing import Any
 
@@ -15,14 +17,22 @@ import torch
 from torch import Tensor
 
 
-class Values(torch.Tensor):
-    """Numbers as the language has them: `+=` gives a name other numbers and leaves those that another name has."""
+class Rebound(ast.NodeTransformer):
+    """`a += b` as `a = a + b`: in the language it gives a name other numbers, and leaves those that another name has."""
 
-    def __iadd__(self, more: Any) -> Any:
-        return self + more
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.Assign:
+        assert isinstance(node.target, ast.Name)
+        sum_of = ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value)
+        return ast.copy_location(ast.Assign([node.target], sum_of), node)
 
-    def __imul__(self, factor: Any) -> Any:
-        return self * factor
+
+def rebound(function: types.FunctionType, names: dict[str, Any]) -> types.FunctionType:
+    """The function from its source, without its decorators, among these names."""
+    tree = Rebound().visit(ast.parse(inspect.getsource(function)))
+    tree.body[0].decorator_list = []
+    place: dict[str, Any] = {}
+    exec(compile(ast.fix_missing_locations(tree), inspect.getsourcefile(function) or "", "exec"), names, place)
+    return place[function.__name__]
 
 
 class Pointer:
@@ -93,15 +103,15 @@ class Language:
 
     @staticmethod
     def arange(first: int, last: int, layout: Any = None) -> Tensor:
-        return torch.arange(first, last, dtype=torch.int32).as_subclass(Values)  # whose products wrap as those of a GPU do
+        return torch.arange(first, last, dtype=torch.int32)  # whose products wrap as those of a GPU do
 
     @staticmethod
     def full(shape: list[int], value: float, dtype: Any, layout: Any = None) -> Tensor:
-        return torch.full(shape, value, dtype=dtype).as_subclass(Values)
+        return torch.full(shape, value, dtype=dtype)
 
     @staticmethod
     def zeros(shape: list[int], dtype: Any, layout: Any = None) -> Tensor:
-        return torch.zeros(shape, dtype=dtype).as_subclass(Values)
+        return torch.zeros(shape, dtype=dtype)
 
     @staticmethod
     def cdiv(number: int, by: int) -> int:
@@ -112,7 +122,7 @@ class Language:
         offsets, inside = pointer.at(mask)
         values = torch.full(offsets.shape, other, dtype=pointer.memory.dtype)
         values[inside] = flat(pointer.memory)[offsets[inside]]
-        return values.as_subclass(Values)
+        return values
 
     @staticmethod
     def store(pointer: Pointer, values: Tensor, mask: Any = None) -> None:
@@ -168,7 +178,7 @@ def async_load(target: Shared, pointer: Pointer, mask: Any = None) -> None:
 
 
 def warpgroup_mma(a: Shared, b: Shared, sums: Tensor, use_acc: bool = True, is_async: bool = False) -> Tensor:
-    found = (a.values.float() @ b.values.float()).as_subclass(Values)
+    found = a.values.float() @ b.values.float()
     return sums + found if use_acc else found
 
 
@@ -189,7 +199,7 @@ class OnCpu:
         names = {**source, **NAMES}
         for name, value in source.items():
             if hasattr(value, "fn") and isinstance(getattr(value, "fn", None), types.FunctionType):
-                names[name] = types.FunctionType(value.fn.__code__, names, name, value.fn.__defaults__)
+                names[name] = rebound(value.fn, names)
             elif type(value).__name__ == "constexpr":
                 names[name] = value.value
         self.kernel = names[kernel.fn.__name__]
